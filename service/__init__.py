@@ -1,0 +1,1 @@
+"""The API image: HTTP, pages, command line, store. Nothing here imports torch."""

@@ -1,0 +1,128 @@
+"""What the resources of the API look like: models, datasets, audits, schedules, keys."""
+
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+
+from service.contract.errors import ProblemDocument
+from service.contract.request import AuditRequest
+
+AuditStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+ModelFormat = Literal["torchscript", "torch_export"]
+DatasetFormat = Literal["npz", "safetensors", "csv", "parquet", "zip", "pt"]
+Role = Literal["viewer", "submitter", "admin"]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Inspection(_Body):
+    """What the confined child saw when it opened the file.
+
+    For a model `facts` holds parameters, layers, input and output shape, traced or
+    scripted and the final activation; for a dataset splits, shapes, classes, counts.
+    """
+
+    status: Literal["pending", "ok", "failed"] = "pending"
+    facts: dict[str, JsonValue] = {}
+    problem: ProblemDocument | None = None
+
+
+class ModelBody(_Body):
+    """An uploaded model."""
+
+    id: Annotated[str, Field(examples=["mdl_01k6z8yq0v4d5s6t7u8w9x0y1z"])]
+    name: str
+    format: ModelFormat
+    sha256: str
+    size_bytes: int
+    created_at: AwareDatetime
+    metadata: dict[str, JsonValue] = {}
+    inspection: Inspection
+
+
+class DatasetBody(_Body):
+    """An uploaded dataset."""
+
+    id: Annotated[str, Field(examples=["dst_01k6z8yq0v4d5s6t7u8w9x0y1z"])]
+    name: str
+    format: DatasetFormat
+    sha256: str
+    size_bytes: int
+    created_at: AwareDatetime
+    spec: dict[str, JsonValue] = {}
+    inspection: Inspection
+
+
+class Progress(_Body):
+    """How far an audit is."""
+
+    fraction: float = Field(default=0.0, ge=0, le=1)
+    stage: Literal[
+        "queued", "inspect", "screen", "confirm", "interact", "remedy", "report"
+    ] = "queued"
+    detail: str = ""
+    eta_seconds: float | None = None
+
+
+class AuditBody(_Body):
+    """An audit: its state and where to go on."""
+
+    id: Annotated[str, Field(examples=["aud_01k6z8yq0v4d5s6t7u8w9x0y1z"])]
+    status: AuditStatus
+    progress: Progress
+    model_id: str
+    dataset_id: str
+    created_at: AwareDatetime
+    started_at: AwareDatetime | None = None
+    finished_at: AwareDatetime | None = None
+    error: ProblemDocument | None = None
+    tags: list[str] = []
+    schedule_id: str | None = None
+    request: AuditRequest
+    links: dict[str, str]
+
+
+class ScheduleBody(_Body):
+    """A schedule: what is repeated, and when next."""
+
+    id: Annotated[str, Field(examples=["sch_01k6z8yq0v4d5s6t7u8w9x0y1z"])]
+    name: str
+    cron: str
+    timezone: str
+    audit: AuditRequest
+    enabled: bool
+    created_at: AwareDatetime
+    next_run_at: AwareDatetime | None
+    last_run_at: AwareDatetime | None = None
+    last_audit_id: str | None = None
+
+
+class KeyBody(_Body):
+    """A key, without its secret."""
+
+    id: str
+    name: str
+    role: Role
+    project: str
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None = None
+    last_used_at: AwareDatetime | None = None
+
+
+class NewKeyBody(KeyBody):
+    """A key just made; the only time its secret is shown."""
+
+    key: str
+
+
+Item = TypeVar("Item")
+
+
+class Page(_Body, Generic[Item]):
+    """One page of a list, newest first."""
+
+    items: list[Item]
+    next_cursor: str | None = None

@@ -1,0 +1,84 @@
+"""The recipe: how a model was trained, as given and as completed by assumptions."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+OptimizerName = Literal[
+    "sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta"
+]
+LossName = Literal[
+    "cross_entropy", "nll", "bce", "bce_with_logits", "mse", "mae", "hinge", "focal"
+]
+SamplerName = Literal["shuffle", "balanced", "sequential"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Optimizer(_Strict):
+    """The optimiser and its settings."""
+
+    name: OptimizerName | None = Field(default=None, description="Default: `adam`.")
+    lr: Annotated[Finite, Field(gt=0, le=1e6)] | None = Field(
+        default=None, description="Learning rate."
+    )
+    momentum: Annotated[Finite, Field(ge=0, lt=1)] | None = Field(
+        default=None,
+        description="Momentum of sgd and rmsprop; beta1 of adam, adamw and nadam.",
+    )
+    weight_decay: Annotated[Finite, Field(ge=0, le=1e3)] | None = Field(
+        default=None, description="L2 penalty; decoupled for adamw."
+    )
+    eps: Annotated[Finite, Field(gt=0, le=1e3)] | None = None
+
+
+class Loss(_Strict):
+    """The loss, applied to what the model returns."""
+
+    name: LossName | None = None
+    label_smoothing: Annotated[Finite, Field(ge=0, lt=1)] | None = None
+    class_weights: (
+        Annotated[
+            list[Annotated[Finite, Field(ge=0, le=1e6)]],
+            Field(min_length=2, max_length=10_000),
+        ]
+        | None
+    ) = Field(default=None, description="One weight a class.")
+
+
+class LearningRateSchedule(_Strict):
+    """How the learning rate changes over the epochs."""
+
+    name: Literal["step", "cosine", "exponential", "linear"]
+    step_epochs: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None, description="Epochs between two drops of `step`."
+    )
+    gamma: Annotated[Finite, Field(gt=0, le=1)] | None = Field(
+        default=None, description="Factor of `step` and `exponential`."
+    )
+    warmup_epochs: Annotated[Finite, Field(ge=0, le=100_000)] | None = None
+
+
+class Standardization(_Strict):
+    """Fixed shift and scale, applied as (x - mean) / std."""
+
+    mean: Finite | list[Finite]
+    std: (
+        Annotated[Finite, Field(gt=0)] | list[Annotated[Finite, Field(gt=0)]]
+    )
+
+
+class Recipe(_Strict):
+    """How the model was trained. Every field is optional."""
+
+    optimizer: Optimizer | None = None
+    loss: Loss | None = None
+    epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    sampler: SamplerName | None = None
+    schedule: LearningRateSchedule | None = None
+    normalization: Literal["none", "standardize"] | Standardization | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None

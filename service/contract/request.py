@@ -1,0 +1,144 @@
+"""What callers send: datasets' specs, audit requests, schedules."""
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, HttpUrl
+
+from service.contract.causes import Cause
+from service.contract.recipe import Finite, Recipe
+
+Severity = Literal["critical", "major", "minor", "info"]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Tag = Annotated[str, Field(min_length=1, max_length=100)]
+Share = Annotated[Finite, Field(ge=0, le=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageSpec(_Strict):
+    """How pictures are to be read."""
+
+    layout: Literal["NCHW", "NHWC"] | None = None
+    mean: Finite | list[Finite] | None = None
+    std: Finite | list[Finite] | None = None
+    size: Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(
+        default=None, description="Height and width in pixels, for zip archives."
+    )
+
+
+class DatasetSpec(_Strict):
+    """How to read a dataset; every field is optional."""
+
+    label: str | None = Field(default=None, description="Name of the label column.")
+    split: str | None = Field(
+        default=None, description="Name of a column with `train`, `val` or `test`."
+    )
+    class_names: (
+        Annotated[list[str], Field(min_length=2, max_length=10_000)] | None
+    ) = None
+    image: ImageSpec | None = None
+    features: list[str] | None = Field(
+        default=None,
+        description="Columns to use, in the model's order; names of features for arrays.",
+    )
+
+
+class BudgetSeconds(_Strict):
+    """An exact budget."""
+
+    seconds: Annotated[int, Field(ge=5, le=86_400)]
+
+
+Budget = Literal["quick", "standard", "thorough"] | BudgetSeconds
+
+
+class Policy(_Strict):
+    """When the report's gate fails."""
+
+    fail_on: Literal["minor", "major", "critical"] | None = None
+    min_accuracy: Share | None = None
+    min_balanced_accuracy: Share | None = None
+    max_ece: Share | None = None
+    max_regression_from: Annotated[str, Field(pattern=r"^aud_")] | None = Field(
+        default=None,
+        description="Fail where balanced accuracy fell, beyond its interval, against "
+        "this audit.",
+    )
+
+
+class AuditRequest(_Strict):
+    """Asks for an audit of a model on a dataset."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "model_id": "mdl_01k6z8yq0v4d5s6t7u8w9x0y1z",
+                    "dataset_id": "dst_01k6z8yq0v4d5s6t7u8w9x0y1z",
+                    "recipe": {
+                        "optimizer": {"name": "sgd", "lr": 0.5},
+                        "loss": {"name": "cross_entropy"},
+                        "epochs": 10,
+                        "batch_size": 32,
+                    },
+                    "budget": "standard",
+                    "seed": 0,
+                    "policy": {"fail_on": "major", "min_accuracy": 0.9},
+                    "tags": ["nightly"],
+                }
+            ]
+        },
+    )
+
+    model_id: str
+    dataset_id: str
+    recipe: Recipe = Recipe()
+    checks: Annotated[list[Cause], Field(min_length=1)] | None = Field(
+        default=None, description="Causes to judge; default: all."
+    )
+    budget: Budget = "standard"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    policy: Policy | None = None
+    tags: Annotated[list[Tag], Field(max_length=50)] = []
+
+
+class ScheduleRequest(_Strict):
+    """Asks for an audit to be repeated."""
+
+    name: Name
+    cron: Annotated[str, Field(min_length=9, max_length=200)] = Field(
+        description="Five fields: minute, hour, day, month, weekday."
+    )
+    timezone: str = "UTC"
+    audit: AuditRequest
+    enabled: bool = True
+
+
+class SchedulePatch(_Strict):
+    """Changes the given fields of a schedule."""
+
+    name: Name | None = None
+    cron: str | None = None
+    timezone: str | None = None
+    audit: AuditRequest | None = None
+    enabled: bool | None = None
+
+
+class KeyRequest(_Strict):
+    """Asks for a new key."""
+
+    name: Name
+    role: Literal["viewer", "submitter", "admin"]
+    project: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")] = "default"
+    expires_at: AwareDatetime | None = None
+
+
+class Callback(_Strict):
+    """Where to announce the end of an audit."""
+
+    url: HttpUrl
+    secret: Annotated[str, Field(min_length=24, max_length=100)] | None = None

@@ -1,0 +1,1 @@
+"""The GPU image: takes work from the queue and hands it, confined, to the engine."""

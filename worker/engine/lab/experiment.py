@@ -1,0 +1,249 @@
+"""Experiments and what comes out of them, as frozen values that cross processes.
+
+An experiment is hashable by content: `digest()` is the key under which its outcome
+is stored, so nothing is trained twice.
+"""
+
+import base64
+import hashlib
+import json
+import zlib
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def pack_mask(flags: list[bool]) -> str:
+    """Pack one flag a row into text: base64 of zlib of the bits, first row first."""
+    bits = bytearray((len(flags) + 7) // 8)
+    for row, flag in enumerate(flags):
+        if flag:
+            bits[row >> 3] |= 0x80 >> (row & 7)
+    return base64.b64encode(zlib.compress(bytes(bits), 6)).decode()
+
+
+def unpack_mask(text: str, count: int) -> list[bool]:
+    """Undo `pack_mask` for `count` rows.
+
+    Raises:
+        ValueError: the text does not hold that many flags.
+    """
+    size = (count + 7) // 8
+    bits = zlib.decompressobj().decompress(base64.b64decode(text), size + 1)
+    if len(bits) != size:
+        raise ValueError(f"expected {size} bytes of flags, got {len(bits)}")
+    return [bool(bits[row >> 3] & (0x80 >> (row & 7))) for row in range(count)]
+
+
+class RecipeChange(_Value):
+    """Train by another recipe: a JSON merge patch (RFC 7396) on the complete recipe."""
+
+    kind: Literal["recipe"] = "recipe"
+    patch: dict[str, Any]
+
+
+class DataChange(_Value):
+    """Train on other data.
+
+    - `subset`: the first `share` of a stratified order of the training rows, the same
+      order for all shares of a seed, so that subsets are nested.
+    - `drop`: training rows flagged in `mask` are left out.
+    - `relabel`: training rows flagged in `mask` get `labels` (in row order).
+    - `repair_inputs`: non-finite and sentinel values become the training median of
+      their feature; values beyond `limit` robust deviations are clipped. Applied to
+      training and held-out data alike, with figures of the training data.
+    - `permute_features`: one random order of the features (pixels, time steps) for
+      training and held-out data alike.
+    - `permute_labels`: training labels in random order.
+    - `augment`: small random shifts of pictures, or noise on tables.
+    - `transform`: a named transformation of the inputs (see `probes/transforms.py`),
+      applied to training and held-out data alike.
+    """
+
+    kind: Literal["data"] = "data"
+    name: Literal[
+        "subset",
+        "drop",
+        "relabel",
+        "repair_inputs",
+        "permute_features",
+        "permute_labels",
+        "augment",
+        "transform",
+    ]
+    share: float | None = None
+    mask: str | None = None
+    labels: tuple[int, ...] | None = None
+    limit: float | None = None
+    transform: str | None = None
+
+
+class NetworkChange(_Value):
+    """Train another network.
+
+    - `activation`: every hidden activation becomes `to`; where consecutive weighted
+      layers have none between them, `to` is put there.
+    - `output`: the activations after the last weighted layer are removed, so that the
+      network returns its raw scores. With `classes` given, a one-output head stays.
+    - `width`: hidden channels times `factor` (at least 1 each).
+    - `depth`: `factor` 2 repeats each square hidden layer; 0.5 drops every other.
+    - `dropout`: existing dropout gets probability `p`; where there is none and p > 0 it
+      is put after each hidden activation. p = 0 removes it.
+    - `initialization`: `to` is `default` (what torch does), `he`, `glorot` or
+      `delivered` (start from the delivered weights).
+    - `reference`: a fresh network of family `to` (`linear`, `dense`, `conv`,
+      `recurrent`) with about the same number of parameters.
+    - `head`: a fresh last layer that returns one raw score a class, where the delivered
+      one has another form (one output for two classes, say).
+    """
+
+    kind: Literal["network"] = "network"
+    name: Literal[
+        "activation",
+        "output",
+        "width",
+        "depth",
+        "dropout",
+        "initialization",
+        "reference",
+        "head",
+    ]
+    to: str | None = None
+    factor: float | None = None
+    p: float | None = None
+
+
+Change = Annotated[
+    RecipeChange | DataChange | NetworkChange, Field(discriminator="kind")
+]
+
+
+class Arm(_Value):
+    """The subject with zero or more changes, applied in order."""
+
+    name: str
+    changes: tuple[Change, ...] = ()
+
+
+class Training(_Value):
+    """Arms trained from paired seeds and scored on held-out data.
+
+    The same seed in two arms means the same initial weights where shapes allow, the
+    same order of batches and the same dropout masks.
+    """
+
+    kind: Literal["training"] = "training"
+    round: str
+    question: str
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    rows: int | None = Field(
+        default=None, description="Train on a stratified subsample of this many rows."
+    )
+    split: Literal["decide", "final"] = "decide"
+    max_seconds: float | None = Field(
+        default=None, description="Stop training, at the next check, after this time."
+    )
+    keep: str | None = Field(
+        default=None,
+        description="Name of the arm whose best member is written as TorchScript.",
+    )
+
+    def digest(self) -> str:
+        """SHA-256 of what decides the outcome; wording and deadlines do not."""
+        return _digest(self, leave_out={"question", "round", "max_seconds"})
+
+
+class Measurement(_Value):
+    """Something measured without stacked training; `name` is a probe."""
+
+    kind: Literal["measurement"] = "measurement"
+    round: str = "inspect"
+    question: str
+    name: str
+    settings: dict[str, JsonValue] = {}
+
+    def digest(self) -> str:
+        """SHA-256 of what decides the outcome."""
+        return _digest(self, leave_out={"question", "round"})
+
+
+Experiment = Annotated[Training | Measurement, Field(discriminator="kind")]
+
+
+def _digest(value: BaseModel, *, leave_out: set[str]) -> str:
+    text = json.dumps(value.model_dump(mode="json", exclude=leave_out), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Curve(_Value):
+    """What was seen along a training; all lists have one length."""
+
+    epoch: tuple[float, ...] = ()
+    train_loss: tuple[float | None, ...] = ()
+    train_accuracy: tuple[float | None, ...] = ()
+    eval_loss: tuple[float | None, ...] = ()
+    eval_balanced_accuracy: tuple[float | None, ...] = ()
+
+
+class TrialOutcome(_Value):
+    """One arm trained from one seed."""
+
+    seed: int
+    correct: str = Field(description="`pack_mask` of the scored rows hit.")
+    accuracy: float
+    balanced_accuracy: float
+    log_loss: float | None = Field(description="nats, held-out, by the head.")
+    train_accuracy: float
+    train_balanced_accuracy: float
+    train_loss: float | None = Field(description="The recipe's loss; None: not finite.")
+    diverged: bool = False
+    curve: Curve = Curve()
+    signs: dict[str, float | None] = Field(
+        default={},
+        description="What the training showed: `first_loss`, `oscillation`, "
+        "`gradient_ratio` (first layer's gradient norm over the last's), `dead_share`, "
+        "`saturated_share`, `update_ratio`.",
+    )
+
+
+class ArmOutcome(_Value):
+    """All trials of an arm, in the order of the experiment's seeds."""
+
+    name: str
+    trials: tuple[TrialOutcome, ...] = ()
+    parameters: int = 0
+    failure: str | None = Field(
+        default=None, description="Why the arm could not be trained, e.g. no such layer."
+    )
+
+
+class TrainingOutcome(_Value):
+    """What came out of a `Training`."""
+
+    kind: Literal["training"] = "training"
+    arms: tuple[ArmOutcome, ...]
+    seconds: float
+    member_steps: int = Field(description="Optimiser steps, summed over members.")
+    rows: int = Field(description="Training rows used.")
+    notes: tuple[str, ...] = ()
+    file: str | None = Field(
+        default=None, description="Name, in the scratch folder, of the kept model."
+    )
+    kept_seed: int | None = None
+
+
+class MeasurementOutcome(_Value):
+    """What came out of a `Measurement`."""
+
+    kind: Literal["measurement"] = "measurement"
+    values: dict[str, JsonValue]
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+Outcome = Annotated[TrainingOutcome | MeasurementOutcome, Field(discriminator="kind")]

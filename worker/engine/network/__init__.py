@@ -1,0 +1,1 @@
+"""TorchScript and torch.export archives as pure functions; surgery; initialisation."""

@@ -1,0 +1,1 @@
+"""Measurements that need no stacked training: forward passes, weights, data."""
