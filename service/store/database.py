@@ -1,0 +1,183 @@
+"""The database: one synchronous session style for SQLite and PostgreSQL."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
+
+from service.contract.errors import Unavailable
+
+BUSY_TIMEOUT_SECONDS = 20
+CONNECT_TIMEOUT_SECONDS = 5
+STATEMENT_TIMEOUT_SECONDS = 60
+POOL_SIZE = 10
+POOL_OVERFLOW = 30
+POOL_WAIT_SECONDS = 10
+MIGRATION_LOCK = 0x6D6F64656C  # any number, the same in every process
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+# What says that the database, not the statement, is at fault.
+_DOWN = (OperationalError, InterfaceError, PoolTimeoutError)
+
+
+class DatabaseDown(Unavailable):
+    """The database does not answer, or is locked for too long."""
+
+    def __init__(self) -> None:
+        super().__init__("The database does not answer.")
+
+
+class UnknownDatabaseError(ValueError):
+    """An URL of a kind that is not supported."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"expected sqlite:// or postgresql://, got {kind}://")
+
+
+class Database:
+    """Gives out sessions; safe to share between threads, not across a fork."""
+
+    def __init__(self, url: str) -> None:
+        """Prepare the engine; nothing is connected yet.
+
+        Args:
+            url: `sqlite:///FILE` or `postgresql://…` (psycopg 3 is used).
+
+        Raises:
+            UnknownDatabaseError: another kind of database.
+        """
+        address = _address(url)
+        self.dialect: str = address.get_backend_name()
+        self.engine: Engine = (
+            _sqlite(address) if self.dialect == "sqlite" else _postgresql(address)
+        )
+        self._readers = self.engine.execution_options(reading=True)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Open a session that writes; commit at the end, roll back on an error.
+
+        On SQLite the write lock is taken at once, so that what was read cannot change
+        before it is written.
+
+        Raises:
+            DatabaseDown: the database does not answer, or is locked for too long.
+        """
+        try:
+            with (
+                Session(self.engine, expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                yield session
+        except _DOWN as error:
+            raise DatabaseDown from error
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Open a session that only reads; it never waits for a writer.
+
+        Raises:
+            DatabaseDown: the database does not answer.
+        """
+        try:
+            with Session(self._readers, expire_on_commit=False) as session:
+                yield session
+        except _DOWN as error:
+            raise DatabaseDown from error
+
+    def ping(self) -> None:
+        """Ask the database for one row.
+
+        Raises:
+            DatabaseDown: it does not answer.
+        """
+        with self.reading() as session:
+            session.execute(text("SELECT 1"))
+
+    def migrate(self) -> None:
+        """Bring the tables to the newest version; several processes may do so at once.
+
+        Raises:
+            DatabaseDown: the database does not answer.
+        """
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        try:
+            with self.engine.begin() as connection:
+                if self.dialect == "postgresql":
+                    connection.execute(
+                        text("SELECT pg_advisory_xact_lock(:lock)"),
+                        {"lock": MIGRATION_LOCK},
+                    )
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        except _DOWN as error:
+            raise DatabaseDown from error
+
+    def close(self) -> None:
+        """Close all pooled connections."""
+        self.engine.dispose()
+
+
+def _address(url: str) -> URL:
+    address = make_url(url.replace("postgres://", "postgresql://", 1))
+    kind = address.get_backend_name()
+    if kind not in {"sqlite", "postgresql"}:
+        raise UnknownDatabaseError(kind)
+    driver = "sqlite+pysqlite" if kind == "sqlite" else "postgresql+psycopg"
+    return address.set(drivername=driver)
+
+
+def _sqlite(address: URL) -> Engine:
+    engine = create_engine(
+        address,
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_OVERFLOW,
+        pool_timeout=POOL_WAIT_SECONDS,
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 - DBAPI
+        # The driver would begin transactions by itself, and too late; see
+        # https://docs.sqlalchemy.org/en/21/dialects/sqlite.html
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        reading = connection.get_execution_options().get("reading", False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgresql(address: URL) -> Engine:
+    return create_engine(
+        address,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "options": f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s "
+            "-c idle_in_transaction_session_timeout=60s",
+            # Notices a server that vanished without a word.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+        },
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_OVERFLOW,
+        pool_timeout=POOL_WAIT_SECONDS,
+        pool_pre_ping=True,
+    )
