@@ -1,0 +1,219 @@
+"""Files, kept under the SHA-256 of their bytes: in a folder or in an S3 bucket.
+
+Both kinds write to a local file first. So a file is only ever stored whole, under a
+digest that was computed while it came in, and can be looked at before it is kept.
+"""
+
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol, Self
+
+from service.contract.errors import Unavailable
+
+CHUNK_BYTES = 1024 * 1024
+ABANDONED_SECONDS = 24 * 3600
+_NOT_WRITABLE = "the folder cannot be written"
+
+
+class BlobMissingError(Exception):
+    """There are no bytes under this digest."""
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(f"no blob {sha256}")
+
+
+class BlobStoreDown(Unavailable):
+    """The folder or the bucket cannot be read or written."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The blob store does not work: {reason}")
+
+
+class BlobWriter:
+    """One file on its way in: `write` until all is there, then `finish` or `abort`.
+
+    As a context manager it aborts what was not finished.
+    """
+
+    def __init__(self, incoming: Path, keep: Callable[[Path, str], None]) -> None:
+        self._path = incoming / f"{secrets.token_hex(16)}.part"
+        self._keep = keep
+        self._hash = hashlib.sha256()
+        self._open = True
+        self.size_bytes = 0
+        try:
+            incoming.mkdir(parents=True, exist_ok=True)
+            # Unbuffered: chunks are large, and a buffer would only copy them.
+            self._file = self._path.open("xb", buffering=0)
+        except OSError as error:
+            raise BlobStoreDown(error.strerror or "cannot write") from error
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Add bytes.
+
+        Raises:
+            BlobStoreDown: the disk is full or broken.
+        """
+        self._hash.update(chunk)
+        self.size_bytes += len(chunk)
+        rest = memoryview(chunk)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise BlobStoreDown(error.strerror or "cannot write") from error
+
+    def reader(self) -> BinaryIO:
+        """Open what was written so far, to look at it before it is kept."""
+        return self._path.open("rb")
+
+    def finish(self) -> tuple[str, int]:
+        """Keep the file; returns its SHA-256 (hexadecimal) and its size in bytes.
+
+        Raises:
+            BlobStoreDown: it could not be stored; nothing is kept.
+        """
+        digest = self._hash.hexdigest()
+        try:
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._keep(self._path, digest)
+        except OSError as error:
+            raise BlobStoreDown(error.strerror or "cannot write") from error
+        finally:
+            self.abort()
+        return digest, self.size_bytes
+
+    def abort(self) -> None:
+        """Forget the file; harmless after `finish`."""
+        if self._open:
+            self._open = False
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abort()
+
+
+class BlobStore(Protocol):
+    """Where files are kept."""
+
+    def writer(self) -> BlobWriter:
+        """Begin a new file."""
+
+    def open(self, sha256: str) -> BinaryIO:
+        """Open a file for reading; it has a real descriptor (`fileno()`).
+
+        Raises:
+            BlobMissingError: there is no such file.
+            BlobStoreDown: the store does not work.
+        """
+
+    def stream(self, sha256: str) -> Iterator[bytes]:
+        """Read a file in chunks of about a mebibyte; raises as `open` does."""
+
+    def exists(self, sha256: str) -> bool:
+        """Say whether the file is there."""
+
+    def delete(self, sha256: str) -> None:
+        """Remove the file; one that is not there is no error."""
+
+    def ping(self) -> None:
+        """Raise BlobStoreDown unless the store can be reached."""
+
+
+class FolderBlobs:
+    """Blobs as `root/ab/abcdef…` in a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._incoming = root / "incoming"
+        remove_abandoned(self._incoming)
+
+    def writer(self) -> BlobWriter:
+        """Begin a new file."""
+        return BlobWriter(self._incoming, self._keep)
+
+    def open(self, sha256: str) -> BinaryIO:
+        """Open a file for reading."""
+        try:
+            return self._path(sha256).open("rb")
+        except FileNotFoundError as error:
+            raise BlobMissingError(sha256) from error
+        except OSError as error:
+            raise BlobStoreDown(error.strerror or "cannot read") from error
+
+    def stream(self, sha256: str) -> Iterator[bytes]:
+        """Read a file in chunks."""
+        return chunks(self.open(sha256))
+
+    def exists(self, sha256: str) -> bool:
+        """Say whether the file is there."""
+        return self._path(sha256).is_file()
+
+    def delete(self, sha256: str) -> None:
+        """Remove the file."""
+        self._path(sha256).unlink(missing_ok=True)
+
+    def ping(self) -> None:
+        """Raise BlobStoreDown unless the folder can be written."""
+        try:
+            self._incoming.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BlobStoreDown(error.strerror or "cannot write") from error
+        if not os.access(self._incoming, os.W_OK | os.X_OK):
+            raise BlobStoreDown(_NOT_WRITABLE)
+
+    def _path(self, sha256: str) -> Path:
+        return self._root / sha256[:2] / sha256
+
+    def _keep(self, source: Path, sha256: str) -> None:
+        target = self._path(sha256)
+        target.parent.mkdir(exist_ok=True)
+        source.replace(target)
+        # The rename itself must survive a power failure.
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def open_blobs(address: str, *, cache: Path) -> BlobStore:
+    """Open the store at an address.
+
+    Args:
+        address: `s3://bucket/prefix`, `file:///folder` or a folder.
+        cache: folder for local copies, used for S3 only.
+    """
+    if address.startswith("s3://"):
+        # Only then: the S3 client costs 20 ms and some memory to import.
+        from service.store.bucket import BucketBlobs  # noqa: PLC0415
+
+        return BucketBlobs(address, cache)
+    return FolderBlobs(Path(address.removeprefix("file://")))
+
+
+def chunks(file: BinaryIO) -> Iterator[bytes]:
+    """Read an open file to its end, then close it."""
+    with file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+
+
+def remove_abandoned(incoming: Path) -> None:
+    """Remove what was on its way in when a process died, a day ago or more."""
+    limit = time.time() - ABANDONED_SECONDS
+    for path in incoming.glob("*.part"):
+        try:
+            if path.stat().st_mtime < limit:
+                path.unlink()
+        except FileNotFoundError:  # another process was faster
+            continue
