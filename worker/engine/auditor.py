@@ -1,0 +1,663 @@
+"""The rounds of an audit: outcomes so far -> next experiments, or the verdicts.
+
+`advance` is pure. It replays the rounds, which are written straight down as one
+generator, against the outcomes at hand, and stops at the first experiment that is
+missing. So an audit can stop, move to another machine and go on.
+
+    inspect   measurements of weights, data and the delivered model
+    screen    the baseline and every mend, few paired seeds
+    interact  which mends are needed together, by adding to and taking from the best
+    confirm   survivors on fresh seeds, corrected for all that was tried
+    remedy    the best combination, judged once on rows no decision looked at
+"""
+
+import logging
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from service.contract.causes import Cause
+from worker.engine.catalog import CATALOG
+from worker.engine.check import Check, Measures, Mend
+from worker.engine.combination import (
+    choose_compatible,
+    compatible,
+    compose,
+    name,
+    preference,
+)
+from worker.engine.lab.experiment import (
+    Arm,
+    Experiment,
+    Measurement,
+    MeasurementOutcome,
+    Outcome,
+    Training,
+    TrainingOutcome,
+)
+from worker.engine.planning import Costs, Effort, effort_for, group, in_order
+from worker.engine.results import BASELINE, CONTROL, Results, collect
+from worker.engine.stats.decisions import Floors
+from worker.engine.subject import Subject
+
+LOGGER = logging.getLogger(__name__)
+
+Stage = Literal["inspect", "screen", "interact", "confirm", "remedy", "report"]
+FRACTIONS: dict[str, float] = {
+    "inspect": 0.02,
+    "screen": 0.15,
+    "interact": 0.5,
+    "confirm": 0.65,
+    "remedy": 0.88,
+    "report": 0.97,
+}
+INSPECTIONS = (
+    "cost", "delivered", "weights", "determinism", "label_order", "preprocessing",
+    "inputs", "leakage", "shift", "signal", "segments", "noise",
+)  # fmt: skip
+SEED_OFFSETS: dict[str, int] = {"screen": 0, "confirm": 100, "remedy": 200}
+LARGEST_STACK = 48  # members trained in one experiment, so that workers can share
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Experiments that the audit needs next."""
+
+    stage: Stage
+    detail: str
+    experiments: tuple[Experiment, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One experiment that was run, for the report."""
+
+    identity: str
+    experiment: Experiment
+    outcome: Outcome
+
+
+@dataclass
+class Ledger:
+    """Everything an audit asked and learned, in order."""
+
+    entries: list[Entry] = field(default_factory=list)
+    limits: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """What the experiments took."""
+        return sum(entry.outcome.seconds for entry in self.entries)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the rounds yielded; `conclusion.py` turns it into the report.
+
+    Attributes:
+        obstacles: causes that cannot be judged, and why.
+        mends: what was tried, by cause.
+        screen, confirm: results of the rounds; confirm is None where nothing survived.
+        chosen: the best combination, confirmed or not.
+        best: the best mend of each cause that was tried.
+    """
+
+    measures: Measures
+    obstacles: Mapping[Cause, str]
+    mends: Mapping[Cause, Sequence[Mend]]
+    screen: Results | None
+    confirm: Results | None
+    chosen: tuple[Mend, ...]
+    best: Mapping[Cause, Mend]
+    remedy: Entry | None
+    ledger: Ledger
+    signal: bool
+    crashed: Mapping[Cause, str] = field(default_factory=dict)
+    skipped: Mapping[Cause, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What `advance` answers: the experiments that are missing, or what was learned."""
+
+    stage: Stage
+    fraction: float
+    detail: str
+    experiments: tuple[Experiment, ...] = ()
+    learned: Learned | None = None
+
+
+def advance(
+    subject: Subject,
+    outcomes: Mapping[str, Outcome],
+    checks: Sequence[Check] = CATALOG,
+) -> Step:
+    """Say what is needed next.
+
+    Args:
+        subject: what is audited.
+        outcomes: by the experiments' digests.
+        checks: the causes to judge.
+    """
+    rounds = Auditor(subject, checks).rounds()
+    try:
+        ask = next(rounds)
+        while True:
+            missing = [e for e in ask.experiments if e.digest() not in outcomes]
+            if missing:
+                share = 1 - len(missing) / max(1, len(ask.experiments))
+                order = list(FRACTIONS)
+                begin = FRACTIONS[ask.stage]
+                end = FRACTIONS[order[order.index(ask.stage) + 1]]
+                return Step(
+                    stage=ask.stage,
+                    fraction=begin + share * (end - begin),
+                    detail=ask.detail,
+                    experiments=tuple(missing),
+                )
+            ask = rounds.send({e.digest(): outcomes[e.digest()] for e in ask.experiments})
+    except StopIteration as end_of_rounds:
+        return Step(
+            stage="report",
+            fraction=FRACTIONS["report"],
+            detail="writing the report",
+            learned=end_of_rounds.value,
+        )
+
+
+Answers = dict[str, Outcome]
+Rounds = Generator[Ask, Answers, Learned]
+
+
+class Auditor:
+    """One audit's rounds."""
+
+    def __init__(self, subject: Subject, checks: Sequence[Check] = CATALOG) -> None:
+        self.subject = subject
+        self.checks = [check for check in checks if check.cause in subject.wanted]
+        self.effort: Effort = effort_for(subject.budget, subject.budget_seconds)
+        self.floors = Floors()
+        self.ledger = Ledger()
+        self.costs = Costs(0.0, 1e-3)
+        self.rows: int | None = None
+        self.controls: dict[str, Arm] = {}
+        self.crashed: dict[Cause, str] = {}
+
+    def rounds(self) -> Rounds:
+        """Run the rounds; yields what to do, returns what was learned."""
+        measures = yield from self._inspect()
+        obstacles = self._obstacles()
+        mends = self._mends(measures, obstacles)
+        screen, skipped = yield from self._screen(mends)
+        best = self._best(screen, mends)
+        chosen = yield from self._interact(screen, mends, best)
+        confirm = yield from self._confirm(screen, chosen, best)
+        chosen = self._settle(confirm, chosen)
+        remedy = yield from self._remedy(chosen, confirm, measures)
+        return Learned(
+            measures=measures,
+            obstacles=obstacles,
+            mends=mends,
+            screen=screen,
+            confirm=confirm,
+            chosen=chosen,
+            best=best,
+            remedy=remedy,
+            ledger=self.ledger,
+            signal=self._has_signal(measures, screen),
+            crashed=self.crashed,
+            skipped=skipped,
+        )
+
+    # ------------------------------------------------------------------- the rounds
+
+    def _inspect(self) -> Generator[Ask, Answers, Measures]:
+        names = [n for n in INSPECTIONS if self._needs(n)]
+        asked = tuple(
+            Measurement(question=f"What does the probe {n} see?", name=n)
+            for n in names
+        )
+        answers = yield Ask("inspect", "inspecting model and data", asked)
+        self._note(asked, answers)
+        measures: Measures = {}
+        for measurement in asked:
+            outcome = answers[measurement.digest()]
+            if isinstance(outcome, MeasurementOutcome):
+                measures[measurement.name] = outcome.values
+        self.costs = Costs.from_measure(measures.get("cost", {}))
+        return measures
+
+    def _screen(
+        self, mends: Mapping[Cause, Sequence[Mend]]
+    ) -> Generator[Ask, Answers, tuple[Results, dict[Cause, str]]]:
+        wanted = in_order(
+            [m for group_ in mends.values() for m in group_], self.effort.variants
+        )
+        seeds = self._seeds("screen", self.effort.screen_seeds)
+        allowance = 0.45 * self._left()
+        self.rows = self._rows(allowance, seeds)
+        arms = [Arm(name=BASELINE)]
+        spent = self._cost(arms, seeds)
+        skipped: dict[Cause, str] = {}
+        reached: set[Cause] = set()
+        for arm, causes in self._candidates(wanted):
+            cost = self._cost([arm], seeds) * (1.0 if spent < allowance / 2 else 1.2)
+            if spent + cost > allowance and not self._is_essential(arm, spent, allowance):
+                for cause in causes:
+                    skipped.setdefault(cause, "not reached within the budget")
+                continue
+            spent += cost
+            reached |= causes
+            arms.append(arm)
+        skipped = {c: why for c, why in skipped.items() if c not in reached}
+        for cause, why in skipped.items():
+            self.ledger.limits.append(f"{cause.value}: {why}.")
+        results = yield from self._train(
+            "screen", "Which single change helps?", arms, seeds
+        )
+        return results, skipped
+
+    def _interact(
+        self,
+        screen: Results,
+        mends: Mapping[Cause, Sequence[Mend]],
+        best: Mapping[Cause, Mend],
+    ) -> Generator[Ask, Answers, tuple[Mend, ...]]:
+        chosen = self._best_single(screen, best)
+        together = self._everything(mends)
+        alone = self._value(screen, chosen)
+        all_at_once = (
+            screen.gain(name(together)).value if name(together) in screen else -1.0
+        )
+        needed = max(self.floors.material, 0.1 * max(0.0, all_at_once))
+        if len(together) > 1 and all_at_once > alone + needed:
+            chosen = yield from self._take_away(screen, together, all_at_once)
+        for _ in range(2):
+            if not chosen:
+                break
+            added = yield from self._add(screen, chosen, best)
+            if added is None:
+                break
+            chosen = (*chosen, added)
+        return chosen
+
+    def _confirm(
+        self,
+        screen: Results,
+        chosen: tuple[Mend, ...],
+        best: Mapping[Cause, Mend],
+    ) -> Generator[Ask, Answers, Results | None]:
+        survivors = sorted(
+            (m for m in best.values() if self._is_promising(screen, m)),
+            key=lambda m: -self._gain(screen, m).value,
+        )
+        singles = [m for m in chosen if m.key in screen]
+        singles += [m for m in survivors if m not in singles]
+        singles = singles[: max(len(chosen), self.effort.confirmed_causes)]
+        if not singles:
+            return None
+        arms = [Arm(name=BASELINE)]
+        for mend in singles:
+            arms += self._with_control(mend)
+        if len(chosen) > 1:
+            arms.append(compose(chosen))
+            arms += [compose([m for m in chosen if m != left]) for left in chosen]
+        outside = [m for m in singles if m not in chosen]
+        arms += [
+            compose([*chosen, m])
+            for m in outside
+            if chosen and all(compatible(m, c) for c in chosen)
+        ]
+        arms = list({arm.name: arm for arm in arms}.values())
+        seeds = self._seeds("confirm", self.effort.confirm_seeds)
+        arms, seeds = self._fit(arms, seeds, 0.75 * self._left())
+        return (
+            yield from self._train(
+                "confirm", "Does the gain hold on fresh seeds?", arms, seeds
+            )
+        )
+
+    def _remedy(
+        self,
+        chosen: tuple[Mend, ...],
+        confirm: Results | None,
+        measures: Measures,
+    ) -> Generator[Ask, Answers, Entry | None]:
+        arm = compose(chosen) if chosen else Arm(name=BASELINE)
+        if not chosen and not self._retraining_helps(measures):
+            return None
+        seeds = self._seeds("remedy", self.effort.remedy_seeds)
+        while len(seeds) > 1 and self._cost([arm], seeds, full=True) > self._left():
+            seeds = seeds[:-1]
+        training = Training(
+            round="remedy",
+            question="How good is the repaired model on rows no decision looked at?",
+            arms=(arm,),
+            seeds=seeds,
+            split="final",
+            keep=arm.name,
+            max_seconds=max(10.0, 1.5 * self._left()),
+        )
+        answers = yield Ask("remedy", "training the repaired model", (training,))
+        [entry] = self._note((training,), answers)
+        outcome = entry.outcome
+        if isinstance(outcome, TrainingOutcome) and outcome.arms[0].failure is None:
+            return entry
+        return None
+
+    # ------------------------------------------------- parts of the round `interact`
+
+    def _take_away(
+        self, screen: Results, together: tuple[Mend, ...], gain: float
+    ) -> Generator[Ask, Answers, tuple[Mend, ...]]:
+        """Leave each out in turn; what is missed stays."""
+        tolerance = max(0.6 * self.floors.material, 0.1 * gain)
+        fewer = [tuple(m for m in together if m != left) for left in together]
+        yield from self._extend(screen, fewer, "What can be left out?")
+        missed = [
+            left
+            for left, rest in zip(together, fewer, strict=True)
+            if self._value(screen, rest) < gain - tolerance
+        ]
+        kept = tuple(missed)
+        if len(kept) == len(together):
+            return kept
+        if kept:
+            yield from self._extend(screen, [kept], "Is what remains enough?")
+        for _ in range(len(together)):
+            if kept and self._value(screen, kept) >= gain - tolerance:
+                break
+            options = [(*kept, m) for m in together if m not in kept]
+            if not options:
+                break
+            yield from self._extend(screen, options, "What must be put back?")
+            top = max(self._value(screen, option) for option in options)
+            kept = min(
+                (o for o in options if self._value(screen, o) >= top - tolerance / 2),
+                key=lambda option: preference(option[-1].cause),
+            )
+        return kept
+
+    def _add(
+        self,
+        screen: Results,
+        chosen: tuple[Mend, ...],
+        best: Mapping[Cause, Mend],
+    ) -> Generator[Ask, Answers, Mend | None]:
+        """Add each other mend to the combination; take the best that is worth it."""
+        now = self._value(screen, chosen)
+        others = [
+            m
+            for m in best.values()
+            if all(compatible(m, c) for c in chosen)
+            and (m.urgent or self._gain(screen, m).value > 0)
+        ]
+        others.sort(key=lambda m: -self._gain(screen, m).value)
+        options = [(*chosen, m) for m in others[: self.effort.confirmed_causes]]
+        if not options:
+            return None
+        yield from self._extend(screen, options, "Does anything help in addition?")
+        worth = [
+            (self._value(screen, o) - now, -preference(o[-1].cause), o[-1])
+            for o in options
+        ]
+        value, _, mend = max(worth, key=lambda item: item[:2])
+        if value < max(self.floors.material, 0.15 * now):
+            return None
+        return mend
+
+    def _extend(
+        self, screen: Results, combinations: Iterable[tuple[Mend, ...]], question: str
+    ) -> Generator[Ask, Answers, None]:
+        """Train combinations on the screening seeds, beside what is already there."""
+        arms = [compose(c) for c in combinations if c]
+        arms = [arm for arm in arms if arm.name not in screen]
+        if not arms:
+            return
+        seeds = self._seeds("screen", self.effort.screen_seeds)
+        allowance = 0.35 * self._left()
+        fitting: list[Arm] = []
+        for arm in arms:
+            if fitting and self._cost([*fitting, arm], seeds) > allowance:
+                self.ledger.limits.append(
+                    f"The combination {arm.name} was not reached within the budget."
+                )
+                continue
+            fitting.append(arm)
+        more = yield from self._train("interact", question, fitting, seeds)
+        # The arms dictionary of this round is ours; other rounds hold their own.
+        screen.arms.update(more.arms)  # type: ignore[attr-defined]
+
+    # ---------------------------------------------------------------------- choices
+
+    def _best(
+        self, screen: Results, mends: Mapping[Cause, Sequence[Mend]]
+    ) -> dict[Cause, Mend]:
+        """The mend of each cause that the screen liked best."""
+        found: dict[Cause, Mend] = {}
+        for cause, options in mends.items():
+            tried = [m for m in options if m.key in screen]
+            if tried:
+                found[cause] = max(tried, key=lambda m: self._gain(screen, m).value)
+        return found
+
+    def _best_single(
+        self, screen: Results, best: Mapping[Cause, Mend]
+    ) -> tuple[Mend, ...]:
+        promising = [m for m in best.values() if self._is_promising(screen, m)]
+        if not promising:
+            return ()
+        top = max(self._gain(screen, m).value for m in promising)
+        near = [m for m in promising if self._gain(screen, m).value >= 0.9 * top]
+        return (min(near, key=lambda m: preference(m.cause)),)
+
+    def _everything(self, mends: Mapping[Cause, Sequence[Mend]]) -> tuple[Mend, ...]:
+        """One sane mend a cause, as many as go together."""
+        sane = []
+        for options in mends.values():
+            fitting = [m for m in options if m.sane]
+            if fitting:
+                sane.append(max(fitting, key=lambda m: len(m.changes)))
+        sane.sort(key=lambda m: preference(m.cause))
+        return tuple(choose_compatible(sane))
+
+    def _is_promising(self, screen: Results, mend: Mend) -> bool:
+        gain = self._gain(screen, mend)
+        return (
+            gain.value >= 0.8 * self.floors.material
+            and gain.value + gain.error > self.floors.material
+        )
+
+    def _gain(self, results: Results, mend: Mend):  # noqa: ANN202 - PairedGain
+        return results.gain_over_best(
+            mend.key, mend.key + CONTROL if mend.control else None
+        )
+
+    def _value(self, results: Results, mends: Sequence[Mend]) -> float:
+        if not mends:
+            return 0.0
+        key = name(mends)
+        return results.gain(key).value if key in results else -1.0
+
+    def _settle(
+        self, confirm: Results | None, chosen: tuple[Mend, ...]
+    ) -> tuple[Mend, ...]:
+        """Drop from the combination what fresh seeds do not bear out."""
+        if confirm is None:
+            return ()
+        if len(chosen) == 1:
+            gain = self._gain(confirm, chosen[0]) if chosen[0].key in confirm else None
+            keep = gain is not None and gain.value >= self.floors.material
+            return chosen if keep else ()
+        kept = []
+        for mend in chosen:
+            whole, rest = name(chosen), name([m for m in chosen if m != mend])
+            if whole in confirm and rest in confirm:
+                worth = confirm.gain(whole, over=rest).value
+                if worth >= self.floors.material:
+                    kept.append(mend)
+        return tuple(kept)
+
+    def _has_signal(self, measures: Measures, screen: Results) -> bool:
+        """Whether anything, reference or arm, predicts held-out labels."""
+        signal = measures.get("signal", {})
+        p_value = signal.get("p_value")
+        if not isinstance(p_value, int | float) or p_value <= 0.01:
+            return True
+        chance = 1 / self.subject.data.classes
+        rows = len(self.subject.labels["decide"])
+        noise = 3.0 * (chance * (1 - chance) * self.subject.data.classes / rows) ** 0.5
+        return screen.best > chance + max(noise, 0.02)
+
+    def _retraining_helps(self, measures: Measures) -> bool:
+        """Whether the weights themselves are broken, so that training anew repairs."""
+        return bool(measures.get("weights", {}).get("broken"))
+
+    # ------------------------------------------------------------------- the service
+
+    def _obstacles(self) -> dict[Cause, str]:
+        found = {}
+        for check in self.checks:
+            why = check.obstacle(self.subject)
+            if why is not None:
+                found[check.cause] = why
+        return found
+
+    def _mends(
+        self, measures: Measures, obstacles: Mapping[Cause, str]
+    ) -> dict[Cause, Sequence[Mend]]:
+        found: dict[Cause, Sequence[Mend]] = {}
+        for check in self.checks:
+            if check.cause in obstacles:
+                continue
+            try:
+                found[check.cause] = check.mends(self.subject, measures)
+            except Exception as error:  # one check must not take the others along
+                LOGGER.exception("check %s crashed while planning", check.cause)
+                self.crashed[check.cause] = f"{type(error).__name__}: {error}"
+        return found
+
+    def _candidates(
+        self, wanted: Sequence[Mend]
+    ) -> Iterable[tuple[Arm, frozenset[Cause]]]:
+        """Arms to screen, with the causes that they serve."""
+        by_cause: dict[Cause, list[Mend]] = {}
+        for mend in wanted:
+            by_cause.setdefault(mend.cause, []).append(mend)
+        together = self._everything(by_cause)
+        placed = False
+        for mend in wanted:
+            if not mend.urgent and not placed and len(together) > 1:
+                placed = True
+                yield compose(together), frozenset()
+            for arm in self._with_control(mend):
+                yield arm, frozenset({mend.cause})
+        if not placed and len(together) > 1:
+            yield compose(together), frozenset()
+
+    def _with_control(self, mend: Mend) -> list[Arm]:
+        arms = [Arm(name=mend.key, changes=mend.changes)]
+        if mend.control:
+            arms.append(Arm(name=mend.key + CONTROL, changes=mend.control))
+        return arms
+
+    def _train(
+        self, stage: Stage, question: str, arms: Sequence[Arm], seeds: tuple[int, ...]
+    ) -> Generator[Ask, Answers, Results]:
+        """Train arms in as few experiments as their networks allow."""
+        limit = max(15.0, 2 * self._left())
+        experiments = tuple(
+            Training(
+                round=stage,
+                question=question,
+                arms=tuple(part),
+                seeds=seeds,
+                rows=self.rows,
+                max_seconds=limit,
+            )
+            for stack in group(arms)
+            for part in _chunks(stack, max(1, LARGEST_STACK // len(seeds)))
+        )
+        answers = yield Ask(stage, question, experiments)
+        entries = self._note(experiments, answers)
+        ran = [
+            (e.identity, e.experiment, e.outcome)
+            for e in entries
+            if isinstance(e.experiment, Training)
+            and isinstance(e.outcome, TrainingOutcome)
+        ]
+        return collect(ran, self.subject.labels["decide"])
+
+    def _note(
+        self, experiments: Sequence[Experiment], answers: Answers
+    ) -> list[Entry]:
+        added = []
+        for experiment in experiments:
+            outcome = answers[experiment.digest()]
+            identity = f"exp_{len(self.ledger.entries) + 1:03d}"
+            entry = Entry(identity, experiment, outcome)
+            self.ledger.entries.append(entry)
+            added.append(entry)
+            for note in outcome.notes:
+                if note not in self.ledger.limits:
+                    self.ledger.limits.append(note)
+        return added
+
+    def _seeds(self, stage: str, count: int) -> tuple[int, ...]:
+        first = self.subject.seed * 1000 + SEED_OFFSETS[stage]
+        return tuple(first + i for i in range(count))
+
+    def _left(self) -> float:
+        return max(1.0, self.effort.seconds - self.ledger.seconds)
+
+    def _cost(
+        self, arms: Sequence[Arm], seeds: tuple[int, ...], *, full: bool = False
+    ) -> float:
+        rows = None if full else self.rows
+        training = Training(
+            round="", question="", arms=tuple(arms), seeds=seeds, rows=rows
+        )
+        return self.costs.of(self.subject, training)
+
+    def _rows(self, allowance: float, seeds: tuple[int, ...]) -> int | None:
+        """Rows to train on, so that a dozen arms fit the allowance; None: all."""
+        rows = self.subject.data.rows["train"]
+        a_dozen = 12 * self._cost([Arm(name=BASELINE)], seeds)
+        if a_dozen <= allowance:
+            return None
+        least = max(500, 20 * self.subject.data.classes)
+        fewer = max(least, int(rows * allowance / a_dozen))
+        if fewer >= rows:
+            return None
+        self.ledger.limits.append(
+            f"Experiments trained on {fewer} of {rows} training rows to keep the "
+            "budget; gains hold for that size."
+        )
+        return fewer
+
+    def _fit(
+        self, arms: list[Arm], seeds: tuple[int, ...], allowance: float
+    ) -> tuple[list[Arm], tuple[int, ...]]:
+        """Give up seeds, down to six, then the last arms, until the cost fits."""
+        while len(seeds) > 6 and self._cost(arms, seeds) > allowance:
+            seeds = seeds[:-1]
+        while len(arms) > 2 and self._cost(arms, seeds) > allowance:
+            arms = arms[:-1]
+        while len(seeds) > 3 and self._cost(arms, seeds) > 1.3 * allowance:
+            seeds = seeds[:-1]
+        return arms, seeds
+
+    def _is_essential(self, arm: Arm, spent: float, allowance: float) -> bool:
+        """Whether an arm is tried even over the allowance: none once it is spent."""
+        return spent < 0.2 * allowance and self._cost([arm], (0,)) < 0.5 * allowance
+
+    def _needs(self, probe: str) -> bool:
+        if probe == "noise":
+            return Cause.LABEL_NOISE in self.subject.wanted
+        return True
+
+
+def _chunks(arms: Sequence[Arm], size: int) -> list[Sequence[Arm]]:
+    return [arms[i : i + size] for i in range(0, len(arms), size)]
+
+

@@ -1,0 +1,287 @@
+"""What a check is: what to try (`mends`), and how to judge what came out (`judge`).
+
+A check never trains. The auditor gathers the mends of all checks, has them trained in
+shared experiments against one baseline, decides which gains are real, and hands each
+check its `Case`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from pydantic import JsonValue
+
+from service.contract.causes import BY_CAUSE, Cause
+from service.contract.report import Evidence, Finding, Gain, Recommendation
+from worker.engine.lab.experiment import Change, RecipeChange
+from worker.engine.recipe import merge_patch
+from worker.engine.stats.decisions import Decision, severity_of
+from worker.engine.stats.pairs import PairedGain
+from worker.engine.subject import Subject
+
+Measures = dict[str, dict[str, JsonValue]]
+Role = Literal["primary", "component", "equivalent", "explained", "none"]
+
+
+@dataclass(frozen=True)
+class Mend:
+    """One thing mended, as an arm of an experiment.
+
+    Attributes:
+        key: name of the arm, unique in the audit.
+        text: what to do, imperative, without a full stop.
+        changes: what is changed, in order.
+        control: changes of an arm in the same circumstances (another learning rate,
+            say) without this one thing; the gain is then over the better of control
+            and baseline.
+        sane: whether it belongs to the arm in which everything is mended at once.
+        urgent: a cheap sign speaks for it, so it is tried first.
+    """
+
+    cause: Cause
+    key: str
+    text: str
+    changes: tuple[Change, ...]
+    control: tuple[Change, ...] = ()
+    sane: bool = False
+    urgent: bool = False
+
+    @property
+    def patch(self) -> dict[str, Any] | None:
+        """The recipe's part of the change as one JSON merge patch."""
+        merged: dict[str, Any] = {}
+        for change in self.changes:
+            if isinstance(change, RecipeChange):
+                merged = merge_patch(merged, change.patch)
+        return merged or None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the rounds made of one cause.
+
+    Attributes:
+        mend: the best of its mends.
+        gain: against the run as it was; confirmed on fresh seeds where it survived.
+        confirmed: whether fresh seeds judged it.
+        on_top: its gain within the best combination: with all against all but this.
+        adjusted_p: of the gain, over all causes tested (Holm).
+        decision: what the gain says, taken alone.
+        role: its place in the best combination.
+        explained_by: the cause whose mending makes this gain vanish.
+        arms: (key, gain) of every mend of this cause that was tried.
+        experiments: ids.
+    """
+
+    mend: Mend
+    gain: PairedGain
+    confirmed: bool
+    decision: Decision
+    adjusted_p: float = 1.0
+    on_top: PairedGain | None = None
+    role: Role = "none"
+    explained_by: Cause | None = None
+    arms: tuple[tuple[str, PairedGain], ...] = ()
+    experiments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything a check may look at when it judges.
+
+    Attributes:
+        measures: values by probe.
+        trial: what retraining said, None where nothing was retrained.
+        baseline: figures of the run as it was, retrained: `train_accuracy`,
+            `balanced_accuracy`, `gap`, `diverged_share`, `gradient_ratio`, …
+        arms: mean figures of every arm that was trained, by key.
+        gaps: why a mend could not be tried, by key.
+        signal: False where nothing in the data predicts the labels.
+        delivered: balanced accuracy of the delivered model on held-out data.
+        trials: of the other causes.
+    """
+
+    measures: Measures
+    trial: Trial | None = None
+    baseline: dict[str, float] = field(default_factory=dict)
+    arms: dict[str, dict[str, float]] = field(default_factory=dict)
+    gaps: dict[str, str] = field(default_factory=dict)
+    signal: bool = True
+    delivered: float = 0.0
+    trials: dict[Cause, Trial] = field(default_factory=dict)
+
+
+class Check(Protocol):
+    """One cause."""
+
+    cause: ClassVar[Cause]
+
+    def obstacle(self, subject: Subject) -> str | None:
+        """Say why it cannot be judged here; None where it can."""
+        ...
+
+    def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
+        """List what to try, best first."""
+        ...
+
+    def judge(self, subject: Subject, case: Case) -> Finding:
+        """Say what was learned."""
+        ...
+
+
+def missing_field(subject: Subject, *names: str) -> str | None:
+    """Name the recipe field without which a cause cannot be judged."""
+    for name in names:
+        if not subject.was_given(name):
+            return f"the recipe does not give `{name}`"
+    return None
+
+
+def not_applicable(cause: Cause, reason: str) -> Finding:
+    """Say that, and why, a cause cannot be judged."""
+    entry = BY_CAUSE[cause]
+    return Finding(
+        cause=cause,
+        group=entry.group,
+        verdict="not_applicable",
+        summary=f"Not judged: {reason}.",
+        reason=reason,
+        check="skipped",
+        docs=entry.docs,
+    )
+
+
+def gain_of(pair: PairedGain, method: str = "paired retraining") -> Gain:
+    """Put an estimate into the words of the report."""
+    return Gain(
+        value=pair.value,
+        low=pair.low,
+        high=pair.high,
+        seeds=pair.seeds,
+        method=method,
+    )
+
+
+def points(value: float) -> str:
+    """Say a difference of balanced accuracy as a person would."""
+    return f"{100 * value:+.1f} points"
+
+
+def judge_gain(
+    check: Check,
+    subject: Subject,
+    case: Case,
+    *,
+    says: str,
+    evidence: list[Evidence] | None = None,
+) -> Finding:
+    """Judge a cause by what mending it brought.
+
+    `found`: the gain is proven and the mend belongs to the best combination.
+    `suspected`: the gain is proven, yet vanishes once the named other cause is mended.
+
+    Args:
+        check: whose cause it is.
+        subject: what is audited.
+        case: what came out.
+        says: the fault in one clause, for a person, starting with a capital.
+        evidence: facts beside the gain.
+    """
+    entry = BY_CAUSE[check.cause]
+    evidence = list(evidence or [])
+    trial = case.trial
+    if trial is None:
+        reason = next(iter(case.gaps.values()), "nothing that could mend it was tried")
+        return Finding(
+            cause=check.cause,
+            group=entry.group,
+            verdict="inconclusive" if case.gaps else "not_found",
+            confidence=0.5,
+            summary=f"No sign of it: {reason}.",
+            reason=reason,
+            evidence=evidence,
+            docs=entry.docs,
+        )
+    evidence += _trial_evidence(trial)
+    gain = trial.gain
+    shown, method = gain, "paired retraining"
+    if trial.decision != "found" and trial.role in ("primary", "component"):
+        if trial.on_top is not None:
+            shown = trial.on_top
+            method = "paired retraining within the best combination"
+    if trial.role in ("primary", "component"):
+        verdict, confidence = "found", 1 - trial.adjusted_p
+        summary = f"{says}. {trial.mend.text}: {points(shown.value)} balanced accuracy."
+    elif trial.decision == "found" and trial.explained_by is not None:
+        verdict, confidence = "suspected", 1 - trial.adjusted_p
+        other = trial.explained_by.value
+        summary = (
+            f"Mending it alone brings {points(gain.value)}, but nothing once "
+            f"`{other}` is mended."
+        )
+    elif trial.decision == "found":
+        verdict, confidence = "suspected", 1 - trial.adjusted_p
+        summary = f"{says}. {trial.mend.text}: {points(gain.value)}, not in addition."
+    elif trial.decision == "not_found":
+        verdict, confidence = "not_found", 1 - gain.p_below(0.025)
+        summary = f"Mending it brings {points(gain.value)}: no material gain."
+    else:
+        verdict, confidence = "inconclusive", 0.5
+        summary = (
+            f"Mending it brings {points(gain.value)}, between {points(gain.low)} and "
+            f"{points(gain.high)}: too close to call with this data and budget."
+        )
+    acts = verdict in ("found", "suspected")
+    return Finding(
+        cause=check.cause,
+        group=entry.group,
+        verdict=verdict,  # type: ignore[arg-type]
+        severity=severity_of(shown.value) if acts else "info",
+        confidence=min(1.0, max(0.0, confidence)),
+        summary=summary,
+        reason=summary if verdict == "inconclusive" else None,
+        gain=gain_of(shown, method),
+        evidence=evidence,
+        recommendation=Recommendation(
+            text=f"{trial.mend.text}.", recipe_patch=trial.mend.patch
+        )
+        if acts
+        else None,
+        experiments=list(trial.experiments),
+        docs=entry.docs,
+    )
+
+
+def _trial_evidence(trial: Trial) -> list[Evidence]:
+    tried: dict[str, JsonValue] = {
+        key: {"value": pair.value, "low": pair.low, "high": pair.high}
+        for key, pair in trial.arms
+    }
+    stage = "fresh seeds" if trial.confirmed else "the screening seeds"
+    found = [
+        Evidence(
+            kind="paired_gain",
+            statement=(
+                f"{trial.mend.text}: {points(trial.gain.value)} balanced accuracy "
+                f"({points(trial.gain.low)} to {points(trial.gain.high)}) over "
+                f"{trial.gain.seeds} pairs of {stage}."
+            ),
+            values={"tried": tried, "p_adjusted": trial.adjusted_p},
+        )
+    ]
+    if trial.on_top is not None:
+        found.append(
+            Evidence(
+                kind="within_combination",
+                statement=(
+                    "Within the best combination it is worth "
+                    f"{points(trial.on_top.value)} "
+                    f"({points(trial.on_top.low)} to {points(trial.on_top.high)})."
+                ),
+                values={
+                    "value": trial.on_top.value,
+                    "low": trial.on_top.low,
+                    "high": trial.on_top.high,
+                },
+            )
+        )
+    return found

@@ -1,0 +1,127 @@
+"""Class imbalance: minority classes are given up for the majority.
+
+Idea:      retrain with balanced batches and with a weighted loss; judged on balanced
+           accuracy. Where nothing predicts the labels no balancing can help; then the
+           imbalance is reported when minority classes are practically never predicted.
+Source:    Buda et al. 2018, A systematic study of the class imbalance problem,
+           arXiv:1710.05381.
+Blind to:  minorities with so few rows that no weighting helps (too little data).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from service.contract.causes import BY_CAUSE, Cause
+from service.contract.report import Evidence, Finding, Recommendation
+from worker.engine.check import Case, Measures, Mend, gain_of, judge_gain
+from worker.engine.lab.experiment import RecipeChange
+from worker.engine.subject import Subject
+
+
+@dataclass(frozen=True)
+class ClassImbalance:
+    """Retrain balanced."""
+
+    cause: ClassVar[Cause] = Cause.CLASS_IMBALANCE
+
+    least_ratio: float = 1.5  # largest class over smallest
+    urgent_ratio: float = 4.0
+    given_up: float = 0.6  # a minority recall below this share of chance is given up
+
+    def obstacle(self, subject: Subject) -> str | None:
+        """Every classifier has classes."""
+        return None
+
+    def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
+        """Balance the batches, or weight the loss."""
+        ratio = subject.data.imbalance
+        if ratio < self.least_ratio:
+            return []
+        counts = subject.data.class_counts
+        total, classes = sum(counts), len(counts)
+        weights = [round(total / (classes * max(1, n)), 4) for n in counts]
+        urgent = ratio >= self.urgent_ratio
+        found = []
+        if subject.recipe.sampler != "balanced":
+            found.append(
+                Mend(
+                    cause=self.cause,
+                    key="balanced",
+                    text="Draw balanced batches",
+                    changes=(RecipeChange(patch={"sampler": "balanced"}),),
+                    urgent=urgent,
+                )
+            )
+        if subject.recipe.loss.class_weights is None:
+            found.append(
+                Mend(
+                    cause=self.cause,
+                    key="class_weights",
+                    text="Weight the loss by the inverse class frequency",
+                    changes=(RecipeChange(patch={"loss": {"class_weights": weights}}),),
+                    urgent=urgent,
+                )
+            )
+        return found
+
+    def judge(self, subject: Subject, case: Case) -> Finding:
+        """The run as it was against the balanced one."""
+        ratio = subject.data.imbalance
+        recalls = case.measures.get("delivered", {}).get("recalls")
+        facts = Evidence(
+            kind="class_counts",
+            statement=f"The largest class has {ratio:.1f} times the rows of the "
+            "smallest.",
+            values={
+                "counts": dict(
+                    zip(
+                        subject.data.class_names[:50],
+                        subject.data.class_counts[:50],
+                        strict=True,
+                    )
+                ),
+                "recalls": recalls,
+            },
+        )
+        if not case.signal and self._is_given_up(subject, recalls):
+            return self._without_signal(case, facts, ratio)
+        return judge_gain(
+            self,
+            subject,
+            case,
+            says=f"Classes with few rows are given up (ratio {ratio:.1f})",
+            evidence=[facts],
+        )
+
+    def _is_given_up(self, subject: Subject, recalls: object) -> bool:
+        if not isinstance(recalls, list) or subject.data.imbalance < self.urgent_ratio:
+            return False
+        smallest = min(
+            range(subject.data.classes), key=subject.data.class_counts.__getitem__
+        )
+        recall = recalls[smallest] if smallest < len(recalls) else None
+        chance = 1 / subject.data.classes
+        return isinstance(recall, float) and recall < self.given_up * chance
+
+    def _without_signal(self, case: Case, facts: Evidence, ratio: float) -> Finding:
+        entry = BY_CAUSE[self.cause]
+        gain = gain_of(case.trial.gain) if case.trial else None
+        return Finding(
+            cause=self.cause,
+            group=entry.group,
+            verdict="found",
+            severity="minor",
+            confidence=0.95,
+            summary=(
+                f"The classes are imbalanced ({ratio:.1f} to 1) and the minority is "
+                "given up; balancing alone recovers no held-out accuracy, since the "
+                "features do not predict the labels."
+            ),
+            gain=gain,
+            evidence=[facts],
+            recommendation=Recommendation(
+                text="First find features that predict the label; then balance."
+            ),
+            experiments=list(case.trial.experiments) if case.trial else [],
+            docs=entry.docs,
+        )

@@ -1,0 +1,103 @@
+"""Insufficient capacity: the model cannot represent the relation, however trained.
+
+Idea:      retrain wider, at the given and at other learning rates, against the given
+           network at the same rates; training and held-out accuracy must both rise.
+Source:    Zhang et al. 2017, Understanding deep learning requires rethinking
+           generalization, arXiv:1611.03530, on what width lets a network fit.
+Blind to:  relations that need another type of layer (see `unsuitable_layers`).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from service.contract.causes import Cause
+from service.contract.report import Evidence, Finding
+from worker.engine.check import Case, Measures, Mend, judge_gain
+from worker.engine.lab.experiment import NetworkChange
+from worker.engine.subject import Subject
+from worker.engine.sweeps import rate_change, round_rate
+
+
+@dataclass(frozen=True)
+class InsufficientCapacity:
+    """Retrain wider."""
+
+    cause: ClassVar[Cause] = Cause.INSUFFICIENT_CAPACITY
+
+    narrow: int = 8  # channels; from here down also try eight times the width
+    saturated_training: float = 0.995  # training accuracy that leaves nothing to fit
+    least_training_gain: float = 0.01
+
+    def obstacle(self, subject: Subject) -> str | None:
+        """Any network can be widened or replaced by a larger one."""
+        return None
+
+    def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
+        """Widen, or replace a network without hidden layers by one that has some."""
+        smallest = subject.network.smallest_width
+        if smallest is None:
+            reference = NetworkChange(name="reference", to="dense")
+            return [
+                Mend(
+                    cause=self.cause,
+                    key="dense reference",
+                    text="Add hidden layers",
+                    changes=(reference,),
+                    urgent=True,
+                )
+            ]
+        factors = [8, 4, 2] if smallest <= self.narrow else [4, 2]
+        slower = rate_change(round_rate(subject.recipe.optimizer.lr / 3))
+        found = []
+        for factor in factors:
+            wide = NetworkChange(name="width", factor=float(factor))
+            text = f"Make the hidden layers {factor} times wider"
+            found.append(
+                Mend(
+                    cause=self.cause,
+                    key=f"width×{factor}",
+                    text=text,
+                    changes=(wide,),
+                    urgent=factor == factors[0] and smallest <= self.narrow,
+                )
+            )
+        wide = NetworkChange(name="width", factor=float(factors[0]))
+        found.append(
+            Mend(
+                cause=self.cause,
+                key=f"width×{factors[0]}, lr÷3",
+                text=f"Make the hidden layers {factors[0]} times wider and lower the "
+                "learning rate to a third",
+                changes=(wide, slower),
+                control=(slower,),
+            )
+        )
+        return found
+
+    def judge(self, subject: Subject, case: Case) -> Finding:
+        """The network as it is against wider ones."""
+        training = case.baseline.get("train_accuracy", 0.0)
+        wider = [
+            figures.get("train_accuracy", 0.0)
+            for key, figures in case.arms.items()
+            if key.startswith(("width×", "dense"))
+        ]
+        evidence = []
+        if wider:
+            evidence.append(
+                Evidence(
+                    kind="training_accuracy",
+                    statement=(
+                        f"Training accuracy is {training:.3f} as it was and "
+                        f"{max(wider):.3f} at its best with more capacity."
+                    ),
+                    values={"as_it_was": training, "with_more": max(wider)},
+                )
+            )
+        return judge_gain(
+            self,
+            subject,
+            case,
+            says="The network is too small for the relation",
+            evidence=evidence,
+        )

@@ -1,0 +1,84 @@
+"""Unsuitable layers: the types of the layers do not fit the data.
+
+Idea:      train a convolutional (or recurrent) reference of about equal size. Its
+           advantage must come from the order of the inputs: with one random order of
+           pixels or time steps it must vanish.
+Source:    LeCun et al. 1989, Generalization and network design strategies.
+Blind to:  pictures and series that were flattened into a table before the upload.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from service.contract.causes import Cause
+from service.contract.report import Evidence, Finding
+from worker.engine.check import Case, Measures, Mend, judge_gain
+from worker.engine.lab.experiment import DataChange, NetworkChange
+from worker.engine.subject import Subject
+from worker.engine.sweeps import rate_change, round_rate
+
+
+@dataclass(frozen=True)
+class UnsuitableLayers:
+    """Train a reference with the layers that fit."""
+
+    cause: ClassVar[Cause] = Cause.UNSUITABLE_LAYERS
+
+    def obstacle(self, subject: Subject) -> str | None:
+        """Need samples with an order, and a network that does not look at it."""
+        if subject.data.kind == "table":
+            return "the features of a table have no order that a layer could use"
+        return None
+
+    def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
+        """Train the reference, at the given and at a lower rate."""
+        if subject.network.has("conv", "recurrent", "attention"):
+            return []
+        family = "recurrent" if subject.data.kind == "tokens" else "conv"
+        change = NetworkChange(name="reference", to=family)
+        slower = rate_change(round_rate(subject.recipe.optimizer.lr / 10))
+        shuffled = DataChange(name="permute_features")
+        text = f"Use {'recurrent' if family == 'recurrent' else 'convolutional'} layers"
+        return [
+            Mend(
+                cause=self.cause,
+                key=f"{family} reference",
+                text=text,
+                changes=(change,),
+                control=(change, shuffled),
+                urgent=True,
+            ),
+            Mend(
+                cause=self.cause,
+                key=f"{family} reference, lr÷10",
+                text=text + " and a tenth of the learning rate",
+                changes=(change, slower),
+                control=(slower,),
+            ),
+        ]
+
+    def judge(self, subject: Subject, case: Case) -> Finding:
+        """The network as it is against the reference, in order and out of order."""
+        evidence = []
+        ordered = [f for k, f in case.arms.items() if k.endswith("reference")]
+        shuffled = [f for k, f in case.arms.items() if k.endswith("reference|control")]
+        if ordered and shuffled:
+            first = ordered[0]["balanced_accuracy"]
+            second = shuffled[0]["balanced_accuracy"]
+            evidence.append(
+                Evidence(
+                    kind="order_matters",
+                    statement=(
+                        f"The reference reaches {first:.3f} balanced accuracy, and "
+                        f"{second:.3f} once the order of the inputs is destroyed."
+                    ),
+                    values={"in_order": first, "out_of_order": second},
+                )
+            )
+        return judge_gain(
+            self,
+            subject,
+            case,
+            says="The layers do not see the structure of the data",
+            evidence=evidence,
+        )

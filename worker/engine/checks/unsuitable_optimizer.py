@@ -1,0 +1,122 @@
+"""Unsuitable optimiser: another one, each at its own best settings, does better.
+
+Idea:      retrain with other optimisers at three rates each, with other batch sizes
+           and with the usual epsilon, against the given optimiser at its best rate.
+Source:    Choi et al. 2019, On empirical comparisons of optimizers for deep learning,
+           arXiv:1910.05446 (tune each before comparing).
+Blind to:  optimisers outside the recipe's vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from service.contract.causes import Cause
+from service.contract.recipe import OptimizerName
+from service.contract.report import Finding
+from worker.engine.check import Case, Measures, Mend, judge_gain, missing_field
+from worker.engine.lab.experiment import Change, RecipeChange
+from worker.engine.recipe import default_optimizer
+from worker.engine.subject import Subject
+
+ODD_EPSILON = 1e-4  # above, the adaptive methods turn into plain momentum
+
+
+@dataclass(frozen=True)
+class UnsuitableOptimizer:
+    """Retrain with other optimisers and batch sizes."""
+
+    cause: ClassVar[Cause] = Cause.UNSUITABLE_OPTIMIZER
+
+    small_batch: int = 2  # rows; from here down a larger batch is tried
+    large_share: float = 0.25  # of the training rows; from here on a smaller one
+
+    def obstacle(self, subject: Subject) -> str | None:
+        """Need the optimiser's name."""
+        return missing_field(subject, "optimizer.name")
+
+    def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
+        """List other optimisers, batch sizes and the usual epsilon."""
+        given = subject.recipe.optimizer
+        found = []
+        odd = given.name in ("adagrad", "adadelta")
+        for name, lr in self._others(given.name):
+            patch = {"optimizer": {"name": name, "lr": lr}}
+            if name == "sgd":
+                patch["optimizer"]["momentum"] = 0.9
+            found.append(
+                self._mend(
+                    f"optimizer={name}, lr={lr:g}",
+                    f"Use {name} with a learning rate of {lr:g}",
+                    (RecipeChange(patch=patch),),
+                    sane=name == "adam" and lr == default_optimizer("adam").lr,
+                    urgent=odd and name == "adam",
+                )
+            )
+        rows = subject.data.rows["train"]
+        batch = subject.recipe.batch_size
+        if batch <= self.small_batch and rows > 64:
+            found.append(self._batch(32))
+        elif batch >= self.large_share * rows and rows >= 64:
+            found.append(self._batch(max(16, min(32, rows // 16))))
+        if given.eps > ODD_EPSILON and given.name != "sgd":
+            usual = default_optimizer(given.name).eps
+            found.append(
+                self._mend(
+                    "usual eps",
+                    f"Set the optimiser's eps to {usual:g}",
+                    (RecipeChange(patch={"optimizer": {"eps": usual}}),),
+                    sane=True,
+                    urgent=True,
+                )
+            )
+        if given.name == "sgd" and given.momentum == 0:
+            found.append(
+                self._mend(
+                    "momentum=0.9",
+                    "Add a momentum of 0.9",
+                    (RecipeChange(patch={"optimizer": {"momentum": 0.9}}),),
+                )
+            )
+        return found
+
+    def judge(self, subject: Subject, case: Case) -> Finding:
+        """The optimiser as it is against others at their best."""
+        return judge_gain(
+            self,
+            subject,
+            case,
+            says=f"{subject.recipe.optimizer.name} with these settings does not fit",
+        )
+
+    def _others(self, given: OptimizerName) -> list[tuple[OptimizerName, float]]:
+        adam: list[tuple[OptimizerName, float]] = [("adam", 1e-3), ("adam", 1e-2)]
+        sgd: list[tuple[OptimizerName, float]] = [("sgd", 0.1), ("sgd", 0.01)]
+        if given in ("adam", "adamw", "nadam"):
+            return sgd
+        return adam if given == "sgd" else adam + sgd[:1]
+
+    def _batch(self, size: int) -> Mend:
+        return self._mend(
+            f"batch_size={size}",
+            f"Use batches of {size}",
+            (RecipeChange(patch={"batch_size": size}),),
+            urgent=True,
+        )
+
+    def _mend(
+        self,
+        key: str,
+        text: str,
+        changes: tuple[Change, ...],
+        *,
+        sane: bool = False,
+        urgent: bool = False,
+    ) -> Mend:
+        return Mend(
+            cause=self.cause,
+            key=key,
+            text=text,
+            changes=changes,
+            sane=sane,
+            urgent=urgent,
+        )

@@ -1,0 +1,99 @@
+"""Which mends go together: composing arms, and the order of preference."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from service.contract.causes import Cause
+from worker.engine.check import Mend
+from worker.engine.lab.experiment import Arm, Change, NetworkChange, RecipeChange
+
+# Of several causes whose mending brings about as much, the cheapest to mend comes first.
+CHEAPEST_FIRST: tuple[Cause, ...] = (
+    Cause.CORRUPTED_INPUTS,
+    Cause.UNSUITABLE_ACTIVATION,
+    Cause.UNSUITABLE_LOSS,
+    Cause.UNSCALED_INPUTS,
+    Cause.LEARNING_RATE_TOO_HIGH,
+    Cause.LEARNING_RATE_TOO_LOW,
+    Cause.INSUFFICIENT_TRAINING,
+    Cause.CLASS_IMBALANCE,
+    Cause.LABEL_NOISE,
+    Cause.EXCESS_REGULARIZATION,
+    Cause.INSUFFICIENT_CAPACITY,
+    Cause.UNSUITABLE_LAYERS,
+    Cause.UNSUITABLE_OPTIMIZER,
+    Cause.INSUFFICIENT_REGULARIZATION,
+    Cause.EXCESS_CAPACITY,
+    Cause.INSUFFICIENT_DATA,
+)
+
+
+def preference(cause: Cause) -> int:
+    """Rank of a cause among equals; low is preferred."""
+    if cause in CHEAPEST_FIRST:
+        return CHEAPEST_FIRST.index(cause)
+    return len(CHEAPEST_FIRST)
+
+
+def compatible(first: Mend, second: Mend) -> bool:
+    """Whether two mends can be made together without undoing each other."""
+    if first.cause == second.cause:
+        return False
+    mine, theirs = _touched(first.changes), _touched(second.changes)
+    return not any(a == b or a.startswith(b + ".") or b.startswith(a + ".")
+                   for a in mine for b in theirs)
+
+
+def name(mends: Iterable[Mend]) -> str:
+    """Name the arm that makes several mends at once."""
+    return " + ".join(mend.key for mend in _ordered(mends))
+
+
+def compose(mends: Sequence[Mend]) -> Arm:
+    """Make several mends at once; the order of the causes does not matter."""
+    changes: list[Change] = []
+    for mend in _ordered(mends):
+        changes += [c for c in mend.changes if c not in changes]
+    return Arm(name=name(mends), changes=tuple(changes))
+
+
+def choose_compatible(mends: Iterable[Mend]) -> list[Mend]:
+    """Take mends in order, leaving out what does not go with those taken."""
+    taken: list[Mend] = []
+    for mend in mends:
+        if all(compatible(mend, other) for other in taken):
+            taken.append(mend)
+    return taken
+
+
+def _ordered(mends: Iterable[Mend]) -> list[Mend]:
+    return sorted(mends, key=lambda mend: (preference(mend.cause), mend.key))
+
+
+def _touched(changes: Sequence[Change]) -> set[str]:
+    touched: set[str] = set()
+    for change in changes:
+        if isinstance(change, RecipeChange):
+            touched |= _leaves(change.patch, "")
+        elif isinstance(change, NetworkChange):
+            touched.add(f"network.{change.name}")
+            if change.name == "output":
+                touched.add("loss.name")
+            if change.name == "reference":
+                touched |= {"network.width", "network.activation", "network.dropout"}
+        else:
+            touched.add(f"data.{change.name}")
+    if any(leaf == "optimizer.name" for leaf in touched):
+        touched |= {"optimizer.lr", "optimizer.momentum", "optimizer.eps"}
+    return touched
+
+
+def _leaves(patch: dict[str, Any], prefix: str) -> set[str]:
+    found: set[str] = set()
+    for key, value in patch.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            found |= _leaves(value, path + ".")
+        else:
+            found.add(path)
+    return found

@@ -1,0 +1,162 @@
+"""What a training costs, and what fits into the budget."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from worker.engine.check import Mend
+from worker.engine.lab.experiment import (
+    Arm,
+    DataChange,
+    NetworkChange,
+    RecipeChange,
+    Training,
+)
+from worker.engine.subject import Subject
+
+SCORING = 1.2  # what scoring and starting add to the pure steps
+FALLBACK = {1: 1e-3, 16: 4e-3}  # seconds a step, where nothing was measured
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much an audit does.
+
+    Attributes:
+        seconds: of the whole audit.
+        screen_seeds: pairs in the first look.
+        confirm_seeds: fresh pairs for what survived it; six is the least with which a
+            sign-flip test reaches p < .05.
+        remedy_seeds: of the final judgement.
+        confirmed_causes: how many survivors are confirmed at most.
+        variants: how many mends a cause may try.
+    """
+
+    seconds: float
+    screen_seeds: int = 3
+    confirm_seeds: int = 8
+    remedy_seeds: int = 4
+    confirmed_causes: int = 7
+    variants: int = 6
+
+
+EFFORTS: dict[str, Effort] = {
+    "quick": Effort(25, 2, 6, 2, 4, 3),
+    "standard": Effort(100, 3, 8, 4, 7, 6),
+    "thorough": Effort(900, 4, 12, 6, 10, 12),
+}
+
+
+def effort_for(budget: str, seconds: float) -> Effort:
+    """Choose what to do with a budget given in seconds."""
+    if budget in EFFORTS:
+        return EFFORTS[budget]
+    name = "quick" if seconds < 60 else "standard" if seconds < 600 else "thorough"
+    base = EFFORTS[name]
+    return Effort(
+        seconds,
+        base.screen_seeds,
+        base.confirm_seeds,
+        base.remedy_seeds,
+        base.confirmed_causes,
+        base.variants,
+    )
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds that an optimiser step takes for a stack of some size."""
+
+    one: float
+    each: float
+
+    @classmethod
+    def from_measure(cls, values: dict[str, JsonValue]) -> "Costs":
+        """Read the probe `cost`: `step_seconds` by number of members."""
+        table = values.get("step_seconds")
+        seconds = dict(FALLBACK)
+        if isinstance(table, dict):
+            seconds = {
+                int(members): float(value)
+                for members, value in table.items()
+                if isinstance(value, int | float)
+            } or seconds
+        few, many = min(seconds), max(seconds)
+        if few == many:
+            return cls(one=0.0, each=seconds[few] / few)
+        each = max(0.0, (seconds[many] - seconds[few]) / (many - few))
+        return cls(one=max(0.0, seconds[few] - few * each), each=each)
+
+    def of(self, subject: Subject, training: Training) -> float:
+        """Predict the seconds that a training takes."""
+        total = 0.0
+        for arms in _stacks(training.arms):
+            weight = _weight(arms[0])
+            steps = [_steps(subject, arm, training.rows) for arm in arms]
+            members = len(training.seeds)
+            total += max(steps) * self.one
+            total += sum(steps) * members * self.each * weight
+        return total * SCORING
+
+
+def group(arms: Sequence[Arm]) -> list[list[Arm]]:
+    """Put arms together that can be trained in one stack."""
+    return _stacks(arms)
+
+
+def _stacks(arms: Sequence[Arm]) -> list[list[Arm]]:
+    found: dict[str, list[Arm]] = {}
+    for arm in arms:
+        parts = []
+        for change in arm.changes:
+            if isinstance(change, NetworkChange):
+                parts.append(change.model_dump_json())
+            elif isinstance(change, RecipeChange):
+                for field_name in ("name",):
+                    optimizer = change.patch.get("optimizer") or {}
+                    if field_name in optimizer:
+                        parts.append(str(optimizer[field_name]))
+                if "batch_size" in change.patch:
+                    parts.append(str(change.patch["batch_size"]))
+                if (change.patch.get("loss") or {}).get("name"):
+                    parts.append(str(change.patch["loss"]["name"]))
+        found.setdefault("/".join(parts), []).append(arm)
+    return list(found.values())
+
+
+def _weight(arm: Arm) -> float:
+    """How many times a member of this arm costs what one of the subject costs."""
+    weight = 1.0
+    for change in arm.changes:
+        if isinstance(change, NetworkChange):
+            if change.name == "width" and change.factor:
+                weight *= max(0.5, change.factor**1.5)
+            elif change.name == "reference":
+                weight *= 3.0
+    return weight
+
+
+def _steps(subject: Subject, arm: Arm, rows: int | None) -> int:
+    recipe = subject.recipe
+    count = rows or subject.data.rows["train"]
+    epochs, batch = recipe.epochs, recipe.batch_size
+    for change in arm.changes:
+        if isinstance(change, RecipeChange):
+            epochs = change.patch.get("epochs", epochs)
+            batch = change.patch.get("batch_size", batch)
+        elif isinstance(change, DataChange) and change.share is not None:
+            count = max(1, int(count * change.share))
+    return epochs * -(-count // batch)
+
+
+def in_order(mends: Sequence[Mend], variants: int) -> list[Mend]:
+    """Order the mends: urgent ones first, then each cause's first, second, …"""
+    ranks: dict[str, int] = {}
+    placed = []
+    for mend in mends:
+        rank = ranks.get(mend.cause, 0)
+        ranks[mend.cause] = rank + 1
+        if rank < variants or mend.urgent:
+            placed.append((not mend.urgent, rank, mend))
+    return [mend for _, _, mend in sorted(placed, key=lambda item: item[:2])]

@@ -1,0 +1,154 @@
+"""What the trainings of a round yielded, by arm, ready to be compared."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.engine.lab.experiment import (
+    ArmOutcome,
+    Training,
+    TrainingOutcome,
+    unpack_mask,
+)
+from worker.engine.stats.pairs import (
+    Bits,
+    Labels,
+    PairedGain,
+    balanced_accuracies,
+    paired_gain,
+    seed_variance,
+)
+
+BASELINE = "baseline"
+CONTROL = "|control"
+MEDIAN_OF_CHI_SQUARE = {1: 0.455, 2: 0.693}  # over its degrees of freedom
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One arm that was trained.
+
+    Attributes:
+        correct: bool, (seeds, rows), hits on the scored split.
+        experiment: id of the experiment it was part of.
+    """
+
+    correct: Bits
+    outcome: ArmOutcome
+    experiment: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """The arms of one round, all trained from the same seeds.
+
+    Attributes:
+        labels: int64, (rows,), of the scored split.
+    """
+
+    labels: Labels
+    arms: Mapping[str, Ran]
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.arms
+
+    def accuracy(self, key: str) -> float:
+        """Mean balanced accuracy of an arm over its seeds."""
+        return float(balanced_accuracies(self.arms[key].correct, self.labels).mean())
+
+    def gain(self, key: str, over: str = BASELINE) -> PairedGain:
+        """Paired difference between two arms."""
+        return paired_gain(
+            self.arms[key].correct,
+            self.arms[over].correct,
+            self.labels,
+            pooled_variance=self._pooled,
+        )
+
+    def gain_over_best(self, key: str, control: str | None) -> PairedGain:
+        """Paired difference to the better of baseline and control."""
+        if control is None or control not in self.arms:
+            return self.gain(key)
+        better = max((BASELINE, control), key=self.accuracy)
+        return self.gain(key, over=better)
+
+    @property
+    def best(self) -> float:
+        """Balanced accuracy of the best arm."""
+        return max((self.accuracy(key) for key in self.arms), default=0.0)
+
+    @property
+    def _pooled(self) -> float:
+        reference = self.arms.get(BASELINE)
+        if reference is None or len(reference.correct) < 2:
+            return 0.02**2  # two points, what small networks show on small data
+        spreads = [
+            seed_variance(ran.correct, reference.correct, self.labels)
+            for key, ran in self.arms.items()
+            if key != BASELINE
+        ]
+        if not spreads:
+            return 0.02**2
+        degrees = len(reference.correct) - 1
+        # The median keeps arms that diverge from widening everybody's interval.
+        return float(np.median(spreads)) / MEDIAN_OF_CHI_SQUARE.get(degrees, 0.8)
+
+
+def collect(
+    ran: Iterable[tuple[str, Training, TrainingOutcome]], labels: Labels
+) -> Results:
+    """Gather the arms of a round.
+
+    Args:
+        ran: (id, experiment, outcome).
+        labels: int64, (rows,), of the split they were scored on.
+    """
+    arms: dict[str, Ran] = {}
+    failures: dict[str, str] = {}
+    for identity, training, outcome in ran:
+        for arm in outcome.arms:
+            if arm.failure is not None or len(arm.trials) != len(training.seeds):
+                failures[arm.name] = arm.failure or "not every seed was trained"
+                continue
+            arms[arm.name] = Ran(_bits(arm, len(labels)), arm, identity)
+    return Results(labels=labels, arms=arms, failures=failures)
+
+
+def _bits(arm: ArmOutcome, rows: int) -> Bits:
+    return np.array([unpack_mask(trial.correct, rows) for trial in arm.trials], bool)
+
+
+def figures(arm: ArmOutcome) -> dict[str, float]:
+    """Average what the trials of an arm showed; figures that are missing stay out."""
+    found: dict[str, list[float]] = {}
+    for trial in arm.trials:
+        values: dict[str, float | None] = {
+            "accuracy": trial.accuracy,
+            "balanced_accuracy": trial.balanced_accuracy,
+            "log_loss": trial.log_loss,
+            "train_accuracy": trial.train_accuracy,
+            "train_balanced_accuracy": trial.train_balanced_accuracy,
+            "train_loss": trial.train_loss,
+            "gap": trial.train_balanced_accuracy - trial.balanced_accuracy,
+            "diverged_share": float(trial.diverged),
+            "late_improvement": _late_improvement(trial.curve.train_loss),
+            **trial.signs,
+        }
+        for name, value in values.items():
+            if value is not None and np.isfinite(value):
+                found.setdefault(name, []).append(float(value))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def _late_improvement(losses: Sequence[float | None]) -> float | None:
+    """Share by which the training loss fell in the last quarter of the curve."""
+    known: npt.NDArray[np.float64] = np.array(
+        [loss for loss in losses if loss is not None], float
+    )
+    if len(known) < 8 or known[-len(known) // 4] <= 0:
+        return None
+    start = known[-max(2, len(known) // 4)]
+    return float((start - known[-1]) / abs(start)) if start else None

@@ -1,0 +1,82 @@
+"""From an estimate to a verdict: one three-way rule, corrected for many questions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from service.contract.request import Severity
+from worker.engine.stats.pairs import PairedGain
+
+Key = TypeVar("Key")
+Decision = Literal["found", "not_found", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Floors:
+    """How much a gain must be to count.
+
+    Attributes:
+        proven: balanced accuracy that the lower bound must exceed.
+        material: balanced accuracy that the estimate itself must reach.
+        share_of_gap: fraction of the recoverable gap that the lower bound must exceed.
+        error_rate: chance of any false `found` in an audit.
+        absence_level: one-sided confidence that a gain is below `material`.
+    """
+
+    proven: float = 0.01
+    material: float = 0.025
+    share_of_gap: float = 0.2
+    error_rate: float = 0.05
+    absence_level: float = 0.9
+
+    def lower(self, gap: float) -> float:
+        """Floor for the lower bound, given the best gain known."""
+        return max(self.proven, self.share_of_gap * gap)
+
+
+def holm(p_values: Mapping[Key, float], *, tested: int) -> dict[Key, float]:
+    """Adjust p values so that the chance of any false rejection is held.
+
+    Args:
+        p_values: one a question that was asked in the end.
+        tested: number of questions asked in all, those given up earlier included.
+
+    Returns:
+        Adjusted p values. Source: Holm 1979, Scandinavian Journal of Statistics 6.
+    """
+    adjusted: dict[Key, float] = {}
+    highest = 0.0
+    for rank, (key, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        highest = max(highest, min(1.0, p * max(1, tested - rank)))
+        adjusted[key] = highest
+    return adjusted
+
+
+def decide(
+    gain: PairedGain, *, adjusted_p: float, floors: Floors
+) -> Decision:
+    """Judge one gain.
+
+    Args:
+        gain: the estimate.
+        adjusted_p: p value of `the gain is at most the floor`, corrected.
+        floors: what counts.
+
+    Returns:
+        `found` where the gain is proven and material, `not_found` where a material
+        gain is ruled out, else `inconclusive`.
+    """
+    if adjusted_p <= floors.error_rate and gain.value >= floors.material:
+        return "found"
+    if gain.p_below(floors.material) <= 1 - floors.absence_level:
+        return "not_found"
+    return "inconclusive"
+
+
+def severity_of(gain: float) -> Severity:
+    """How bad a fault is, by the balanced accuracy that mending it brings."""
+    if gain >= 0.15:  # noqa: PLR2004 - the scale is this function's whole content
+        return "critical"
+    if gain >= 0.05:  # noqa: PLR2004
+        return "major"
+    return "minor"

@@ -1,0 +1,63 @@
+"""Which learning rates, widths and durations are worth a try; shared by the checks."""
+
+import math
+
+from service.contract.recipe import OptimizerName
+from worker.engine.lab.experiment import RecipeChange
+from worker.engine.recipe import default_optimizer
+from worker.engine.subject import Subject
+
+RATE_FACTORS = (0.001, 0.01, 0.03, 0.1, 0.3, 3.0, 10.0, 30.0, 100.0, 1000.0)
+HIGHEST_RATE: dict[OptimizerName, float] = {
+    "sgd": 10.0,
+    "adam": 0.3,
+    "adamw": 0.3,
+    "nadam": 0.3,
+    "rmsprop": 0.3,
+    "adagrad": 3.0,
+    "adadelta": 30.0,
+}
+LOWEST_RATE = 1e-6
+ENOUGH_UPDATES = 2000  # optimiser steps after which a small network has settled
+
+
+def round_rate(rate: float) -> float:
+    """Round to two significant digits, so that a report reads well."""
+    return float(f"{rate:.2g}")
+
+
+def rate_change(rate: float) -> RecipeChange:
+    """Train with another learning rate."""
+    return RecipeChange(patch={"optimizer": {"lr": rate}})
+
+
+def rates(subject: Subject, *, higher: bool) -> list[float]:
+    """List learning rates above (or below) the given one, nearest first."""
+    given = subject.recipe.optimizer.lr
+    top = HIGHEST_RATE[subject.recipe.optimizer.name]
+    factors = [f for f in RATE_FACTORS if (f > 1) == higher]
+    found = [round_rate(given * f) for f in factors]
+    kept = [r for r in found if LOWEST_RATE <= r <= top]
+    return kept if higher else kept[::-1]
+
+
+def duration_factors(subject: Subject) -> list[int]:
+    """List how many times longer to train: 2, 4 and, where 4 is still short, enough."""
+    factors = [2, 4]
+    enough = -(-ENOUGH_UPDATES // subject.updates)
+    if enough > 8:
+        factors.append(min(enough, 500))
+    return factors
+
+
+def customary_rate(subject: Subject, candidates: list[float]) -> float | None:
+    """The candidate nearest to what the optimiser customarily uses.
+
+    Returns:
+        None where the given rate is within a factor of ten of custom.
+    """
+    custom = default_optimizer(subject.recipe.optimizer.name).lr
+    given = subject.recipe.optimizer.lr
+    if not candidates or custom / 10 < given < custom * 10:
+        return None
+    return min(candidates, key=lambda rate: abs(math.log(rate / custom)))

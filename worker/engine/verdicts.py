@@ -1,0 +1,184 @@
+"""From what the rounds yielded to one trial a cause: gain, decision and role."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from service.contract.causes import Cause
+from worker.engine.auditor import Learned
+from worker.engine.check import Case, Mend, Trial
+from worker.engine.combination import name, preference
+from worker.engine.results import BASELINE, CONTROL, Results, figures
+from worker.engine.stats.decisions import Floors, decide, holm
+from worker.engine.stats.pairs import PairedGain
+
+EQUIVALENT_SHARE = 0.9  # of the primary's gain
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """One cause's figures before the roles are given out."""
+
+    mend: Mend
+    gain: PairedGain
+    confirmed: bool
+    on_top: PairedGain | None
+
+
+def weigh(learned: Learned, floors: Floors) -> dict[Cause, Trial]:
+    """Decide on every cause that was tried, and give each its role."""
+    if learned.screen is None:
+        return {}
+    weighed = {
+        cause: _weigh_one(learned, mend) for cause, mend in learned.best.items()
+    }
+    gap = max([0.0, *(_gap(r) for r in (learned.screen, learned.confirm) if r)])
+    floor = floors.lower(gap)
+    raw = {
+        cause: _p_value(w, floor) for cause, w in weighed.items() if w.confirmed
+    }
+    adjusted = holm(raw, tested=len(weighed))
+    trials = {
+        cause: _trial(learned, w, adjusted.get(cause, 1.0), floors)
+        for cause, w in weighed.items()
+    }
+    return _with_roles(learned, trials, floors)
+
+
+def _weigh_one(learned: Learned, mend: Mend) -> Weighed:
+    assert learned.screen is not None
+    confirm = learned.confirm
+    confirmed = confirm is not None and mend.key in confirm
+    results = confirm if confirmed and confirm is not None else learned.screen
+    gain = results.gain_over_best(
+        mend.key, mend.key + CONTROL if mend.control else None
+    )
+    return Weighed(mend, gain, confirmed, _on_top(learned, mend))
+
+
+def _on_top(learned: Learned, mend: Mend) -> PairedGain | None:
+    """What the mend is worth in the best combination, all else mended."""
+    confirm, chosen = learned.confirm, learned.chosen
+    if confirm is None or not chosen:
+        return None
+    if mend in chosen:
+        rest = [m for m in chosen if m != mend]
+        whole, without = name(chosen), name(rest) if rest else BASELINE
+        if not rest:
+            return None
+    else:
+        whole, without = name([*chosen, mend]), name(chosen)
+    if whole in confirm and without in confirm:
+        return confirm.gain(whole, over=without)
+    return None
+
+
+def _gap(results: Results) -> float:
+    return results.best - results.accuracy(BASELINE) if BASELINE in results else 0.0
+
+
+def _p_value(weighed: Weighed, floor: float) -> float:
+    alone = weighed.gain.p_above(floor)
+    if weighed.on_top is None:
+        return alone
+    return min(1.0, 2 * min(alone, weighed.on_top.p_above(floor)))
+
+
+def _trial(
+    learned: Learned, weighed: Weighed, adjusted_p: float, floors: Floors
+) -> Trial:
+    stronger = weighed.gain
+    if weighed.on_top is not None and weighed.on_top.value > stronger.value:
+        stronger = weighed.on_top
+    decision = decide(stronger, adjusted_p=adjusted_p, floors=floors)
+    assert learned.screen is not None
+    tried = [
+        (m.key, learned.screen.gain_over_best(m.key, m.key + CONTROL))
+        for m in learned.mends.get(weighed.mend.cause, ())
+        if m.key in learned.screen
+    ]
+    return Trial(
+        mend=weighed.mend,
+        gain=weighed.gain,
+        confirmed=weighed.confirmed,
+        decision=decision,
+        adjusted_p=adjusted_p,
+        on_top=weighed.on_top,
+        arms=tuple(tried),
+        experiments=_experiments(learned, weighed.mend),
+    )
+
+
+def _experiments(learned: Learned, mend: Mend) -> tuple[str, ...]:
+    found = [
+        results.arms[key].experiment
+        for results in (learned.screen, learned.confirm)
+        if results is not None
+        for key in (BASELINE, mend.key, mend.key + CONTROL, name(learned.chosen))
+        if key in results
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _with_roles(
+    learned: Learned, trials: dict[Cause, Trial], floors: Floors
+) -> dict[Cause, Trial]:
+    found = {c: t for c, t in trials.items() if t.decision == "found"}
+    if not found:
+        return trials
+    chosen = {m.cause for m in learned.chosen if m.cause in found}
+    if not chosen:
+        chosen = {max(found, key=lambda c: found[c].gain.value)}
+    for cause, trial in found.items():
+        extra = trial.on_top
+        if cause not in chosen and extra is not None:
+            if extra.value >= floors.material and extra.low > floors.proven:
+                chosen.add(cause)
+    primary = _primary({c: found[c] for c in chosen})
+    least = EQUIVALENT_SHARE * found[primary].gain.value
+    roles = dict(trials)
+    for cause, trial in found.items():
+        if cause == primary:
+            roles[cause] = replace(trial, role="primary")
+        elif cause in chosen:
+            roles[cause] = replace(trial, role="component")
+        elif trial.gain.value >= least:
+            roles[cause] = replace(trial, role="equivalent", explained_by=primary)
+        else:
+            roles[cause] = replace(trial, role="explained", explained_by=primary)
+    return roles
+
+
+def _primary(found: Mapping[Cause, Trial]) -> Cause:
+    top = max(trial.gain.value for trial in found.values())
+    near = [
+        c for c, t in found.items() if t.gain.value >= EQUIVALENT_SHARE * top
+    ] or list(found)
+    return min(near, key=preference)
+
+
+def case_for(
+    cause: Cause, learned: Learned, trials: Mapping[Cause, Trial], delivered: float
+) -> Case:
+    """Gather what a check may look at."""
+    screen = learned.screen
+    arms = {k: figures(r.outcome) for k, r in screen.arms.items()} if screen else {}
+    mends = learned.mends.get(cause, ())
+    gaps = {
+        m.key: screen.failures[m.key]
+        for m in mends
+        if screen is not None and m.key in screen.failures
+    }
+    if cause in learned.skipped:
+        gaps.setdefault("budget", learned.skipped[cause])
+    return Case(
+        measures=learned.measures,
+        trial=trials.get(cause),
+        baseline=arms.get(BASELINE, {}),
+        arms=arms,
+        gaps=gaps,
+        signal=learned.signal,
+        delivered=delivered,
+        trials=dict(trials),
+    )
+
+
