@@ -1,0 +1,148 @@
+"""Inputs as the model saw them in training: numbers, normalised by the recipe."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worker.engine.data import Dataset, Kind, Split
+from worker.engine.probes.material import Array, Floats, Material, batches
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A shift and a scale, applied as (x - mean) / std.
+
+    Attributes:
+        mean: float64, broadcastable to one sample.
+        std: float64, likewise, positive.
+    """
+
+    mean: Floats
+    std: Floats
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Normalise float inputs, (rows, *sample shape)."""
+        mean = torch.as_tensor(self.mean, dtype=x.dtype, device=x.device)
+        std = torch.as_tensor(self.std, dtype=x.dtype, device=x.device)
+        return (x - mean) / std
+
+
+def channel_axis(kind: Kind, layout: str | None, sample_rank: int) -> int | None:
+    """Return the axis of one sample along which normalisation has its own figures.
+
+    Tables: the feature. Images: the channel, None where there is no such axis.
+    Series: the last axis (features of a time step), None for a single variable.
+    """
+    if kind == "table":
+        return sample_rank - 1
+    if kind == "image" and sample_rank == 3:  # noqa: PLR2004 - (C, H, W) or (H, W, C)
+        return 2 if layout == "NHWC" else 0
+    if kind == "series" and sample_rank >= 2:  # noqa: PLR2004 - (time, features)
+        return sample_rank - 1
+    return None
+
+
+def training_figures(train: Split, dataset: Dataset, most: int = 50_000) -> Affine:
+    """Measure mean and deviation of the training inputs, NaN and infinities left out.
+
+    A deviation of (nearly) zero counts as 1, as scikit-learn's StandardScaler has it.
+
+    Args:
+        train: the training rows.
+        dataset: says what a sample is.
+        most: rows to look at, evenly spaced.
+    """
+    step = max(1, len(train) // most)
+    x = train.x[::step].astype(np.float64)
+    axis = channel_axis(dataset.kind, dataset.layout, x.ndim - 1)
+    kept = None if axis is None else axis + 1
+    over = tuple(a for a in range(x.ndim) if a != kept)
+    good = np.isfinite(x)
+    count = np.maximum(good.sum(over, keepdims=True), 1)
+    mean = np.where(good, x, 0.0).sum(over, keepdims=True) / count
+    square = np.where(good, x - mean, 0.0) ** 2
+    std = np.sqrt(square.sum(over, keepdims=True) / count)
+    tiny = std <= 1e-12 * np.maximum(1.0, np.abs(mean))
+    return Affine(mean[0], np.where(tiny, 1.0, std)[0])
+
+
+def recipe_affine(material: Material) -> Affine | None:
+    """Return the normalisation of the recipe, None where there is none."""
+    given = material.recipe.normalization
+    if given == "none" or material.dataset.kind == "tokens":
+        return None
+    if given == "standardize":
+        return training_figures(material.train, material.dataset)
+    rank = material.train.x.ndim - 1
+    axis = channel_axis(material.dataset.kind, material.dataset.layout, rank)
+    return Affine(_placed(given.mean, rank, axis), _placed(given.std, rank, axis))
+
+
+def _placed(value: float | list[float], rank: int, axis: int | None) -> Floats:
+    """Give one figure, or one a channel, the shape of a sample."""
+    array = np.asarray(value, dtype=np.float64).reshape(-1)
+    if len(array) == 1 or rank == 0 or axis is None:
+        return array.reshape((1,) * rank) if len(array) == 1 else array
+    shape = [1] * rank
+    shape[axis] = len(array)
+    return array.reshape(shape)
+
+
+def as_numbers(x: Array, device: torch.device | str = "cpu") -> Tensor:
+    """Turn stored inputs into what a network takes: float32, or int64 token ids."""
+    wanted = np.int64 if x.dtype == np.int64 else np.float32
+    array = np.ascontiguousarray(x, dtype=wanted)
+    if not array.flags.writeable:
+        array = array.copy()
+    return torch.from_numpy(array).to(device)
+
+
+class AsTrained:
+    """Prepares batches of one material; figures are measured once."""
+
+    def __init__(self, material: Material) -> None:
+        self._affine = recipe_affine(material)
+        self._device = material.device
+
+    def __call__(self, x: Array) -> Tensor:
+        """Prepare inputs, (rows, *sample shape)."""
+        numbers = as_numbers(x, self._device)
+        return numbers if self._affine is None else self._affine.apply(numbers)
+
+
+def prepared(material: Material, x: Array) -> Tensor:
+    """Prepare inputs as the recipe says; for many batches use `AsTrained`."""
+    return AsTrained(material)(x)
+
+
+def outputs(material: Material, x: Array, prepare: AsTrained | None = None) -> Tensor:
+    """Run the delivered weights in evaluation mode, in batches.
+
+    Args:
+        material: the subject.
+        x: stored inputs, (rows, *sample shape).
+        prepare: to save measuring the training figures again.
+
+    Returns:
+        float, (rows, outputs) or as the network returns them, on the CPU.
+    """
+    prepare = prepare or AsTrained(material)
+    network = material.network
+    parameters, buffers = dict(network.parameters), dict(network.buffers)
+    parts: list[Tensor] = []
+    with torch.no_grad():
+        for rows in batches(len(x), int(np.prod(x.shape[1:]))):
+            raw, _ = network.forward(
+                parameters, buffers, prepare(x[rows]), training=False
+            )
+            parts.append(raw.detach().cpu())
+    return torch.cat(parts)
+
+
+def predictions(
+    material: Material, raw: Tensor
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Turn outputs into classes: int64, (rows,)."""
+    return np.asarray(material.head.predict(raw).cpu().numpy(), dtype=np.int64)
