@@ -9,6 +9,8 @@ from torch import Tensor
 from worker.engine.data import Dataset, Kind, Split
 from worker.engine.probes.material import Array, Floats, Material, batches
 
+MOST_VALUES = 20_000_000  # of the training inputs, to measure figures on
+
 
 @dataclass(frozen=True)
 class Affine:
@@ -44,7 +46,7 @@ def channel_axis(kind: Kind, layout: str | None, sample_rank: int) -> int | None
     return None
 
 
-def training_figures(train: Split, dataset: Dataset, most: int = 50_000) -> Affine:
+def training_figures(train: Split, dataset: Dataset, most: int = MOST_VALUES) -> Affine:
     """Measure mean and deviation of the training inputs, NaN and infinities left out.
 
     A deviation of (nearly) zero counts as 1, as scikit-learn's StandardScaler has it.
@@ -52,9 +54,9 @@ def training_figures(train: Split, dataset: Dataset, most: int = 50_000) -> Affi
     Args:
         train: the training rows.
         dataset: says what a sample is.
-        most: rows to look at, evenly spaced.
+        most: values to look at, in evenly spaced rows.
     """
-    step = max(1, len(train) // most)
+    step = max(1, train.x.size // most)
     x = train.x[::step].astype(np.float64)
     axis = channel_axis(dataset.kind, dataset.layout, x.ndim - 1)
     kept = None if axis is None else axis + 1

@@ -1,0 +1,171 @@
+"""Whether the delivered model does better on inputs in another form.
+
+Every applicable transformation is tried on inputs prepared by the recipe, then the best
+few together with every other. The choice is made on one half of `decide` and judged on
+the other, both ways.
+
+Values:
+    best: name of the transformation (see `transforms`); `identity`: none is better.
+    chosen: what the two halves chose.
+    gain: paired difference of balanced accuracy, with `low`, `high`, `standard_error`.
+    before, after: balanced accuracy as given, and of the halves' choices.
+    tried: balanced accuracy by transformation.
+    first_norm: stored statistics of the first batch norm against those of the data:
+        `shift` (median of |stored - actual| mean in stored deviations), `ratio` (median
+        of actual over stored deviation), `features`; None where there is none.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worker.engine.data import Split
+from worker.engine.probes.inputs_as_trained import AsTrained, recipe_affine
+from worker.engine.probes.material import (
+    Array,
+    Flags,
+    Material,
+    Values,
+    batches,
+    choose,
+    integer,
+    note,
+    sample_places,
+)
+from worker.engine.probes.selection import as_values, balanced, cross_fitted
+from worker.engine.probes.transforms import Figures, applicable, figures, transform
+from worker.engine.stats.intervals import paired_balanced_accuracy
+
+MOST_ROWS = 2_000
+BEST_FEW = 2
+LEAST_STEP = 0.02  # balanced accuracy that a second step must add to be tried further
+
+
+def measure(material: Material, settings: Values) -> Values:
+    """Try every transformation; settings: `rows`."""
+    values: Values = {"notes": []}
+    most = integer(settings, "rows", MOST_ROWS)
+    split = choose(material.decide, sample_places(material.decide.y, most))
+    if len(split) < len(material.decide):
+        note(values, f"transformations were tried on {len(split)} held-out rows")
+    prepare = AsTrained(material)
+    known = figures(
+        _prepared_sample(material, prepare),
+        material.dataset,
+        undo=recipe_affine(material),
+    )
+    hits = _try_all(material, split, prepare, known)
+    y = split.y
+
+    def best(rows: Flags) -> str:
+        # Ties go to the first, which is the identity.
+        return max(hits, key=lambda name: balanced(hits[name][rows], y[rows]))
+
+    after, chosen = cross_fitted(y, best, lambda name, rows: hits[name][rows])
+    values["best"] = best(np.ones(len(y), dtype=np.bool_))
+    values["chosen"] = list(chosen)
+    values["gain"] = as_values(paired_balanced_accuracy(hits["identity"], after, y))
+    values["before"] = balanced(hits["identity"], y)
+    values["after"] = balanced(after, y)
+    values["tried"] = {name: balanced(hit, y) for name, hit in hits.items()}
+    values["first_norm"] = first_norm(material, prepare(split.x[:1000]))
+    return values
+
+
+def _prepared_sample(material: Material, prepare: AsTrained) -> Split:
+    places = sample_places(material.train.y, MOST_ROWS)
+    train = choose(material.train, places)
+    x = prepare(train.x).cpu().numpy()
+    return Split(x=x, y=train.y, rows=train.rows, source=train.source)
+
+
+def _try_all(
+    material: Material, split: Split, prepare: AsTrained, known: Figures
+) -> dict[str, Flags]:
+    names = applicable(known)
+    tried = {name: _hits(material, split, prepare, name, known) for name in names}
+    found = {name: hit for name, hit in tried.items() if hit is not None}
+    few = sorted(found, key=lambda n: -balanced(found[n], split.y))[:BEST_FEW]
+    plain = balanced(found["identity"], split.y)
+    for first in few:
+        if balanced(found[first], split.y) < plain + LEAST_STEP:
+            continue
+        for second in names:
+            if second in ("identity", first):
+                continue
+            both = _hits(material, split, prepare, f"{first}+{second}", known)
+            if both is not None:
+                found[f"{first}+{second}"] = both
+    return found
+
+
+def _hits(
+    material: Material, split: Split, prepare: AsTrained, name: str, known: Figures
+) -> Flags | None:
+    def run(x: Array) -> Tensor:
+        raw, _ = material.network.forward(
+            dict(material.network.parameters),
+            dict(material.network.buffers),
+            transform(name, prepare(x), known),
+            training=False,
+        )
+        return material.head.predict(raw.detach().cpu())
+
+    parts: list[Tensor] = []
+    with torch.no_grad():
+        for rows in batches(len(split), int(np.prod(split.x.shape[1:]))):
+            try:
+                parts.append(run(split.x[rows]))
+            except (RuntimeError, IndexError, ValueError):
+                if name == "identity":
+                    raise
+                return None  # the network cannot take this form (other sizes, say)
+    return np.asarray(torch.cat(parts).numpy() == split.y, dtype=np.bool_)
+
+
+def first_norm(material: Material, x: Tensor) -> Values | None:
+    """Compare what the first batch norm has stored with what reaches it.
+
+    A forward pass in training mode updates each running figure r to (1-m) r + m b, b
+    being the batch's. Run from r = 0 and r = 1, it gives m and b without any hook.
+
+    Args:
+        material: the subject.
+        x: prepared inputs, (rows, *sample shape).
+    """
+    network = material.network
+    means = [name for name in network.buffers if name.endswith("running_mean")]
+    if not means or len(x) < 2:  # noqa: PLR2004 - a deviation needs two
+        return None
+    mean_name = means[0]
+    std_name = mean_name.removesuffix("mean") + "var"
+    if std_name not in network.buffers:
+        return None
+
+    def updated(start: float) -> tuple[Tensor, Tensor]:
+        buffers = dict(network.buffers)
+        for name in (mean_name, std_name):
+            buffers[name] = torch.full_like(buffers[name], start)
+        with torch.no_grad():
+            _, new = network.forward(
+                dict(network.parameters), buffers, x, training=True
+            )
+        return new[mean_name].double(), new[std_name].double()
+
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(0)
+        zero_mean, zero_var = updated(0.0)
+        torch.random.manual_seed(0)
+        one_mean, _ = updated(1.0)
+    weight = 1 - (one_mean - zero_mean).mean()
+    if float(weight) <= 1e-6:  # noqa: PLR2004 - nothing is updated: flag baked in
+        return None
+    mean, variance = zero_mean / weight, zero_var / weight
+    stored = network.buffers[mean_name].double()
+    stored_std = network.buffers[std_name].double().clamp(min=1e-12).sqrt()
+    return {
+        "layer": mean_name.removesuffix(".running_mean"),
+        "features": len(stored),
+        "shift": float(((mean - stored).abs() / stored_std).median()),
+        "ratio": float((variance.clamp(min=0).sqrt() / stored_std).median()),
+    }

@@ -1,0 +1,222 @@
+"""Named transformations of inputs, as pure functions.
+
+The lab trains on them (`DataChange(name="transform")`), the probe `preprocessing` runs
+the delivered model on them. Two steps are joined by `+`, applied from left to right.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worker.engine.data import Dataset, Kind, Split
+from worker.engine.probes.inputs_as_trained import (
+    Affine,
+    channel_axis,
+    training_figures,
+)
+from worker.engine.probes.material import Floats
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
+MOST_VALUES = 10_000_000  # of the training inputs, to measure figures on
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures of the training inputs that some transformations need.
+
+    Attributes:
+        affine: mean and deviation by feature or channel.
+        each: mean and deviation of every single value of a sample.
+        low, high: smallest and largest finite value; by feature for tables, else of
+            all values.
+        undo: the normalisation already applied to the inputs, None where there is none.
+    """
+
+    kind: Kind
+    layout: str | None
+    sample_shape: tuple[int, ...]
+    affine: Affine
+    each: Affine
+    low: Floats
+    high: Floats
+    undo: Affine | None = None
+
+    @property
+    def channel(self) -> int | None:
+        """Axis of the channels of a batch, None where there is none."""
+        axis = channel_axis(self.kind, self.layout, len(self.sample_shape))
+        return None if axis is None else axis + 1
+
+    @property
+    def channels(self) -> int:
+        """Number of channels, 1 where there is no such axis."""
+        return 1 if self.channel is None else self.sample_shape[self.channel - 1]
+
+    @property
+    def height_width(self) -> tuple[int, int]:
+        """Axes of height and width of a batch of images."""
+        if len(self.sample_shape) == 2:  # noqa: PLR2004 - (height, width)
+            return 1, 2
+        return (1, 2) if self.layout == "NHWC" else (2, 3)
+
+
+def figures(train: Split, dataset: Dataset, undo: Affine | None = None) -> Figures:
+    """Measure the training inputs, on evenly spaced rows.
+
+    Args:
+        train: training rows, as they reach the transformation.
+        dataset: says what a sample is.
+        undo: the normalisation that `train` has gone through already.
+    """
+    step = max(1, train.x.size // MOST_VALUES)
+    x = train.x[::step].astype(np.float64)
+    good = np.isfinite(x)
+    over = tuple(range(x.ndim - 1)) if dataset.kind == "table" else None
+    low = np.where(good, x, np.inf).min(axis=over)
+    high = np.where(good, x, -np.inf).max(axis=over)
+    none = ~np.isfinite(low)
+    count = np.maximum(good.sum(0), 1)
+    mean = np.where(good, x, 0).sum(0) / count
+    std = np.sqrt((np.where(good, x - mean, 0) ** 2).sum(0) / count)
+    return Figures(
+        kind=dataset.kind,
+        layout=dataset.layout,
+        sample_shape=tuple(train.x.shape[1:]),
+        affine=training_figures(train, dataset),
+        each=Affine(mean, np.where(std <= 0, 1.0, std)),
+        low=np.where(none, 0.0, low),
+        high=np.where(none, 1.0, high),
+        undo=undo,
+    )
+
+
+def _like(values: Floats, x: Tensor) -> Tensor:
+    return torch.as_tensor(values, dtype=x.dtype, device=x.device)
+
+
+def _unit(x: Tensor, f: Figures) -> Tensor:
+    low, high = _like(f.low, x), _like(f.high, x)
+    return (x - low) / torch.where(high > low, high - low, torch.ones_like(high))
+
+
+def _invert(x: Tensor, f: Figures) -> Tensor:
+    return _like(f.high, x) + _like(f.low, x) - x
+
+
+def _per_sample(x: Tensor, _: Figures) -> Tensor:
+    over = tuple(range(1, x.ndim))
+    mean = x.mean(over, keepdim=True)
+    return (x - mean) / x.std(over, keepdim=True, correction=0).clamp(min=1e-8)
+
+
+def _unit_norm(x: Tensor, _: Figures) -> Tensor:
+    over = tuple(range(1, x.ndim))
+    return x / x.square().sum(over, keepdim=True).sqrt().clamp(min=1e-12)
+
+
+def _undo(x: Tensor, f: Figures) -> Tensor:
+    if f.undo is None:
+        return x
+    return x * _like(f.undo.std, x) + _like(f.undo.mean, x)
+
+
+def _fixed(x: Tensor, f: Figures) -> Tensor:
+    """Normalise pictures by the customary figures of ImageNet, or of MNIST for one."""
+    unit = _unit(x, f)
+    if f.channels != 3 or f.channel is None:  # noqa: PLR2004 - red, green, blue
+        return (unit - MNIST_MEAN) / MNIST_STD
+    shape = [1] * x.ndim
+    shape[f.channel] = 3
+    mean = torch.tensor(IMAGENET_MEAN, dtype=x.dtype, device=x.device).reshape(shape)
+    std = torch.tensor(IMAGENET_STD, dtype=x.dtype, device=x.device).reshape(shape)
+    return (unit - mean) / std
+
+
+def _rows_as_nhwc(x: Tensor, _: Figures) -> Tensor:
+    """Read values that lie in memory as (H, W, C) although declared (C, H, W)."""
+    rows, channels, height, width = x.shape
+    return x.reshape(rows, height, width, channels).permute(0, 3, 1, 2).contiguous()
+
+
+def _rows_as_nchw(x: Tensor, _: Figures) -> Tensor:
+    rows, height, width, channels = x.shape
+    return x.reshape(rows, channels, height, width).permute(0, 2, 3, 1).contiguous()
+
+
+TRANSFORMS: dict[str, Callable[[Tensor, Figures], Tensor]] = {
+    "identity": lambda x, _: x,
+    "standardize": lambda x, f: f.affine.apply(x),
+    "standardize_each": lambda x, f: f.each.apply(x),
+    "undo_standardize": _undo,
+    "scale_to_unit": _unit,
+    "minus_one_to_one": lambda x, f: 2 * _unit(x, f) - 1,
+    "divide_255": lambda x, _: x / 255,
+    "multiply_255": lambda x, _: x * 255,
+    "fixed_normalize": _fixed,
+    "per_sample_standardize": _per_sample,
+    "per_sample_unit_norm": _unit_norm,
+    "log1p": lambda x, _: torch.log1p(x.clamp(min=0)),
+    "invert": _invert,
+    "swap_channels": lambda x, f: x.flip(f.channel or 1),
+    "nhwc_to_nchw": _rows_as_nhwc,
+    "nchw_to_nhwc": _rows_as_nchw,
+    "transpose_hw": lambda x, f: x.transpose(*f.height_width).contiguous(),
+    "flip_horizontal": lambda x, f: x.flip(f.height_width[1]),
+    "flip_vertical": lambda x, f: x.flip(f.height_width[0]),
+    "reverse_features": lambda x, _: x.flip(1),
+}
+
+
+def transform(name: str, x: Tensor, f: Figures) -> Tensor:
+    """Apply one transformation, or several joined by `+`.
+
+    Args:
+        name: of `TRANSFORMS`.
+        x: float, (rows, *sample shape).
+        f: figures of the training inputs on the same scale as `x`.
+
+    Raises:
+        KeyError: no such transformation.
+    """
+    for step in name.split("+"):
+        x = TRANSFORMS[step](x, f)
+    return x
+
+
+def applicable(f: Figures) -> tuple[str, ...]:
+    """List the transformations that make sense for these inputs, identity first."""
+    if f.kind == "tokens":
+        return ("identity",)
+    names = ["identity", "standardize", "scale_to_unit", "minus_one_to_one"]
+    names += ["per_sample_standardize", "per_sample_unit_norm"]
+    lowest, highest = float(f.low.min()), float(f.high.max())
+    if f.undo is not None:
+        names.append("undo_standardize")
+    if f.kind != "table":
+        names.append("standardize_each")
+    if lowest >= 0:
+        names.append("log1p")
+    if f.kind == "image":
+        names += _for_images(f, highest)
+    else:
+        names.append("reverse_features")
+    return tuple(names)
+
+
+def _for_images(f: Figures, highest: float) -> list[str]:
+    names = ["invert", "fixed_normalize", "flip_horizontal", "flip_vertical"]
+    names.append("divide_255" if highest > 2 else "multiply_255")  # noqa: PLR2004
+    height, width = f.height_width
+    shape = (0, *f.sample_shape)
+    if shape[height] == shape[width]:
+        names.append("transpose_hw")
+    if f.channels == 3:  # noqa: PLR2004 - red, green, blue
+        names.append("swap_channels")
+    if f.channels > 1:
+        names.append("nchw_to_nhwc" if f.layout == "NHWC" else "nhwc_to_nchw")
+    return names
