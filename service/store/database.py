@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,17 @@ def _postgresql(address: URL) -> Engine:
         pool_timeout=POOL_WAIT_SECONDS,
         pool_pre_ping=True,
     )
+
+
+def database_time(session: Session) -> datetime:
+    """Read the clock that leases go by: the database's own.
+
+    Machines whose clocks differ then still agree on when a lease ends. SQLite has one
+    machine, hence one clock.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        moment: datetime = session.execute(
+            text("SELECT clock_timestamp()")
+        ).scalar_one()
+        return moment.astimezone(UTC)
+    return datetime.now(UTC)
