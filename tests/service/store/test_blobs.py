@@ -1,0 +1,151 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from service.contract.errors import Unavailable
+from service.store.blobs import BlobMissingError, BlobStore, FolderBlobs, open_blobs
+from service.store.bucket import BucketBlobs
+
+TEXT = b"some bytes" * 1000
+DIGEST = hashlib.sha256(TEXT).hexdigest()
+
+
+def keep(blobs: BlobStore, content: bytes) -> str:
+    with blobs.writer() as writer:
+        writer.write(content)
+        digest, _ = writer.finish()
+    return digest
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.part"))
+
+
+def test_what_was_written_can_be_read(blobs: BlobStore) -> None:
+    with blobs.writer() as writer:
+        for start in range(0, len(TEXT), 777):
+            writer.write(TEXT[start : start + 777])
+
+        kept = writer.finish()
+
+    assert kept == (DIGEST, len(TEXT))
+    assert blobs.exists(DIGEST)
+    assert b"".join(blobs.stream(DIGEST)) == TEXT
+    with blobs.open(DIGEST) as file:
+        assert file.fileno() > 0
+        assert file.read() == TEXT
+
+
+def test_the_same_bytes_are_kept_once(blobs: BlobStore) -> None:
+    assert keep(blobs, TEXT) == keep(blobs, TEXT)
+
+
+def test_a_large_file_goes_in_parts(blobs: BlobStore) -> None:
+    content = bytes(range(256)) * (40 * 4096)  # 40 MiB: three parts of an upload
+
+    digest = keep(blobs, content)
+
+    assert hashlib.sha256(b"".join(blobs.stream(digest))).hexdigest() == digest
+
+
+def test_a_file_can_be_looked_at_before_it_is_kept(blobs: BlobStore) -> None:
+    with blobs.writer() as writer:
+        writer.write(TEXT)
+        with writer.reader() as file:
+            file.seek(-10, 2)
+
+            assert file.read() == TEXT[-10:]
+
+
+def test_an_upload_that_broke_off_leaves_nothing(
+    blobs: BlobStore, tmp_path: Path
+) -> None:
+    def break_off() -> None:
+        with blobs.writer() as writer:
+            writer.write(b"half a file")
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        break_off()
+
+    assert leftovers(tmp_path) == []
+    assert not blobs.exists(hashlib.sha256(b"half a file").hexdigest())
+
+
+def test_finishing_leaves_no_temporary_file(blobs: BlobStore, tmp_path: Path) -> None:
+    keep(blobs, TEXT)
+
+    assert leftovers(tmp_path) == []
+
+
+def test_a_deleted_file_is_missing(blobs: BlobStore) -> None:
+    keep(blobs, TEXT)
+
+    blobs.delete(DIGEST)
+    blobs.delete(DIGEST)
+
+    assert not blobs.exists(DIGEST)
+    with pytest.raises(BlobMissingError):
+        blobs.open(DIGEST)
+    with pytest.raises(BlobMissingError):
+        list(blobs.stream(DIGEST))
+
+
+def test_a_store_that_works_answers_the_ping(blobs: BlobStore) -> None:
+    blobs.ping()
+
+    assert not blobs.exists(DIGEST[::-1])
+
+
+def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    blobs = FolderBlobs(tmp_path / "file" / "blobs")
+
+    with pytest.raises(Unavailable):
+        blobs.ping()
+    with pytest.raises(Unavailable):
+        blobs.writer()
+
+
+def test_a_bucket_that_is_not_there_is_unavailable(s3: str, tmp_path: Path) -> None:
+    blobs = open_blobs(s3.replace("blobs", "elsewhere"), cache=tmp_path)
+
+    with pytest.raises(Unavailable):
+        blobs.ping()
+
+
+def test_another_machine_fetches_and_verifies_a_copy(s3: str, tmp_path: Path) -> None:
+    keep(open_blobs(s3, cache=tmp_path / "here"), TEXT)
+    there = open_blobs(s3, cache=tmp_path / "there")
+
+    with there.open(DIGEST) as file:
+        assert file.read() == TEXT
+
+    assert (tmp_path / "there" / DIGEST).read_bytes() == TEXT
+
+
+def test_a_copy_that_differs_from_its_digest_is_refused(
+    s3: str, tmp_path: Path
+) -> None:
+    blobs = BucketBlobs(s3, tmp_path)
+    keep(blobs, TEXT)
+    other = hashlib.sha256(b"other").hexdigest()
+    blobs._store.put(f"{other[:2]}/{other}", TEXT)  # noqa: SLF001 - a planted defect
+
+    with pytest.raises(Unavailable, match="other bytes"):
+        blobs.open(other)
+
+
+def test_the_cache_of_a_bucket_is_bounded(s3: str, tmp_path: Path) -> None:
+    blobs = BucketBlobs(s3, tmp_path, cache_bytes=2500)
+
+    digests = [keep(blobs, bytes([number]) * 1000) for number in range(5)]
+
+    assert (
+        sum(path.stat().st_size for path in tmp_path.glob("*") if path.is_file())
+        <= 2500
+    )
+    for number, digest in enumerate(digests):
+        with blobs.open(digest) as file:
+            assert file.read() == bytes([number]) * 1000

@@ -1,0 +1,134 @@
+from threading import Thread
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import BigInteger, Integer, select, text
+from sqlalchemy.exc import IntegrityError
+
+from service.contract.errors import Unavailable
+from service.store.database import Database, UnknownDatabaseError, database_time
+from service.store.tables import Table, WorkerRow
+from tests.service.store.rows import NOW, worker_row
+
+
+def is_harmless(difference: object) -> bool:
+    """Say whether a column is only wider in the database than its table says."""
+    if not isinstance(difference, list):
+        return False
+    return all(
+        change[0] == "modify_type"
+        and isinstance(change[5], BigInteger)
+        and type(change[6]) is Integer
+        for change in difference
+    )
+
+
+def test_migrations_and_tables_agree(database: Database) -> None:
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+
+        differences = compare_metadata(context, Table.metadata)
+
+    assert [d for d in differences if not is_harmless(d)] == []
+
+
+def test_processes_that_start_together_migrate_once(database_url: str) -> None:
+    errors: list[BaseException] = []
+
+    def migrate() -> None:
+        database = Database(database_url)
+        try:
+            database.migrate()
+        except BaseException as error:  # noqa: BLE001 - shown below
+            errors.append(error)
+        finally:
+            database.close()
+
+    threads = [Thread(target=migrate) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert errors == []
+
+
+def test_an_error_rolls_the_transaction_back(database: Database) -> None:
+    def break_off() -> None:
+        with database.transaction() as session:
+            session.add(worker_row("a"))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        break_off()
+
+    with database.reading() as session:
+        assert session.scalars(select(WorkerRow)).all() == []
+
+
+def test_times_come_back_aware_and_in_utc(database: Database) -> None:
+    with database.transaction() as session:
+        session.add(worker_row("a"))
+
+    with database.reading() as session:
+        assert session.scalars(select(WorkerRow.seen_at)).one() == NOW
+
+
+def test_the_clock_of_the_database_is_in_utc(database: Database) -> None:
+    with database.reading() as session:
+        offset = database_time(session).utcoffset()
+
+    assert offset is not None
+    assert offset.total_seconds() == 0
+
+
+def test_writers_wait_for_each_other(database: Database) -> None:
+    with database.transaction() as session:
+        session.add(worker_row("a", torch="0"))
+
+    def add_one() -> None:
+        for _ in range(20):
+            with database.transaction() as session:
+                worker = session.get(WorkerRow, "a", with_for_update=True)
+                assert worker is not None
+                worker.torch = str(int(worker.torch) + 1)
+
+    threads = [Thread(target=add_one) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    with database.reading() as session:
+        assert session.scalars(select(WorkerRow.torch)).one() == "80"
+
+
+def test_foreign_keys_are_enforced(database: Database) -> None:
+    insert = text(
+        "INSERT INTO reports (audit_id, body, created_at) "
+        "VALUES ('aud_none', '{}', '2026-01-01')"
+    )
+
+    def insert_orphan() -> None:
+        with database.transaction() as session:
+            session.execute(insert)
+
+    with pytest.raises(IntegrityError, match=r"(?i)foreign key"):
+        insert_orphan()
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////nowhere/at/all.sqlite3", "postgresql://127.0.0.1:1/none"]
+)
+def test_a_database_that_is_down_is_unavailable(url: str) -> None:
+    database = Database(url)
+
+    with pytest.raises(Unavailable):
+        database.ping()
+
+
+def test_other_databases_are_refused() -> None:
+    with pytest.raises(UnknownDatabaseError, match="mysql"):
+        Database("mysql://localhost/audits")

@@ -1,0 +1,119 @@
+from datetime import timedelta
+from threading import Barrier, Thread
+
+from service.store import outbox, workers
+from service.store.database import Database
+from service.store.work import claim
+from tests.service.store.rows import NOW, add_audit, worker_row
+
+SOON = NOW + timedelta(seconds=20)
+QUIET = timedelta(seconds=10)
+
+
+def take(database: Database, *, at: object = NOW) -> list[outbox.Invitation]:
+    with database.transaction() as session:
+        return outbox.take(session, at)  # type: ignore[arg-type]
+
+
+def test_an_invitation_is_sent_once(database: Database) -> None:
+    with database.transaction() as session:
+        outbox.invite(session, "aud_a", queue="gpu", now=NOW)
+
+    [invitation] = take(database)
+    with database.transaction() as session:
+        outbox.mark_sent(session, [invitation.id], NOW)
+
+    assert invitation.subject_id == "aud_a"
+    assert take(database, at=SOON) == []
+
+
+def test_an_invitation_that_was_not_sent_is_tried_again_later(
+    database: Database,
+) -> None:
+    with database.transaction() as session:
+        outbox.invite(session, "aud_a", queue="gpu", now=NOW)
+    take(database)
+
+    assert take(database) == []
+    assert len(take(database, at=SOON)) == 1
+
+
+def test_relays_share_the_invitations(database: Database) -> None:
+    with database.transaction() as session:
+        outbox.invite(session, "aud_a", queue="cpu", now=NOW, count=50)
+    taken: list[int] = []
+    start = Barrier(3)
+
+    def relay() -> None:
+        start.wait()
+        for _ in range(10):
+            with database.transaction() as session:
+                taken.extend(i.id for i in outbox.take(session, NOW, limit=5))
+
+    threads = [Thread(target=relay) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(taken) == 50
+    assert len(set(taken)) == 50
+
+
+def test_work_that_nobody_was_invited_to_lately_is_stranded(
+    database: Database,
+) -> None:
+    def stranded(at: object) -> list[str]:
+        with database.reading() as session:
+            found = outbox.stranded(session, at, quiet=QUIET, limit=10)  # type: ignore[arg-type]
+        return [subject for subject, _ in found if subject == audit_id]
+
+    with database.transaction() as session:
+        audit_id = add_audit(session)
+    assert stranded(SOON) == []  # not sent yet, so the relay will
+
+    with database.transaction() as session:
+        outbox.mark_sent(session, [i.id for i in outbox.take(session, NOW)], NOW)
+    assert stranded(NOW + timedelta(seconds=5)) == []
+    assert stranded(SOON) == [audit_id]
+
+    with database.transaction() as session:
+        claim(session, audit_id, worker="a", lease=QUIET, now=NOW)
+    assert stranded(SOON) == []
+
+
+def test_old_invitations_are_forgotten(database: Database) -> None:
+    with database.transaction() as session:
+        outbox.invite(session, "aud_a", queue="cpu", now=NOW, count=2)
+        first = outbox.take(session, NOW, limit=1)
+        outbox.mark_sent(session, [first[0].id], NOW)
+
+    with database.transaction() as session:
+        outbox.prune(session, NOW + timedelta(hours=2))
+
+    assert len(take(database)) == 1
+
+
+def test_workers_are_alive_while_they_are_seen(database: Database) -> None:
+    with database.transaction() as session:
+        workers.register(session, worker_row("old", seen_at=NOW - timedelta(minutes=2)))
+        workers.register(session, worker_row("new"))
+        workers.register(session, worker_row("new"))
+
+    with database.transaction() as session:
+        assert [w.id for w in workers.alive(session, NOW)] == ["new"]
+        assert workers.seen(session, "old", NOW)
+        assert [w.id for w in workers.alive(session, NOW)] == ["new", "old"]
+        workers.leave(session, "old")
+        assert not workers.seen(session, "old", NOW)
+
+
+def test_a_worker_with_a_piece_is_not_idle(database: Database) -> None:
+    with database.transaction() as session:
+        workers.register(session, worker_row("busy"))
+        workers.register(session, worker_row("idle"))
+        audit_id = add_audit(session)
+        claim(session, audit_id, worker="busy", lease=QUIET, now=NOW)
+
+    with database.reading() as session:
+        assert [w.id for w in workers.idle(session, NOW)] == ["idle"]
