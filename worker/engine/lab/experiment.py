@@ -218,7 +218,8 @@ class ArmOutcome(_Value):
     trials: tuple[TrialOutcome, ...] = ()
     parameters: int = 0
     failure: str | None = Field(
-        default=None, description="Why the arm could not be trained, e.g. no such layer."
+        default=None,
+        description="Why the arm could not be trained, e.g. no such layer.",
     )
 
 

@@ -1,0 +1,125 @@
+"""The order in which rows are visited, and batches of it.
+
+The order of an epoch depends on the seed, the epoch and the rows of the experiment;
+an arm that trains on fewer rows visits those in the same order.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from service.contract.recipe import SamplerName
+from worker.engine.lab.seeds import numpy_generator
+
+Rows = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+def stratified_order(y: Rows, rows: Rows, *, seed: int) -> Rows:
+    """Order rows so that every beginning holds the classes in their proportion.
+
+    Args:
+        y: int64, (all rows,).
+        rows: int64, (some rows,), places in `y`.
+        seed: governs the order within a class.
+    """
+    shuffled = numpy_generator(seed, "strata").permutation(rows)
+    labels = y[shuffled]
+    by_class = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    rank = np.empty(len(rows))
+    rank[by_class] = (np.arange(len(rows)) - starts + 0.5) / np.repeat(counts, counts)
+    return shuffled[np.argsort(rank, kind="stable")]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The endless sequence of batches that one member sees.
+
+    Attributes:
+        seed: governs the order.
+        base: int64, ascending places of the experiment's rows in the training split.
+        kept: bool, (training rows,): the rows of this arm.
+        labels: int64, (training rows,): for the balanced sampler.
+        batch: rows a batch.
+        sampler: `shuffle`, `balanced` (classes equally likely, rows drawn with
+            replacement) or `sequential`.
+        drop_single: leave out a last batch of one row, which batch statistics cannot
+            bear.
+    """
+
+    seed: int
+    base: Rows
+    kept: Flags
+    labels: Rows
+    batch: int
+    sampler: SamplerName
+    drop_single: bool = False
+
+    @property
+    def count(self) -> int:
+        """Rows an epoch."""
+        return int(self.kept[self.base].sum())
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """Batches an epoch, a last short one included."""
+        steps = -(-self.count // self.batch)
+        if self.drop_single and steps > 1 and self.count % self.batch == 1:
+            return steps - 1
+        return steps
+
+    def take(self, start: int, steps: int) -> tuple[Rows, Flags]:
+        """Return batches `start` to `start + steps - 1`.
+
+        Returns:
+            int64, (steps, batch), places in the training split, and bool, likewise,
+            False where a short batch was padded.
+        """
+        per_epoch = self.steps_an_epoch
+        places = np.zeros((steps, self.batch), dtype=np.int64)
+        real = np.zeros((steps, self.batch), dtype=np.bool_)
+        done = 0
+        while done < steps:
+            epoch, first = divmod(start + done, per_epoch)
+            many = min(steps - done, per_epoch - first)
+            order = _padded(self._order(epoch), per_epoch, self.batch)
+            places[done : done + many] = order[0][first : first + many]
+            real[done : done + many] = order[1][first : first + many]
+            done += many
+        return places, real
+
+    def _order(self, epoch: int) -> Rows:
+        if self.sampler == "sequential":
+            return self.base[self.kept[self.base]]
+        if self.sampler == "shuffle":
+            order = _shuffled(self.seed, epoch, len(self.base))
+            visited = self.base[order]
+            return visited[self.kept[visited]]
+        rng = numpy_generator(self.seed, "balanced", epoch)
+        rows = self.base[self.kept[self.base]]
+        rows = rows[np.argsort(self.labels[rows], kind="stable")]
+        counts = np.bincount(self.labels[rows])
+        starts = np.cumsum(counts) - counts
+        present = np.flatnonzero(counts)
+        drawn = present[rng.integers(len(present), size=len(rows))]
+        within = (rng.random(len(rows)) * counts[drawn]).astype(np.int64)
+        return rows[starts[drawn] + within]
+
+
+@lru_cache(maxsize=32)
+def _shuffled(seed: int, epoch: int, count: int) -> Rows:
+    """Shuffle an epoch; arms of one seed ask for the same one in turn."""
+    return numpy_generator(seed, "order", epoch).permutation(count)
+
+
+def _padded(order: Rows, steps: int, batch: int) -> tuple[Rows, Flags]:
+    size = steps * batch
+    places = np.zeros(size, dtype=np.int64)
+    count = min(len(order), size)
+    places[:count] = order[:count]
+    real = np.arange(size) < count
+    return places.reshape(steps, batch), real.reshape(steps, batch)

@@ -1,0 +1,245 @@
+"""The bench: the only place that trains.
+
+It turns an experiment's arms and seeds into members, sorts them into stacks, trains and
+scores. What happens inside one member never stops the others.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from worker.engine.lab.batches import Rows
+from worker.engine.lab.experiment import (
+    Arm,
+    ArmOutcome,
+    Curve,
+    Training,
+    TrainingOutcome,
+    TrialOutcome,
+    pack_mask,
+)
+from worker.engine.lab.inputs import Pipe
+from worker.engine.lab.losses import LossImpossible
+from worker.engine.lab.materials import Material as Material  # noqa: PLC0414
+from worker.engine.lab.members import Builder, Member, merged, stacks
+from worker.engine.lab.packaging import packaged
+from worker.engine.lab.residence import ResidentSplit
+from worker.engine.lab.scoring import SCORED_ROWS, Scorer, finite
+from worker.engine.lab.stack import Stack, Trial
+from worker.engine.lab.views import ChangeImpossible, base_rows
+from worker.engine.network.surgery import SurgeryImpossible
+
+Progress = Callable[[float, str], None]
+_SAMPLE_ROWS = 4  # rows that surgery tries a network on
+
+
+@dataclass
+class _Run:
+    """One training while it goes on."""
+
+    training: Training
+    base: Rows
+    members: list[Member] = field(default_factory=list)
+    failures: dict[int, str] = field(default_factory=dict)
+    parameters: dict[int, int] = field(default_factory=dict)
+    trials: dict[tuple[int, int], Trial] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    member_steps: int = 0
+
+
+class Bench:
+    """Trains arms of one subject; data is moved to the device once."""
+
+    def __init__(self, material: Material, progress: Progress | None = None) -> None:
+        """Move the data to the device.
+
+        Args:
+            material: the subject.
+            progress: told the fraction done, and what is being done.
+        """
+        self.material = material
+        self._progress = progress or (lambda _fraction, _detail: None)
+        self._splits: dict[str, ResidentSplit] = {}
+        self._step_seconds: dict[tuple[object, ...], float] = {}
+
+    def run(self, training: Training) -> TrainingOutcome:
+        """Train all arms from all seeds and score them.
+
+        Raises:
+            ValueError: `keep` names no arm.
+        """
+        started = time.monotonic()
+        run = self._prepared(training)
+        names = [arm.name for arm in training.arms]
+        keep = None if training.keep is None else names.index(training.keep)
+        groups = stacks(merged(run.members))
+        total = sum(member.steps for group in groups for member in group)
+        deadline = started + (training.max_seconds or float("inf"))
+        kept: dict[tuple[int, int], tuple[Member, Stack]] = {}
+        stopped = False
+        for group in groups:
+            stack = Stack(group, self._split("train"), self._scorer(training, run.base))
+
+            def tell(steps: int) -> None:
+                run.member_steps += steps
+                share = run.member_steps / max(1, total)
+                self._progress(min(1.0, share), training.question)
+
+            stopped |= stack.run(lambda: time.monotonic() > deadline, tell, keep)
+            for trial in stack.trials:
+                run.trials[trial.end.arm, trial.end.seed] = trial
+            for arm_seed in stack.kept:
+                kept[arm_seed] = (_owner(group, arm_seed), stack)
+        if stopped:
+            done = run.member_steps / max(1, total)
+            run.notes.append(f"stopped by the budget at {done:.0%} of the updates")
+        file, seed = self._keep(keep, run, kept)
+        return TrainingOutcome(
+            arms=tuple(
+                self._arm(index, arm, run) for index, arm in enumerate(training.arms)
+            ),
+            seconds=time.monotonic() - started,
+            member_steps=run.member_steps,
+            rows=len(run.base),
+            notes=tuple(run.notes),
+            file=file,
+            kept_seed=seed,
+        )
+
+    def measure_step(self, members: int) -> float:
+        """Return the seconds of one step of the baseline in a stack of that size."""
+        arm = Arm(name="baseline")
+        training = Training(
+            round="measure", question="", arms=(arm,), seeds=tuple(range(members))
+        )
+        key = ("baseline", members)
+        if key not in self._step_seconds:
+            run = self._prepared(training)
+            [group] = stacks(run.members)
+            scorer = self._scorer(training, run.base)
+            stack = Stack(group, self._split("train"), scorer)
+            self._step_seconds[key] = stack.time_step(5)
+        return self._step_seconds[key]
+
+    def predict_seconds(self, training: Training) -> float:
+        """Predict how long a training would take, from a few steps of each stack."""
+        run = self._prepared(training)
+        total = 0.0
+        for group in stacks(merged(run.members)):
+            key = (*group[0].stack, len(group))
+            if key not in self._step_seconds:
+                scorer = self._scorer(training, run.base)
+                stack = Stack(group, self._split("train"), scorer)
+                self._step_seconds[key] = stack.time_step()
+            steps = sum(member.steps for member in group)
+            total += self._step_seconds[key] * steps / len(group)
+        return total
+
+    def _split(self, name: str) -> ResidentSplit:
+        if name not in self._splits:
+            split = getattr(self.material, name)
+            self._splits[name] = ResidentSplit(split, self.material.device)
+        return self._splits[name]
+
+    def _scorer(self, training: Training, base: Rows) -> Scorer:
+        return Scorer(self._split("train"), self._split(training.split), base)
+
+    def _prepared(self, training: Training) -> _Run:
+        material = self.material
+        run = _Run(training, base_rows(material.train, training.rows))
+        places = torch.arange(min(_SAMPLE_ROWS, len(material.train)))
+        dtype = next(iter(material.network.parameters.values())).dtype
+        train = self._split("train")
+        sample = train.inputs(places.to(material.device), Pipe(), dtype)
+        builder = Builder(material, run.base, sample)
+        for index, arm in enumerate(training.arms):
+            try:
+                members = builder.members(index, arm, training.seeds)
+            except (
+                SurgeryImpossible,
+                ChangeImpossible,
+                LossImpossible,
+                ValidationError,
+            ) as error:
+                run.failures[index] = str(error)
+                continue
+            run.members.extend(members)
+            parameters = members[0].network.parameters
+            run.parameters[index] = sum(one.numel() for one in parameters.values())
+        if len(getattr(material, training.split).y) > SCORED_ROWS:
+            run.notes.append(f"scored on {SCORED_ROWS} stratified held-out rows")
+        if len(run.base) < len(material.train):
+            run.notes.append(f"trained on {len(run.base)} stratified rows")
+        return run
+
+    def _arm(self, index: int, arm: Arm, run: _Run) -> ArmOutcome:
+        if index in run.failures:
+            return ArmOutcome(name=arm.name, failure=run.failures[index])
+        return ArmOutcome(
+            name=arm.name,
+            trials=tuple(
+                _outcome(run.trials[index, seed]) for seed in run.training.seeds
+            ),
+            parameters=run.parameters[index],
+        )
+
+    def _keep(
+        self,
+        keep: int | None,
+        run: _Run,
+        kept: dict[tuple[int, int], tuple[Member, Stack]],
+    ) -> tuple[str | None, int | None]:
+        """Write the best member of an arm as TorchScript."""
+        seeds = [seed for arm, seed in kept if arm == keep]
+        if keep is None or not seeds:
+            return None, None
+        best = max(
+            seeds,
+            key=lambda seed: run.trials[keep, seed].held_out.balanced_accuracy,
+        )
+        member, stack = kept[keep, best]
+        row, buffers = stack.kept[keep, best]
+        module = packaged(member, stack.layout.parameters(row.cpu()), buffers)
+        name = f"kept-{run.training.digest()[:16]}.pt"
+        torch.jit.save(module, str(self.material.scratch / name))
+        return name, best
+
+
+def _owner(group: list[Member], arm_seed: tuple[int, int]) -> Member:
+    """Find the member that a trial belongs to."""
+    for member in group:
+        if any((end.arm, end.seed) == arm_seed for end in member.ends):
+            return member
+    raise LookupError(arm_seed)
+
+
+def _outcome(trial: Trial) -> TrialOutcome:
+    points = trial.curve
+    return TrialOutcome(
+        seed=trial.end.seed,
+        correct=pack_mask([bool(hit) for hit in np.asarray(trial.held_out.correct)]),
+        accuracy=trial.held_out.accuracy,
+        balanced_accuracy=trial.held_out.balanced_accuracy,
+        log_loss=trial.held_out.log_loss,
+        train_accuracy=trial.train.accuracy,
+        train_balanced_accuracy=trial.train.balanced_accuracy,
+        train_loss=trial.train.loss,
+        diverged=trial.diverged,
+        curve=Curve(
+            epoch=tuple(point.epoch for point in points),
+            train_loss=tuple(
+                None if one.train_loss is None else finite(one.train_loss)
+                for one in points
+            ),
+            train_accuracy=tuple(point.train_accuracy for point in points),
+            eval_loss=tuple(point.eval_loss for point in points),
+            eval_balanced_accuracy=tuple(
+                point.eval_balanced_accuracy for point in points
+            ),
+        ),
+        signs=trial.signs,
+    )

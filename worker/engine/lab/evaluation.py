@@ -1,0 +1,129 @@
+"""Outputs of many members on the same rows, and what they score."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from worker.engine.head import Head
+from worker.engine.lab.batches import Rows
+from worker.engine.lab.gradients import Buffers, Layout
+from worker.engine.lab.inputs import Pipe
+from worker.engine.lab.losses import batch_loss, targets
+from worker.engine.lab.members import Member
+from worker.engine.lab.residence import ResidentSplit
+from worker.engine.network.network import Network
+
+_VALUES = 4_000_000  # inputs times members in one pass
+_MOST_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What one member scores on some rows.
+
+    Attributes:
+        correct: bool, (rows,).
+        accuracy: share hit.
+        balanced_accuracy: mean recall of the classes present.
+        log_loss: nats, by the head; None where not finite.
+        loss: the recipe's; None where not finite.
+    """
+
+    correct: np.ndarray
+    accuracy: float
+    balanced_accuracy: float
+    log_loss: float | None
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Parameters and buffers of some members.
+
+    Attributes:
+        layout: of a row.
+        rows: float, (members, parameters).
+        buffers: each (members, ...).
+    """
+
+    layout: Layout
+    rows: Tensor
+    buffers: Buffers
+
+    def chosen(self, which: list[int]) -> "Weights":
+        """Take some of the members."""
+        if which == list(range(len(self.rows))):
+            return self
+        buffers = {name: value[which] for name, value in self.buffers.items()}
+        return Weights(self.layout, self.rows[which], buffers)
+
+
+def outputs(
+    network: Network,
+    weights: Weights,
+    pipes: list[Pipe],
+    split: ResidentSplit,
+    places: Rows,
+) -> list[Tensor]:
+    """Run every member in evaluation mode on the same rows.
+
+    Returns:
+        One tensor a member: (rows, …) as the network returns them.
+    """
+    found: list[list[Tensor]] = [[] for _ in pipes]
+    groups: dict[str, list[int]] = {}
+    for k, pipe in enumerate(pipes):
+        groups.setdefault(pipe.key, []).append(k)
+    with torch.no_grad():
+        for mine in groups.values():
+            some = weights.chosen(mine)
+            size = max(1, _VALUES // (max(1, split.values_a_row) * len(mine)))
+            size = min(size, _MOST_ROWS)
+            for start in range(0, len(places), size):
+                at = torch.from_numpy(places[start : start + size]).to(split.device)
+                x = split.inputs(at, pipes[mine[0]], some.rows.dtype)
+                for k, raw in zip(mine, _forward(network, some, x), strict=True):
+                    found[k].append(raw)
+    return [torch.cat(parts) for parts in found]
+
+
+def _forward(network: Network, weights: Weights, x: Tensor) -> list[Tensor]:
+    def one(row: Tensor, buffers: Buffers) -> Tensor:
+        raw, _ = network.forward(
+            weights.layout.parameters(row), buffers, x, training=False
+        )
+        return raw
+
+    if network.stackable and len(weights.rows) > 1:
+        return list(vmap(one)(weights.rows, weights.buffers))
+    return [
+        one(row, {name: value[k] for name, value in weights.buffers.items()})
+        for k, row in enumerate(weights.rows)
+    ]
+
+
+def marks(head: Head, member: Member, raw: Tensor, labels: Rows) -> Marks:
+    """Score one member's outputs against labels, int64, (rows,)."""
+    y = torch.from_numpy(labels).to(raw.device)
+    correct = (head.predict(raw) == y).cpu().numpy()
+    counts = np.bincount(labels)
+    recalls = np.bincount(labels, weights=correct)[counts > 0] / counts[counts > 0]
+    picked = head.log_probabilities(raw).gather(1, y[:, None])
+    real = torch.ones(1, len(y), dtype=torch.bool, device=raw.device)
+    target, weight = targets(member.form, member.recipe.loss, y[None], real, raw.dtype)
+    loss = batch_loss(member.form, raw, target[0], weight[0])
+    return Marks(
+        correct=correct,
+        accuracy=float(correct.mean()),
+        balanced_accuracy=float(recalls.mean()),
+        log_loss=finite(-float(picked.double().mean())),
+        loss=finite(float(loss)),
+    )
+
+
+def finite(value: float) -> float | None:
+    """Turn what JSON cannot say into None."""
+    return value if np.isfinite(value) else None

@@ -1,0 +1,179 @@
+"""The gradient of every member of a stack, in one call.
+
+Three ways with one meaning. `captured`: forward and backward of all members are traced
+once into a flat list of operations, which a step then merely repeats. `direct`:
+`torch.func` works it out anew each time; for stacks too short to pay for the capture.
+`looped`: member by member, for networks that cannot be stacked.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from worker.engine.lab.losses import Form, batch_loss
+from worker.engine.lab.peephole import streamlined
+from worker.engine.network.network import Network
+
+Buffers = dict[str, Tensor]
+_Answer = tuple[Tensor, Tensor, Buffers]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch a member.
+
+    Attributes:
+        x: (members, rows, *sample shape).
+        noise: one a dropout site, (members, *shape of the site).
+        target: (members, rows, columns), see `losses.targets`.
+        weight: (members, rows).
+    """
+
+    x: Tensor
+    noise: tuple[Tensor, ...]
+    target: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each parameter lies in a member's row."""
+
+    names: tuple[str, ...]
+    shapes: tuple[torch.Size, ...]
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, parameters: dict[str, Tensor]) -> "Layout":
+        """Lay out parameters in their own order."""
+        return cls(
+            tuple(parameters),
+            tuple(value.shape for value in parameters.values()),
+            tuple(value.numel() for value in parameters.values()),
+        )
+
+    def row(self, parameters: dict[str, Tensor]) -> Tensor:
+        """Flatten: (parameters,)."""
+        return torch.cat([parameters[name].detach().reshape(-1) for name in self.names])
+
+    def parameters(self, row: Tensor) -> dict[str, Tensor]:
+        """Give the pieces of a row their shapes."""
+        pieces = row.split(list(self.sizes))
+        named = zip(self.names, pieces, self.shapes, strict=True)
+        return {name: piece.view(shape) for name, piece, shape in named}
+
+    def span(self, name: str) -> slice:
+        """Where a parameter lies."""
+        at = self.names.index(name)
+        start = sum(self.sizes[:at])
+        return slice(start, start + self.sizes[at])
+
+
+@dataclass
+class Gradients:
+    """Computes gradients of a stack in the chosen way.
+
+    Attributes:
+        network: common to the members but for its parameters and buffers.
+        form: of the loss.
+        layout: of a row.
+        capture: trace a step once a shape, instead of working it out every time.
+    """
+
+    network: Network
+    form: Form
+    layout: Layout
+    capture: bool
+    _graphs: dict[tuple[Any, ...], Callable[..., Sequence[Tensor]]] = field(
+        default_factory=dict, repr=False
+    )
+
+    def __call__(self, rows: Tensor, buffers: Buffers, batch: Batch) -> _Answer:
+        """Return gradients, losses and new buffers.
+
+        Args:
+            rows: float, (members, parameters).
+            buffers: each (members, ...).
+            batch: of every member.
+
+        Returns:
+            float, (members, parameters); float, (members,); each (members, ...).
+        """
+        if not self.network.stackable:
+            return self._looped(rows, buffers, batch)
+        if not self.capture:
+            return self._direct(rows, buffers, batch)
+        key = (tuple(batch.x.shape), batch.x.dtype, rows.dtype)
+        graph = self._graphs.get(key)
+        if graph is None:
+            graph = self._graphs[key] = self._captured(rows, buffers, batch)
+        flat = graph(rows, *buffers.values(), *_tensors(batch))
+        return flat[0], flat[1], dict(zip(buffers, flat[2:], strict=True))
+
+    def _loss(
+        self,
+        row: Tensor,
+        buffers: Buffers,
+        x: Tensor,
+        noise: tuple[Tensor, ...],
+        target: Tensor,
+        weight: Tensor,
+    ) -> tuple[Tensor, Buffers]:
+        raw, fresh = self.network.forward(
+            self.layout.parameters(row), buffers, x, training=True, noise=list(noise)
+        )
+        return batch_loss(self.form, raw, target, weight), fresh
+
+    def _direct(self, rows: Tensor, buffers: Buffers, batch: Batch) -> _Answer:
+        each = vmap(grad_and_value(self._loss, has_aux=True))
+        gradient, (loss, fresh) = each(
+            rows, buffers, batch.x, batch.noise, batch.target, batch.weight
+        )
+        return gradient, loss, fresh
+
+    def _captured(
+        self, rows: Tensor, buffers: Buffers, batch: Batch
+    ) -> Callable[..., Sequence[Tensor]]:
+        names, sites = list(buffers), len(batch.noise)
+
+        def step(rows: Tensor, *rest: Tensor) -> list[Tensor]:
+            held = dict(zip(names, rest[: len(names)], strict=True))
+            x, target, weight, *noise = rest[len(names) :]
+            again = Batch(x, tuple(noise[:sites]), target, weight)
+            gradient, loss, fresh = self._direct(rows, held, again)
+            return [gradient, loss, *(fresh[name] for name in names)]
+
+        graph = make_fx(step)(rows, *buffers.values(), *_tensors(batch))
+        return streamlined(graph)
+
+    def _looped(self, rows: Tensor, buffers: Buffers, batch: Batch) -> _Answer:
+        gradients, losses, fresh = [], [], []
+        for k in range(len(rows)):
+            row = rows[k].detach().requires_grad_()
+            with torch.enable_grad():
+                loss, new = self._loss(
+                    row,
+                    {name: value[k] for name, value in buffers.items()},
+                    batch.x[k],
+                    tuple(noise[k] for noise in batch.noise),
+                    batch.target[k],
+                    batch.weight[k],
+                )
+                if loss.requires_grad:
+                    [gradient] = torch.autograd.grad(loss, [row])
+                else:
+                    gradient = torch.zeros_like(row)
+            gradients.append(gradient)
+            losses.append(loss.detach())
+            fresh.append({name: value.detach() for name, value in new.items()})
+        joined = {name: torch.stack([one[name] for one in fresh]) for name in buffers}
+        return torch.stack(gradients), torch.stack(losses), joined
+
+
+def _tensors(batch: Batch) -> tuple[Tensor, ...]:
+    return (batch.x, batch.target, batch.weight, *batch.noise)

@@ -1,0 +1,158 @@
+"""What happens to inputs between the stored data and the network, batch by batch.
+
+Data stays as delivered, once; every arm's own view of it is a chain of steps that is
+applied to each batch as it is gathered.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worker.engine.data import Dataset, Split
+from worker.engine.probes.inputs_as_trained import Affine, channel_axis
+
+_SENTINELS = (-999.0, -9999.0, 999999.0, -99999.0)
+_SAMPLE = 50_000  # rows looked at for medians
+
+
+@dataclass(frozen=True)
+class InputStep:
+    """One named transformation of float inputs, (rows, *sample shape)."""
+
+    key: str
+    apply: Callable[[Tensor], Tensor]
+    affine: Affine | None = None
+
+
+@dataclass(frozen=True)
+class Pipe:
+    """What an arm does to inputs, in order; `augment` happens in training only."""
+
+    steps: tuple[InputStep, ...] = ()
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
+
+    @property
+    def key(self) -> str:
+        """Equal keys mean equal transformations."""
+        return "|".join([*(step.key for step in self.steps), str(bool(self.augment))])
+
+    def then(self, step: InputStep) -> "Pipe":
+        """Add a step."""
+        return Pipe((*self.steps, step), self.augment)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply the steps, without augmentation."""
+        for step in self.steps:
+            x = step.apply(x)
+        return x
+
+
+def affine_step(affine: Affine) -> InputStep:
+    """Normalise."""
+    digest = f"{affine.mean.tobytes().hex()}/{affine.std.tobytes().hex()}"
+    return InputStep(f"affine:{digest}", affine.apply, affine)
+
+
+def permutation_step(sample_shape: tuple[int, ...], order: np.ndarray) -> InputStep:
+    """Put the values of each sample in another order.
+
+    Pictures and series keep channels or features together where they can: the order
+    is over all values of a sample, flattened.
+    """
+    index = torch.from_numpy(order)
+
+    def apply(x: Tensor) -> Tensor:
+        flat = x.reshape(len(x), -1)
+        return flat.index_select(1, index.to(x.device)).view(x.shape)
+
+    return InputStep(f"permuted:{hash(order.tobytes())}", apply)
+
+
+def repair_step(train: Split, limit: float | None) -> InputStep:
+    """Replace what is no value, and clip what is far out, by figures of `train`.
+
+    Non-finite values and customary sentinels become the training median of their
+    place in the sample. With `limit`, values beyond that many robust deviations
+    (1.4826 times the median absolute deviation) of the median are clipped; places
+    whose deviation is zero are left alone.
+
+    Source: Rousseeuw & Croux 1993, Alternatives to the median absolute deviation.
+    """
+    step = max(1, len(train) // _SAMPLE)
+    sample = np.asarray(train.x[::step], dtype=np.float64)
+    sample = np.where(_is_missing(sample), np.nan, sample)
+    empty = np.isnan(sample).all(0)
+    sample[:, empty] = 0.0
+    median = np.nanmedian(sample, axis=0)
+    deviation = 1.4826 * np.nanmedian(np.abs(sample - median), axis=0)
+    middle = torch.from_numpy(median)
+    reach = torch.from_numpy(np.where(deviation > 0, deviation, np.inf))
+
+    def apply(x: Tensor) -> Tensor:
+        here = middle.to(dtype=x.dtype, device=x.device)
+        missing = ~torch.isfinite(x)
+        for sentinel in _SENTINELS:
+            missing |= x == sentinel
+        x = torch.where(missing, here, x)
+        if limit is not None:
+            far = reach.to(dtype=x.dtype, device=x.device) * limit
+            x = torch.maximum(torch.minimum(x, here + far), here - far)
+        return x
+
+    return InputStep(f"repaired:{limit}", apply)
+
+
+def _is_missing(x: np.ndarray) -> np.ndarray:
+    return ~np.isfinite(x) | np.isin(x, _SENTINELS)
+
+
+def augmentation(
+    dataset: Dataset, train: Split
+) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """Return small random shifts for pictures, small noise for anything else.
+
+    Shifts are up to an eighth of the side, with the edge repeated. Noise has a tenth
+    of the deviation of its feature in the training data.
+    """
+    if dataset.kind == "image" and train.x.ndim >= 3:  # noqa: PLR2004
+        axis = channel_axis(dataset.kind, dataset.layout, train.x.ndim - 1)
+        return _shifts(channels_last=axis == 2)  # noqa: PLR2004
+    step = max(1, len(train) // _SAMPLE)
+    sample = np.asarray(train.x[::step], dtype=np.float64)
+    sample[~np.isfinite(sample)] = np.nan
+    scale = torch.from_numpy(0.1 * np.nan_to_num(np.nanstd(sample, axis=0)))
+
+    def add_noise(x: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(x.shape, generator=generator, device=x.device)
+        return x + noise.to(x.dtype) * scale.to(dtype=x.dtype, device=x.device)
+
+    return add_noise
+
+
+def _shifts(*, channels_last: bool) -> Callable[[Tensor, torch.Generator], Tensor]:
+    def shift(x: Tensor, generator: torch.Generator) -> Tensor:
+        shape = x.shape
+        if channels_last:
+            x = x.movedim(-1, 1)
+        elif x.dim() == 3:  # noqa: PLR2004 - rows of single-channel pictures
+            x = x.unsqueeze(1)
+        rows, _, height, width = x.shape
+        moves = []
+        for side in (height, width):
+            most = max(1, side // 8)
+            by = torch.randint(
+                -most, most + 1, (rows, 1), generator=generator, device=x.device
+            )
+            moves.append((torch.arange(side, device=x.device) + by).clamp(0, side - 1))
+        which = torch.arange(rows, device=x.device)[:, None, None]
+        moved = x.movedim(1, -1)[which, moves[0][:, :, None], moves[1][:, None, :]]
+        return (
+            moved.reshape(shape)
+            if channels_last
+            else moved.movedim(-1, 1).reshape(shape)
+        )
+
+    return shift

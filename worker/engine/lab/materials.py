@@ -1,0 +1,43 @@
+"""What the bench works on: the subject's parts in memory."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from worker.engine.data import Dataset, Split
+from worker.engine.head import Head
+from worker.engine.network.network import Network
+from worker.engine.recipe import CompleteRecipe
+
+
+@dataclass(frozen=True)
+class Material:
+    """The subject's parts in memory, shared by bench and probes.
+
+    Attributes:
+        network: as delivered.
+        train: training rows.
+        decide: held-out rows on which decisions are made.
+        final: held-out rows that judge the remedy once.
+        dataset: names and kinds of what the rows are.
+        recipe: how the network was, or is assumed to have been, trained.
+        head: how the delivered network's outputs become classes.
+        device: where tensors live.
+        scratch: folder for a kept model.
+    """
+
+    network: Network
+    train: Split
+    decide: Split
+    final: Split
+    dataset: Dataset
+    recipe: CompleteRecipe
+    head: Head
+    device: torch.device
+    scratch: Path = field(default=Path())
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.dataset.class_names)

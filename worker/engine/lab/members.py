@@ -1,0 +1,239 @@
+"""Members: one arm trained from one seed, ready to be put into a stack."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from worker.engine.head import Head, head_after
+from worker.engine.lab.batches import Rows, Stream
+from worker.engine.lab.experiment import (
+    Arm,
+    DataChange,
+    NetworkChange,
+    RecipeChange,
+)
+from worker.engine.lab.inputs import Pipe
+from worker.engine.lab.losses import Form
+from worker.engine.lab.materials import Material
+from worker.engine.lab.schedules import depends_on_length
+from worker.engine.lab.views import View, changed_view, normalized
+from worker.engine.network.network import Network
+from worker.engine.recipe import CompleteRecipe
+
+
+@dataclass
+class End:
+    """Where one trial ends: arms that differ only in epochs share a trajectory."""
+
+    arm: int
+    seed: int
+    step: int
+
+
+@dataclass
+class Member:
+    """One trajectory.
+
+    Attributes:
+        network: changed as the arm says.
+        recipe: of the longest of its trials.
+        view: the data as the arm sees it.
+        stream: its batches.
+        form: of its loss.
+        head: how its outputs become classes.
+        seed: of initial weights, order and noise.
+        scheme: of the initial weights, or `delivered`.
+        ends: its trials, in any order.
+    """
+
+    network: Network
+    recipe: CompleteRecipe
+    view: View
+    stream: Stream
+    form: Form
+    head: Head
+    seed: int
+    scheme: str
+    ends: list[End] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps until its last trial ends."""
+        return max(end.step for end in self.ends)
+
+    @property
+    def pipe(self) -> Pipe:
+        """What happens to its inputs."""
+        return self.view.pipe
+
+    def start(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return initial parameters and buffers."""
+        if self.scheme == "delivered":
+            return dict(self.network.parameters), dict(self.network.buffers)
+        return self.network.initial(self.seed, self.scheme)
+
+    @property
+    def trajectory(self) -> tuple[object, ...]:
+        """Equal keys mean equal trajectories, as far as both go."""
+        recipe = self.recipe
+        if not depends_on_length(recipe.schedule):
+            recipe = recipe.model_copy(update={"epochs": 0})
+        return (
+            id(self.network),
+            recipe.model_dump_json(exclude={"seed"}),
+            self.view.key,
+            self.seed,
+            self.scheme,
+        )
+
+    @property
+    def stack(self) -> tuple[object, ...]:
+        """Equal keys mean that they can share a stack."""
+        has_norm = bool(self.network.buffers)
+        return (
+            self.network.structure,
+            self.recipe.optimizer.name,
+            self.form,
+            self.stream.batch,
+            # Batch statistics must not see padding, so short batches must coincide.
+            self.stream.count if has_norm else None,
+        )
+
+
+@dataclass(frozen=True)
+class _Built:
+    network: Network
+    recipe: CompleteRecipe
+    scheme: str
+    data: tuple[DataChange, ...]
+    reheaded: bool
+
+
+class Builder:
+    """Turns arms into members, sharing networks and views between them."""
+
+    def __init__(self, material: Material, base: Rows, sample: Tensor) -> None:
+        """Start.
+
+        Args:
+            material: the subject.
+            base: int64, places of the experiment's rows in the training split.
+            sample: float, (few rows, *sample shape), for surgery.
+        """
+        self._material, self._base, self._sample = material, base, sample
+        self._networks: dict[str, Network] = {"": material.network}
+        self._views: dict[str, View] = {}
+
+    def members(self, index: int, arm: Arm, seeds: Sequence[int]) -> list[Member]:
+        """Build the members of an arm.
+
+        Raises:
+            SurgeryImpossible: the network does not admit a change.
+            ChangeImpossible: the data does not.
+            LossImpossible: the network's outputs do not.
+            ValidationError: a patch makes no recipe.
+        """
+        built = self._built(arm)
+        return [self._member(index, built, seed) for seed in seeds]
+
+    def _built(self, arm: Arm) -> _Built:
+        recipe, scheme = self._material.recipe, "default"
+        data: list[DataChange] = []
+        surgery: list[NetworkChange] = []
+        for change in arm.changes:
+            if isinstance(change, RecipeChange):
+                recipe = recipe.patched(change.patch)
+            elif isinstance(change, DataChange):
+                data.append(change)
+            elif change.name == "initialization":
+                scheme = change.to or "default"
+            else:
+                surgery.append(change)
+        return _Built(
+            self._network(surgery),
+            recipe,
+            scheme,
+            tuple(data),
+            bool(surgery) or recipe.loss.name != self._material.recipe.loss.name,
+        )
+
+    def _network(self, surgery: Sequence[NetworkChange]) -> Network:
+        key, network = "", self._material.network
+        for change in surgery:
+            key += change.model_dump_json()
+            if key not in self._networks:
+                self._networks[key] = network.changed(
+                    change, classes=self._material.classes, sample=self._sample
+                )
+            network = self._networks[key]
+        return network
+
+    def _view(self, built: _Built, seed: int) -> View:
+        key = "".join(change.model_dump_json() for change in built.data)
+        seeded = any(one.name in {"subset", "permute_labels"} for one in built.data)
+        key += f"/{seed if seeded else ''}/{built.recipe.normalization}"
+        if key not in self._views:
+            train = self._material.train
+            kept = torch.ones(len(train), dtype=torch.bool).numpy()
+            view = View(kept=kept, labels=train.y)
+            for change in built.data:
+                view = changed_view(
+                    view,
+                    change,
+                    material=self._material,
+                    base=self._base,
+                    seed=seed,
+                )
+            self._views[key] = normalized(view, built.recipe, self._material)
+        return self._views[key]
+
+    def _member(self, index: int, built: _Built, seed: int) -> Member:
+        network, recipe, classes = built.network, built.recipe, self._material.classes
+        view = self._view(built, seed)
+        count = int(view.kept[self._base].sum())
+        stream = Stream(
+            seed=seed,
+            base=self._base,
+            kept=view.kept,
+            labels=view.labels,
+            batch=min(recipe.batch_size, count),
+            sampler=recipe.sampler,
+            drop_single=bool(network.buffers),
+        )
+        form = Form(
+            recipe.loss.name,
+            network.facts.outputs,
+            classes,
+            network.facts.output_activation,
+        )
+        head = self._material.head
+        if built.reheaded:
+            head = head_after(network, recipe.loss.name, classes)
+        end = End(index, seed, recipe.epochs * stream.steps_an_epoch)
+        return Member(
+            network, recipe, view, stream, form, head, seed, built.scheme, [end]
+        )
+
+
+def merged(members: Sequence[Member]) -> list[Member]:
+    """Join members whose trajectories are the same as far as both go."""
+    found: dict[tuple[object, ...], Member] = {}
+    for member in members:
+        same = found.get(member.trajectory)
+        if same is None:
+            found[member.trajectory] = replace(member, ends=list(member.ends))
+            continue
+        same.ends.extend(member.ends)
+        if member.recipe.epochs > same.recipe.epochs:
+            same.recipe = member.recipe
+    return list(found.values())
+
+
+def stacks(members: Sequence[Member]) -> list[list[Member]]:
+    """Sort members into groups that can be trained together."""
+    groups: dict[tuple[object, ...], list[Member]] = {}
+    for member in members:
+        groups.setdefault(member.stack, []).append(member)
+    return list(groups.values())

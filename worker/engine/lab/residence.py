@@ -1,0 +1,197 @@
+"""The data on the device: once, as delivered, whatever the number of members."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worker.engine.data import Split
+from worker.engine.lab.batches import Flags, Rows
+from worker.engine.lab.inputs import Pipe
+from worker.engine.lab.losses import targets
+from worker.engine.lab.members import Member
+from worker.engine.lab.seeds import torch_generator
+
+
+class ResidentSplit:
+    """Inputs of one split on the device."""
+
+    def __init__(self, split: Split, device: torch.device) -> None:
+        """Move a split; on the CPU its memory is shared, not copied."""
+        array = np.ascontiguousarray(split.x)
+        if not array.flags.writeable:
+            # torch wants to hear that nobody writes; nobody does.
+            array = array.view()
+            if not array.flags.owndata and array.base is not None:
+                array = np.array(array)
+        self.x = torch.from_numpy(array).to(device)
+        self.y = split.y
+        self.device = device
+
+    @property
+    def values_a_row(self) -> int:
+        """Numbers in a sample."""
+        return int(np.prod(self.x.shape[1:]))
+
+    def inputs(self, places: Tensor, pipe: Pipe, dtype: torch.dtype) -> Tensor:
+        """Gather and transform rows.
+
+        Args:
+            places: int64, any shape.
+            pipe: of the arm.
+            dtype: of the network; token ids stay what they are.
+
+        Returns:
+            (*shape of places, *sample shape).
+        """
+        x = self.x[places.reshape(-1)]
+        if x.dtype != torch.int64:
+            x = x.to(dtype)
+        return pipe(x).view(*places.shape, *x.shape[1:])
+
+
+class Feed:
+    """Batches of all members of a stack, some steps at a time."""
+
+    def __init__(
+        self, train: ResidentSplit, members: list[Member], dtype: torch.dtype
+    ) -> None:
+        """Find what members share, so that it is worked out once."""
+        self._train, self._members, self._dtype = train, members, dtype
+        self._streams = _numbering([_stream_key(member) for member in members])
+        self._targets = _numbering(
+            [(*_stream_key(one), one.recipe.loss) for one in members]
+        )
+        self._pipes = _numbering([one.pipe.key for one in members])
+        self._augmented = any(member.pipe.augment for member in members)
+
+    def take(self, start: int, steps: int) -> tuple[Tensor, Tensor, Tensor, Flags]:
+        """Return batches `start` … of every member.
+
+        Returns:
+            x: (steps, members, rows, *sample shape); target: (steps, members, rows,
+            columns); weight: (steps, members, rows); and bool, (steps, rows), whether
+            any member has a real row there.
+        """
+        device = self._train.device
+        drawn = [
+            self._members[first].stream.take(start, steps) for first in self._streams[0]
+        ]
+        real = np.stack([flags for _, flags in drawn], 1)
+        per_target = [
+            self._target(self._members[first], drawn[self._streams[1][first]])
+            for first in self._targets[0]
+        ]
+        which = torch.tensor(self._targets[1], device=device)
+        target = torch.stack([one for one, _ in per_target], 1)
+        weight = torch.stack([one for _, one in per_target], 1)
+        if len(per_target) != len(self._members) or self._targets[1] != list(
+            range(len(self._members))
+        ):
+            target, weight = target[:, which], weight[:, which]
+        places = np.stack([places for places, _ in drawn], 1)
+        return self._inputs(places, start), target, weight, real.any(1)
+
+    def _target(
+        self, member: Member, drawn: tuple[Rows, Flags]
+    ) -> tuple[Tensor, Tensor]:
+        places, real = drawn
+        y = torch.from_numpy(member.view.labels[places]).to(self._train.device)
+        flags = torch.from_numpy(real).to(self._train.device)
+        return targets(member.form, member.recipe.loss, y, flags, self._dtype)
+
+    def _inputs(self, places: Rows, start: int) -> Tensor:
+        """Args: places: int64, (steps, streams, rows)."""
+        device = self._train.device
+        everyone = torch.from_numpy(places[:, self._streams[1]]).to(device)
+        if len(self._pipes[0]) == 1 and not self._augmented:
+            pipe = self._members[0].pipe
+            return self._train.inputs(everyone, pipe, self._dtype)
+        parts: list[Tensor] = [torch.empty(0)] * len(self._members)
+        for number, first in enumerate(self._pipes[0]):
+            pipe = self._members[first].pipe
+            mine = [k for k, n in enumerate(self._pipes[1]) if n == number]
+            x = self._train.inputs(everyone[:, mine], pipe, self._dtype)
+            for at, k in enumerate(mine):
+                parts[k] = x[:, at]
+                if pipe.augment is not None:
+                    parts[k] = self._augment(k, x[:, at], start)
+        return torch.stack(parts, 1)
+
+    def _augment(self, k: int, x: Tensor, start: int) -> Tensor:
+        augment = self._members[k].pipe.augment
+        if augment is None:
+            return x
+        seed = self._members[k].seed
+        return torch.stack(
+            [
+                augment(
+                    batch,
+                    torch_generator(x.device, seed, "augment", start + step),
+                )
+                for step, batch in enumerate(x)
+            ]
+        )
+
+
+class Noise:
+    """Uniform numbers for dropout: one draw a seed and site, shared by its members.
+
+    Drawn in blocks whose length depends on the shape of the site alone, so that what a
+    member sees does not depend on who shares its stack.
+    """
+
+    _BLOCK_VALUES = 1 << 20
+
+    def __init__(
+        self, members: list[Member], shapes: list[tuple[int, ...]], like: Tensor
+    ) -> None:
+        """Args: shapes: of the dropout sites, for one member."""
+        self._numbering = _numbering([member.seed for member in members])
+        self._seeds = [members[first].seed for first in self._numbering[0]]
+        self._which = torch.tensor(self._numbering[1], device=like.device)
+        self._shapes, self._like = shapes, like
+        self._held: list[tuple[int, Tensor] | None] = [None] * len(shapes)
+
+    def at(self, step: int) -> tuple[Tensor, ...]:
+        """Return the noise of a step: one a site, (members, *shape of the site)."""
+        return tuple(self._site(site, step) for site in range(len(self._shapes)))
+
+    def _site(self, site: int, step: int) -> Tensor:
+        shape = self._shapes[site]
+        size = int(np.prod(shape))
+        length = max(1, min(32, self._BLOCK_VALUES // size))
+        number = step // length
+        held = self._held[site]
+        if held is None or held[0] != number:
+            draws = [
+                torch.rand(
+                    (length, *shape),
+                    generator=torch_generator(
+                        self._like.device, seed, "dropout", site, number
+                    ),
+                    dtype=self._like.dtype,
+                    device=self._like.device,
+                )
+                for seed in self._seeds
+            ]
+            held = self._held[site] = (number, torch.stack(draws, 1))
+        block = held[1][step - number * length]
+        same = self._numbering[1] == list(range(len(self._seeds)))
+        return block if same else block[self._which]
+
+
+def _stream_key(member: Member) -> tuple[object, ...]:
+    return (member.seed, member.view.key, member.stream.batch, member.stream.sampler)
+
+
+def _numbering(
+    keys: list[object] | list[tuple[object, ...]],
+) -> tuple[list[int], list[int]]:
+    """Return where each distinct key stands first, and the number of each key."""
+    numbers: dict[object, int] = {}
+    firsts: list[int] = []
+    for at, key in enumerate(keys):
+        if key not in numbers:
+            numbers[key] = len(firsts)
+            firsts.append(at)
+    return firsts, [numbers[key] for key in keys]

@@ -1,0 +1,72 @@
+"""Signs that a training shows along the way: cheap numbers that only choose what to try."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worker.engine.lab.gradients import Layout
+
+EARLY_STEPS = 5  # steps whose gradients and updates are looked at
+_WINDOWS = 50  # pieces in which a training's losses are averaged
+_RISE = 0.01  # of the first window's loss: a smaller rise is no rise
+_MATRIX = 2  # dimensions from which a parameter counts as a layer's weights
+
+
+class EarlySigns:
+    """Gradient and update sizes in the first steps of a stack."""
+
+    def __init__(self, layout: Layout, members: int) -> None:
+        """Find the first and the last weight matrix."""
+        weighted = [
+            name
+            for name, shape in zip(layout.names, layout.shapes, strict=True)
+            if len(shape) >= _MATRIX
+        ] or list(layout.names)
+        self._first, self._last = layout.span(weighted[0]), layout.span(weighted[-1])
+        self._ratios: list[Tensor] = []
+        self._updates: list[Tensor] = []
+        self._members = members
+
+    def see_gradient(self, gradient: Tensor) -> None:
+        """Look at a step's gradient, (members, parameters), before it is spent."""
+        first = gradient[:, self._first].norm(dim=1)
+        last = gradient[:, self._last].norm(dim=1)
+        self._ratios.append((first / last).double().cpu())
+
+    def see_update(self, before: Tensor, after: Tensor) -> None:
+        """Look at weights before and after a step, (members, parameters)."""
+        size = before.norm(dim=1).clamp_min(torch.finfo(before.dtype).tiny)
+        self._updates.append(((after - before).norm(dim=1) / size).double().cpu())
+
+    def values(self) -> list[dict[str, float | None]]:
+        """Return `gradient_ratio` and `update_ratio`, one dictionary a member."""
+        return [
+            {
+                "gradient_ratio": _middle(self._ratios, k),
+                "update_ratio": _middle(self._updates, k),
+            }
+            for k in range(self._members)
+        ]
+
+
+def _middle(seen: list[Tensor], k: int) -> float | None:
+    values = np.array([float(one[k]) for one in seen])
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if len(values) else None
+
+
+def oscillation(losses: np.ndarray) -> float | None:
+    """Return the share of windows of a training whose mean loss rises.
+
+    Args:
+        losses: float, (steps,), in order.
+    """
+    size = max(1, len(losses) // _WINDOWS)
+    whole = len(losses) // size * size
+    if whole // size < 3:  # noqa: PLR2004 - no trend in two values
+        return None
+    means = losses[:whole].reshape(-1, size).mean(1)
+    if not np.isfinite(means).all():
+        return 1.0
+    rises = np.diff(means) > _RISE * max(abs(means[0]), 1e-12)
+    return float(rises.mean())

@@ -1,0 +1,331 @@
+"""A stack: members that are trained together, step by step, until each is done."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worker.engine.lab.evaluation import Marks, Weights
+from worker.engine.lab.gradients import Batch, Buffers, Gradients, Layout
+from worker.engine.lab.members import End, Member
+from worker.engine.lab.optimizers import Setting, StackedOptimizer, column
+from worker.engine.lab.residence import Feed, Noise, ResidentSplit
+from worker.engine.lab.schedules import factor
+from worker.engine.lab.scoring import Point, Scorer
+from worker.engine.lab.signs import EARLY_STEPS, EarlySigns, oscillation
+
+_CHUNK_BYTES = 16 << 20  # of inputs gathered at once
+_CHUNK_STEPS = 64
+_CAPTURE_SECONDS = 1.0  # about what tracing a step costs
+_CAPTURE_SAVES = 0.002  # seconds a step, about what a traced step saves
+
+
+@dataclass
+class Trial:
+    """What came out of one trial of a member."""
+
+    end: End
+    held_out: Marks
+    train: Marks
+    diverged: bool
+    curve: list[Point]
+    signs: dict[str, float | None]
+
+
+@dataclass
+class _Track:
+    """What is known of a member while it is trained."""
+
+    member: Member
+    place: int
+    losses: list[np.ndarray] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)
+    diverged: bool = False
+    pending: list[End] = field(default_factory=list)
+    moments: list[int] = field(default_factory=list)
+    early: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def is_active(self) -> bool:
+        return bool(self.pending)
+
+
+class Stack:
+    """Trains members of one kind and scores each where its trials end."""
+
+    def __init__(
+        self, members: Sequence[Member], train: ResidentSplit, scorer: Scorer
+    ) -> None:
+        """Draw initial weights and lay them out, one row a member."""
+        self.members = list(members)
+        self._train, self._scorer = train, scorer
+        network = self.members[0].network
+        starts = [member.start() for member in self.members]
+        self.layout = Layout.of(starts[0][0])
+        device = train.device
+        self.rows = torch.stack([self.layout.row(one) for one, _ in starts]).to(device)
+        self.buffers: Buffers = {
+            name: torch.stack([buffers[name] for _, buffers in starts]).to(device)
+            for name in starts[0][1]
+        }
+        self.optimizer = StackedOptimizer.fresh(
+            [member.recipe.optimizer for member in self.members], self.rows
+        )
+        steps = max(member.steps for member in self.members)
+        self.gradients = Gradients(
+            network,
+            self.members[0].form,
+            self.layout,
+            capture=steps * _CAPTURE_SAVES > _CAPTURE_SECONDS,
+        )
+        self._has_norm = bool(self.buffers)
+        self._scheduled = any(one.recipe.schedule for one in self.members)
+        self._tracks = [_Track(one, k) for k, one in enumerate(self.members)]
+        for track in self._tracks:
+            track.pending = sorted(track.member.ends, key=lambda end: end.step)
+            track.moments = scorer.moments(track.member)
+        self.trials: list[Trial] = []
+        self.kept: dict[tuple[int, int], tuple[Tensor, Buffers]] = {}
+        self.steps_done = 0
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Prepare the feed for the members that are left."""
+        left = [track.member for track in self._tracks]
+        self._feed = Feed(self._train, left, self.rows.dtype)
+        self._early = EarlySigns(self.layout, len(left))
+        network, batch = left[0].network, left[0].stream.batch
+        sample = self._feed.take(0, 1)[0][0, 0]
+        shapes = network.noise_shapes(sample)
+        self._noise = Noise(left, shapes, self.rows)
+        self._batch = batch
+        held = sample.element_size() * sample.numel() * len(left)
+        self._most = max(1, min(_CHUNK_STEPS, _CHUNK_BYTES // max(1, held)))
+
+    def run(
+        self,
+        should_stop: Callable[[], bool],
+        progress: Callable[[int], None],
+        keep_arm: int | None = None,
+    ) -> bool:
+        """Train until every member is done.
+
+        Args:
+            should_stop: asked between chunks.
+            progress: told how many member steps a chunk took.
+            keep_arm: arm whose final weights are remembered in `kept`.
+
+        Returns:
+            Whether it was stopped before the end.
+        """
+        step, checked = 0, 0
+        self._remember()
+        while any(track.is_active for track in self._tracks):
+            if should_stop():
+                self._leave_all(keep_arm)
+                return True
+            ahead = min(self._next_event(step) - step, self._most)
+            losses = self._advance(step, ahead)
+            step += ahead
+            active = [track for track in self._tracks if track.is_active]
+            for track in active:
+                track.losses.append(losses[:, track.place])
+            self.steps_done += ahead * len(active)
+            progress(ahead * len(active))
+            if step - checked >= _CHUNK_STEPS or step == self._next_event(step - 1):
+                self._check(losses, step, keep_arm)
+                checked = step
+                self._record(step)
+                self._finish(step, keep_arm)
+                self._compact(step)
+        return False
+
+    def _next_event(self, step: int) -> int:
+        """Return the next step after `step` at which someone is looked at."""
+        found = [EARLY_STEPS] if step < EARLY_STEPS else []
+        for track in self._tracks:
+            if track.is_active:
+                found.append(next(end.step for end in track.pending))
+                found.extend(moment for moment in track.moments if moment > step)
+        return min(moment for moment in found if moment > step)
+
+    def _advance(self, start: int, steps: int) -> np.ndarray:
+        """Make some steps. Returns float, (steps, members)."""
+        x, target, weight, real = self._feed.take(start, steps)
+        losses = torch.empty(steps, len(self._tracks), dtype=self.rows.dtype)
+        seen = []
+        for t in range(steps):
+            rows = self._batch
+            if self._has_norm:
+                rows = int(real[t].sum())
+            noise = self._noise.at(start + t)
+            batch = Batch(x[t], noise, target[t], weight[t])
+            if rows < self._batch:
+                batch = _shortened(batch, rows)
+            seen.append(self._step(start + t, batch))
+        losses = torch.stack(seen)
+        return losses.detach().cpu().numpy()
+
+    def _step(self, step: int, batch: Batch) -> Tensor:
+        gradient, loss, self.buffers = self.gradients(self.rows, self.buffers, batch)
+        is_early = step < EARLY_STEPS
+        before = self.rows.clone() if is_early else self.rows
+        if is_early:
+            self._early.see_gradient(gradient)
+        self.optimizer.step(self.rows, gradient, self._factor(step))
+        if is_early:
+            self._early.see_update(before, self.rows)
+        return loss
+
+    def _factor(self, step: int) -> Setting:
+        if not self._scheduled:
+            return 1.0
+        values = [
+            factor(
+                track.member.recipe.schedule,
+                step=step,
+                steps_an_epoch=track.member.stream.steps_an_epoch,
+                epochs=track.member.recipe.epochs,
+            )
+            for track in self._tracks
+        ]
+        return column(values, self.rows)
+
+    def _remember(self) -> None:
+        self._safe = (
+            self.rows.clone(),
+            {name: value.clone() for name, value in self.buffers.items()},
+        )
+
+    def _check(self, losses: np.ndarray, step: int, keep_arm: int | None) -> None:
+        """Freeze members whose numbers are not finite, at their last finite weights."""
+        fine = torch.isfinite(self.rows).all(1)
+        for value in self.buffers.values():
+            fine &= torch.isfinite(value).reshape(len(value), -1).all(1)
+        good = fine.cpu().numpy() & ~np.isnan(losses[-1])
+        for track in self._tracks:
+            if good[track.place] or not track.is_active:
+                continue
+            self.rows[track.place] = self._safe[0][track.place]
+            for name, value in self.buffers.items():
+                value[track.place] = self._safe[1][name][track.place]
+            track.diverged = True
+        self._remember()
+        fallen = [one for one in self._tracks if one.diverged and one.is_active]
+        for track in fallen:
+            self._leave(track, list(track.pending), keep_arm)
+
+    def _record(self, step: int) -> None:
+        due = [one for one in self._tracks if step in one.moments and one.is_active]
+        if not due:
+            return
+        points = self._scorer.points(
+            [track.member for track in due],
+            self._weights([track.place for track in due]),
+        )
+        for track, point in zip(due, points, strict=True):
+            recent = np.concatenate(track.losses)[-max(1, step // 12) :]
+            point.epoch = step / track.member.stream.steps_an_epoch
+            point.step = step
+            point.train_loss = float(recent.mean())
+            track.points.append(point)
+
+    def _finish(self, step: int, keep_arm: int | None) -> None:
+        for track in self._tracks:
+            due = [end for end in track.pending if end.step == step]
+            if due:
+                self._leave(track, due, keep_arm)
+
+    def _leave_all(self, keep_arm: int | None) -> None:
+        for track in self._tracks:
+            if track.is_active:
+                self._leave(track, list(track.pending), keep_arm)
+
+    def _leave(self, track: _Track, due: list[End], keep_arm: int | None) -> None:
+        """Score a member's weights for trials that end here."""
+        held_out, train = self._scorer.final(track.member, self._weights([track.place]))
+        losses = np.concatenate([*track.losses, np.empty(0)])
+        signs: dict[str, float | None] = {
+            "first_loss": float(losses[0]) if len(losses) else None,
+            "oscillation": oscillation(losses),
+            **(track.early or self._early.values()[track.place]),
+            **self._scorer.activity(track.member, self._weights([track.place])),
+        }
+        signs = {
+            name: value if value is not None and np.isfinite(value) else None
+            for name, value in signs.items()
+        }
+        for end in due:
+            track.pending.remove(end)
+            points = [point for point in track.points if point.step <= end.step]
+            self.trials.append(
+                Trial(end, held_out, train, track.diverged, points, signs)
+            )
+            if end.arm == keep_arm:
+                self.kept[end.arm, end.seed] = (
+                    self.rows[track.place].clone(),
+                    {
+                        n: value[track.place].clone()
+                        for n, value in self.buffers.items()
+                    },
+                )
+
+    def _weights(self, places: list[int]) -> Weights:
+        return Weights(self.layout, self.rows, self.buffers).chosen(places)
+
+    def _compact(self, step: int) -> None:
+        """Close ranks once enough members have left to be worth a new capture."""
+        left = [track for track in self._tracks if track.is_active]
+        if not left or len(left) == len(self._tracks):
+            return
+        remaining = max(track.member.steps for track in left) - step
+        share = 1 - len(left) / len(self._tracks)
+        if self.gradients.capture and remaining * share * self._seconds() < 1.0:
+            return
+        places = torch.tensor([track.place for track in left], device=self.rows.device)
+        early = self._early.values()
+        for track in left:
+            track.early = track.early or early[track.place]
+        self.rows = self.rows[places]
+        self.buffers = {name: value[places] for name, value in self.buffers.items()}
+        self.optimizer.keep(places)
+        for k, track in enumerate(left):
+            track.place = k
+        self._tracks = left
+        self._remember()
+        self._arrange()
+
+    def _seconds(self) -> float:
+        """Return what a step takes at present."""
+        if self._timed is None:
+            self._timed = self.time_step()
+        return self._timed
+
+    _timed: float | None = None
+
+    def time_step(self, steps: int = 3) -> float:
+        """Measure the seconds of a step's gradient, on weights that stay unchanged."""
+        x, target, weight, _ = self._feed.take(0, 1)
+        batch = Batch(x[0], self._noise.at(0), target[0], weight[0])
+        self.gradients(self.rows, self.buffers, batch)
+        start = time.perf_counter()
+        for _ in range(steps):
+            self.gradients(self.rows, self.buffers, batch)
+        return (time.perf_counter() - start) / steps
+
+
+def _shortened(batch: Batch, rows: int) -> Batch:
+    """Cut the padding off, for networks with batch statistics."""
+    full = batch.x.shape[1]
+    return Batch(
+        batch.x[:, :rows].contiguous(),
+        tuple(
+            noise[:, :rows].contiguous() if noise.shape[1] == full else noise
+            for noise in batch.noise
+        ),
+        batch.target[:, :rows].contiguous(),
+        batch.weight[:, :rows].contiguous(),
+    )

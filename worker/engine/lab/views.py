@@ -1,0 +1,163 @@
+"""Data changes: what an arm's data looks like, without copying any."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from worker.engine.data import Split
+from worker.engine.lab.batches import Flags, Rows, stratified_order
+from worker.engine.lab.experiment import DataChange, unpack_mask
+from worker.engine.lab.inputs import (
+    InputStep,
+    Pipe,
+    affine_step,
+    augmentation,
+    permutation_step,
+    repair_step,
+)
+from worker.engine.lab.materials import Material
+from worker.engine.lab.seeds import numpy_generator
+from worker.engine.probes.inputs_as_trained import recipe_affine
+from worker.engine.probes.transforms import TRANSFORMS, figures, transform
+from worker.engine.recipe import CompleteRecipe
+
+_SAMPLE = 50_000  # rows transformed to measure the figures of a normalisation
+
+
+class ChangeImpossible(Exception):  # noqa: N818 - names what is the case
+    """The data does not admit this change."""
+
+
+@dataclass(frozen=True)
+class View:
+    """The data as one arm sees it.
+
+    Attributes:
+        kept: bool, (training rows,): those it trains on.
+        labels: int64, (training rows,).
+        pipe: what happens to inputs, in training and scoring alike.
+    """
+
+    kept: Flags
+    labels: Rows
+    pipe: Pipe = Pipe()
+
+    @property
+    def key(self) -> str:
+        """Equal keys mean equal training data."""
+        digest = hashlib.blake2b(self.kept.tobytes(), digest_size=16)
+        digest.update(self.labels.tobytes())
+        digest.update(self.pipe.key.encode())
+        return digest.hexdigest()
+
+
+def base_rows(train: Split, rows: int | None) -> Rows:
+    """Return the places an experiment trains on, ascending.
+
+    A subsample is stratified and the same for every arm and seed.
+    """
+    everything = np.arange(len(train))
+    if rows is None or rows >= len(train):
+        return everything
+    return np.sort(stratified_order(train.y, everything, seed=0)[:rows])
+
+
+def changed_view(
+    view: View, change: DataChange, *, material: Material, base: Rows, seed: int
+) -> View:
+    """Apply a data change.
+
+    Args:
+        view: as earlier changes left it.
+        change: to apply.
+        material: the subject.
+        base: int64, the experiment's rows.
+        seed: of the member; governs subsets and permutations.
+
+    Raises:
+        ChangeImpossible: the data does not admit it.
+    """
+    if change.name in {"subset", "drop", "relabel", "permute_labels"}:
+        return _other_rows(view, change, base=base, seed=seed)
+    if change.name == "augment":
+        if material.dataset.kind == "tokens":
+            raise ChangeImpossible("token ids cannot be shifted or blurred")
+        augment = augmentation(material.dataset, material.train)
+        return replace(view, pipe=Pipe(view.pipe.steps, augment))
+    return replace(view, pipe=view.pipe.then(_step(change, material, seed)))
+
+
+def _other_rows(view: View, change: DataChange, *, base: Rows, seed: int) -> View:
+    rows = base[view.kept[base]]
+    if change.name == "subset":
+        share = 1.0 if change.share is None else change.share
+        order = stratified_order(view.labels, rows, seed=seed)
+        kept = np.zeros_like(view.kept)
+        kept[order[: max(1, round(share * len(rows)))]] = True
+        return replace(view, kept=kept)
+    if change.name == "permute_labels":
+        labels = view.labels.copy()
+        labels[rows] = numpy_generator(seed, "labels").permutation(labels[rows])
+        return replace(view, labels=labels)
+    if change.mask is None:
+        raise ChangeImpossible(f"{change.name} needs a mask")
+    flags = np.array(unpack_mask(change.mask, len(view.kept)))
+    if change.name == "drop":
+        kept = view.kept & ~flags
+        if not kept[base].any():
+            raise ChangeImpossible("no training row would be left")
+        return replace(view, kept=kept)
+    if change.labels is None or len(change.labels) != flags.sum():
+        raise ChangeImpossible("relabel needs one label a flagged row")
+    labels = view.labels.copy()
+    labels[flags] = change.labels
+    return replace(view, labels=labels)
+
+
+def _step(change: DataChange, material: Material, seed: int) -> InputStep:
+    if change.name == "repair_inputs":
+        if material.dataset.kind == "tokens":
+            raise ChangeImpossible("token ids have no median")
+        return repair_step(material.train, change.limit)
+    if change.name == "permute_features":
+        shape = material.train.x.shape[1:]
+        # One order for all seeds of an arm: the members compare weights, not orders.
+        order = numpy_generator("features").permutation(int(np.prod(shape)))
+        return permutation_step(shape, order)
+    name = change.transform or "identity"
+    unknown = [step for step in name.split("+") if step not in TRANSFORMS]
+    if unknown:
+        raise ChangeImpossible(f"no transformation is called {unknown[0]}")
+    known = figures(material.train, material.dataset, recipe_affine(material))
+    try:
+        transform(name, torch.from_numpy(_floats(material.train.x[:2])), known)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ChangeImpossible(f"{name} does not fit these inputs") from error
+    return InputStep(f"transform:{name}", lambda x: transform(name, x, known))
+
+
+def normalized(view: View, recipe: CompleteRecipe, material: Material) -> View:
+    """Append the recipe's normalisation, measured on the inputs as changed so far."""
+    if recipe.normalization == "none" or material.dataset.kind == "tokens":
+        return view
+    seen = replace(material, recipe=recipe)
+    if recipe.normalization == "standardize" and view.pipe.steps:
+        step = max(1, len(material.train) // _SAMPLE)
+        some = material.train.x[::step]
+        seen = replace(seen, train=_piped(material.train, some, view.pipe))
+    affine = recipe_affine(seen)
+    if affine is None:
+        return view
+    return replace(view, pipe=view.pipe.then(affine_step(affine)))
+
+
+def _piped(train: Split, some: np.ndarray, pipe: Pipe) -> Split:
+    x = pipe(torch.from_numpy(_floats(some))).numpy()
+    count = len(x)
+    return Split(x=x, y=train.y[:count], rows=train.rows[:count], source=train.source)
+
+
+def _floats(x: np.ndarray) -> np.ndarray:
+    return np.array(x, dtype=np.float32)
