@@ -1,0 +1,1 @@
+"""Measurements of the product: each package is a command that prints a table."""

@@ -1,0 +1,1 @@
+"""The programs that are audited, by suite: open, seeded, controls."""
