@@ -37,6 +37,7 @@ ALONE_ROWS = 64
 TOLERANCE = 1e-3  # largest difference that counts as arithmetic, in output deviations
 COMPANY_ROWS = 32
 SEED = 0
+NEEDS_COMPANY = "Expected more than 1 value per channel when training"  # torch's words
 
 
 def measure(material: Material, settings: Values) -> Values:
@@ -81,20 +82,25 @@ def _as_delivered(
     material: Material, x: Array, prepare: AsTrained, size: int = 256
 ) -> Tensor:
     with torch.no_grad():
-        return torch.cat(
-            [
-                material.network.as_delivered(prepare(x[rows])).detach().cpu()
-                for rows in batches(len(x), int(np.prod(x.shape[1:])), size)
-            ]
-        )
+        parts = [
+            material.network.as_delivered(prepare(x[rows])).detach().cpu()
+            for rows in batches(len(x), int(np.prod(x.shape[1:])), size)
+        ]
+    # A head that squeezes returns (classes,) for a single row.
+    return torch.cat([part.reshape(-1, material.head.outputs) for part in parts])
 
 
 def _alone(material: Material, x: Array, first: Tensor, prepare: AsTrained) -> Values:
     try:
         return _compare(material, first, _as_delivered(material, x, prepare, 1))
     except (RuntimeError, ValueError) as problem:
-        # Batch statistics of a single row do not exist: torch refuses it.
-        return {"changed": None, "difference": None, "error": str(problem)[-300:]}
+        text = str(problem)
+        return {
+            "changed": None,
+            "difference": None,
+            "error": text[-300:],
+            "needs_company": NEEDS_COMPANY in text,
+        }
 
 
 def _compare(material: Material, one: Tensor, other: Tensor) -> Values:
@@ -117,7 +123,7 @@ def _compare(material: Material, one: Tensor, other: Tensor) -> Values:
 
 
 def _exceeds(part: Values) -> bool:
-    if part.get("error") or part.get("non_finite"):
+    if part.get("needs_company") or part.get("non_finite"):
         return True
-    difference = part["difference"]
+    difference = part.get("difference")
     return isinstance(difference, float) and difference > TOLERANCE

@@ -176,9 +176,17 @@ def sample_places(y: Labels, most: int, *, seed: int = 0) -> npt.NDArray[np.int6
 
 
 def batches(rows: int, values_a_row: int, most: int = BATCH_ROWS) -> list[slice]:
-    """Cut rows into batches that fit memory."""
+    """Cut rows into batches that fit memory.
+
+    A single row left over joins the batch before it, since batch statistics of one row
+    do not exist.
+    """
     size = max(1, min(most, BATCH_VALUES // max(1, values_a_row)))
-    return [slice(start, start + size) for start in range(0, rows, size)]
+    starts = list(range(0, rows, size))
+    if len(starts) > 1 and size > 1 and rows - starts[-1] == 1:
+        starts.pop()
+    ends = [*starts[1:], rows]
+    return [slice(start, end) for start, end in zip(starts, ends, strict=True)]
 
 
 def finite(value: float | None) -> float | None:

@@ -1,0 +1,63 @@
+"""Which hidden units never react to the data."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from worker.engine.probes.inputs_as_trained import AsTrained
+from worker.engine.probes.material import (
+    Material,
+    Values,
+    batches,
+    choose,
+    sample_places,
+)
+
+MOST_ROWS = 1_000
+MOST_LISTED = 50
+
+
+def dead_units(material: Material) -> Values | None:
+    """Return, by hidden activation, the share of units that are constant on the data.
+
+    A unit is a column of a dense layer or a channel of a convolution.
+
+    Returns:
+        None where the network cannot show its activations.
+    """
+    activations = getattr(material.network, "activations", None)
+    if activations is None:
+        return None
+    sample = choose(material.train, sample_places(material.train.y, MOST_ROWS))
+    low: dict[str, Tensor] = {}
+    high: dict[str, Tensor] = {}
+    prepare = AsTrained(material)
+    with torch.no_grad():
+        for rows in batches(len(sample), sample.x[:1].size):
+            shown = _shown(material, activations, prepare(sample.x[rows]))
+            for name, value in shown.items():
+                units = _by_unit(value)
+                least, most = units.amin(0), units.amax(0)
+                low[name] = torch.minimum(low.get(name, least), least)
+                high[name] = torch.maximum(high.get(name, most), most)
+    return {
+        name: float((high[name] <= low[name]).double().mean())
+        for name in list(low)[:MOST_LISTED]
+    }
+
+
+def _shown(
+    material: Material,
+    activations: Callable[..., Mapping[str, Tensor]],
+    x: Tensor,
+) -> Mapping[str, Tensor]:
+    network = material.network
+    return activations(dict(network.parameters), dict(network.buffers), x)
+
+
+def _by_unit(value: Tensor) -> Tensor:
+    """Lay out an activation as (rows and places, units)."""
+    if value.ndim == 4:  # noqa: PLR2004 - (rows, channels, height, width)
+        return value.movedim(1, -1).reshape(-1, value.shape[1])
+    return value.reshape(-1, value.shape[-1])

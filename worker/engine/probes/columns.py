@@ -1,0 +1,101 @@
+"""What is odd in one column of numbers: sentinels and isolated outliers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from worker.engine.probes.material import Flags, Floats
+
+SENTINELS = (
+    -9.0, -99.0, -999.0, -9999.0, -99999.0, 999.0, 9999.0, 99999.0, 999999.0, -1.0,
+)  # fmt: skip
+LEAST_REPEATS = 3  # equal values that make a spike
+LEAST_DISTINCT = 10  # distinct other values without which nothing is a bulk
+FAR = 12.0  # robust deviations from the median before a value can be an outlier
+GAP = 1.0  # least gap to the bulk, in asinh of robust deviations (about a factor e)
+MOST_OUTLIERS = 0.05  # share of values beyond which they are a mode, not outliers
+
+
+@dataclass(frozen=True)
+class Spike:
+    """One value that is repeated far from the others."""
+
+    value: float
+    kind: str
+    where: Flags
+
+
+def deviations(column: Floats) -> Floats | None:
+    """Return robust deviations from the median, None where the middle has no width.
+
+    NaN stays NaN. Source: Iglewicz & Hoaglin 1993, How to detect and handle outliers.
+    """
+    good = column[np.isfinite(column)]
+    if len(good) == 0:
+        return None
+    median = np.median(good)
+    width = 1.4826 * float(np.median(np.abs(good - median)))
+    if width <= 0:
+        return None
+    result: Floats = (column - median) / width
+    return result
+
+
+def spikes(column: Floats) -> list[Spike]:
+    """Find values at either end that repeat and stand apart from all others.
+
+    Known codes for a missing value need a gap of half the middle's width, any other
+    value twice that; -1 counts where everything else is at least 0.
+    """
+    found = []
+    good = column[np.isfinite(column)]
+    if len(good) == 0:
+        return []
+    for value in (float(good.min()), float(good.max())):
+        here = column == value
+        rest = good[good != value]
+        if int(here.sum()) < LEAST_REPEATS or not _is_bulk(rest):
+            continue
+        gap = (
+            float(rest.min() - value) if value < rest[0] else float(value - rest.max())
+        )
+        low, high = np.quantile(rest, [0.01, 0.99])
+        width = float(high - low)
+        known = value in SENTINELS
+        if known and (gap > 0.5 * width or (value == -1 and rest.min() >= 0)):
+            found.append(Spike(value, "code", here))
+        elif gap > 1.0 * width and here.mean() < MOST_OUTLIERS * 4:
+            found.append(Spike(value, "isolated", here))
+    return found
+
+
+def _is_bulk(rest: Floats) -> bool:
+    return len(rest) >= LEAST_DISTINCT and len(np.unique(rest[:1000])) >= LEAST_DISTINCT
+
+
+def isolated(column: Floats) -> Flags:
+    """Flag values that are far from the middle and apart from the nearest other value.
+
+    On the scale asinh(robust deviations), heavy tails thin out evenly while a slipped
+    decimal point leaves a gap.
+
+    Returns:
+        bool, (rows,); False for non-finite values.
+    """
+    nothing = np.zeros(len(column), dtype=np.bool_)
+    scaled = deviations(column)
+    if scaled is None:
+        return nothing
+    flags = nothing.copy()
+    for sign in (1.0, -1.0):
+        side = np.where(np.isfinite(scaled), np.arcsinh(sign * scaled), -np.inf)
+        values = np.sort(side[np.isfinite(side)])
+        far = int(np.searchsorted(values, np.arcsinh(FAR)))
+        if far == len(values) or far == 0:
+            continue
+        tail = values[max(0, far - 1) :]
+        gaps = np.diff(tail)
+        first = int(np.argmax(gaps > GAP)) if bool((gaps > GAP).any()) else -1
+        if first >= 0:
+            flags |= side >= tail[first + 1]
+    return flags if flags.mean() <= MOST_OUTLIERS else nothing

@@ -1,0 +1,219 @@
+"""What is odd in the inputs: missing, impossible, far out, blank, contradictory; scale.
+
+Rows are given by their index in the uploaded split.
+
+Values:
+    columns: for tables, by feature with anything odd: `nan`, `inf`, `sentinels`
+        (value, kind, count), `outliers` (count), `extreme` (value), example `rows`.
+        For images and series the columns are properties of a whole sample: its mean,
+        deviation, least, greatest and share of the greatest value.
+    non_finite, sentinels, outliers: numbers of training values.
+    constant_features: names.
+    blank: samples in which all values are equal (not for tables).
+    duplicates: training rows equal to an earlier one; conflicting: of those with
+        another label; each with `count`, `share` and example `rows`.
+    affected: share of training rows with a defect; `mask` flags them (`pack_mask`).
+    held_out_affected: share of held-out rows with a non-finite value or sentinel.
+    scale: of the inputs as the network sees them, normalised by the recipe:
+        `smallest_std`, `largest_std`, `spread` (their ratio), `largest_magnitude`
+        (largest |mean| or deviation), `low`, `high`.
+    pre_activation: deviation of the first layer's output under fresh initialisation.
+"""
+
+import numpy as np
+
+from worker.engine.data import Split
+from worker.engine.lab.experiment import pack_mask
+from worker.engine.probes.columns import isolated, spikes
+from worker.engine.probes.duplicates import repeated
+from worker.engine.probes.input_scale import first_pre_activation, input_scale
+from worker.engine.probes.material import (
+    Flags,
+    Floats,
+    Labels,
+    Material,
+    Values,
+    choose,
+    held_out,
+    integer,
+    note,
+)
+
+MOST_ROWS = 100_000
+MOST_VALUES = 50_000_000
+MOST_COLUMNS = 2_000
+MOST_LISTED = 50
+EXAMPLES = 20
+
+
+def measure(material: Material, settings: Values) -> Values:
+    """Look at the inputs; settings: `rows`."""
+    values: Values = {"notes": []}
+    places = _bounded(material.train, integer(settings, "rows", MOST_ROWS))
+    train = choose(material.train, places)
+    if len(train) < len(material.train):
+        note(
+            values,
+            f"inputs were looked at in {len(train)} of {len(material.train)} rows",
+        )
+    bad = np.zeros(len(train), dtype=np.bool_)
+    if material.dataset.kind != "tokens":
+        columns, names = _columns(material, train)
+        bad |= _odd_columns(values, columns, names, train)
+        bad |= _blank(values, train, is_table=material.dataset.kind == "table")
+        values["scale"] = input_scale(material)
+        values["pre_activation"] = first_pre_activation(material)
+        held = held_out(material)
+        held = choose(held, _bounded(held, MOST_ROWS))
+        values["held_out_affected"] = float(_missing(held, columns, train).mean())
+    bad |= _repeats(values, train)
+    values["rows"] = len(train)
+    values["affected"] = float(bad.mean())
+    flags = np.zeros(len(material.train), dtype=np.bool_)
+    flags[places] = bad
+    values["mask"] = pack_mask(flags.tolist())
+    return values
+
+
+def _bounded(split: Split, most: int) -> Labels:
+    """Place evenly spaced rows so that neither rows nor values exceed their limit."""
+    most = min(most, max(1, MOST_VALUES // max(1, split.x[:1].size)))
+    return np.linspace(0, len(split) - 1, min(most, len(split))).astype(np.int64)
+
+
+def _columns(material: Material, train: Split) -> tuple[Floats, list[str]]:
+    if material.dataset.kind == "table":
+        x = train.x.reshape(len(train), -1)[:, :MOST_COLUMNS].astype(np.float64)
+        names = list(material.dataset.feature_names)
+        names += [f"feature {k}" for k in range(len(names), x.shape[1])]
+        return x, names[: x.shape[1]]
+    return properties(train)
+
+
+def properties(split: Split) -> tuple[Floats, list[str]]:
+    """Describe each sample by its mean, deviation, extremes and saturated share."""
+    parts = []
+    step = max(1, 4_000_000 // max(1, split.x[:1].size))
+    for start in range(0, len(split), step):
+        x = split.x[start : start + step].reshape(
+            len(split.x[start : start + step]), -1
+        )
+        x = x.astype(np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):
+            high, low = x.max(1), x.min(1)
+            at_high = (x == high[:, None]).mean(1)
+            parts.append(np.stack([x.mean(1), x.std(1), low, high, at_high], 1))
+    names = ["mean", "deviation", "least", "greatest", "share at greatest"]
+    return np.concatenate(parts), names
+
+
+def _odd_columns(
+    values: Values, columns: Floats, names: list[str], train: Split
+) -> Flags:
+    bad = np.zeros(len(columns), dtype=np.bool_)
+    found: list[tuple[int, Values]] = []
+    constant: list[str] = []
+    totals = {"non_finite": 0, "sentinels": 0, "outliers": 0}
+    for place, name in enumerate(names):
+        column = columns[:, place]
+        nan, inf = np.isnan(column), np.isinf(column)
+        good = column[np.isfinite(column)]
+        is_constant = len(good) > 0 and bool((good == good[0]).all())
+        if is_constant:
+            constant.append(name)
+        odd = spikes(column)
+        coded = np.zeros(len(column), dtype=np.bool_)
+        for spike in odd:
+            coded |= spike.where
+        far = isolated(np.where(coded, np.nan, column))
+        wrong = nan | inf | coded | far
+        totals["non_finite"] += int((nan | inf).sum())
+        totals["sentinels"] += int(coded.sum())
+        totals["outliers"] += int(far.sum())
+        bad |= wrong
+        if bool(wrong.any()):
+            entry: Values = {
+                "name": name,
+                "nan": int(nan.sum()),
+                "inf": int(inf.sum()),
+                "sentinels": [
+                    {"value": s.value, "kind": s.kind, "count": int(s.where.sum())}
+                    for s in odd
+                ],
+                "outliers": int(far.sum()),
+                "extreme": _extreme(column, far),
+                "rows": train.rows[wrong][:EXAMPLES].tolist(),
+            }
+            found.append((int(wrong.sum()), entry))
+    found.sort(key=lambda pair: -pair[0])
+    values["columns"] = [entry for _, entry in found[:MOST_LISTED]]
+    values["constant_features"] = list(constant[:MOST_LISTED])
+    values.update(totals)
+    return bad
+
+
+def _extreme(column: Floats, far: Flags) -> float | None:
+    if not bool(far.any()):
+        return None
+    middle = float(np.median(column[np.isfinite(column)]))
+    values = column[far]
+    return float(values[np.argmax(np.abs(values - middle))])
+
+
+def _blank(values: Values, train: Split, *, is_table: bool) -> Flags:
+    nothing = np.zeros(len(train), dtype=np.bool_)
+    if is_table:
+        values["blank"] = {"count": 0, "rows": []}
+        return nothing
+    flat = train.x.reshape(len(train), -1)
+    blank: Flags = np.asarray((flat == flat[:, :1]).all(1), dtype=np.bool_)
+    values["blank"] = {
+        "count": int(blank.sum()),
+        "rows": train.rows[blank][:EXAMPLES].tolist(),
+    }
+    return blank
+
+
+def _missing(held: Split, columns: Floats, train: Split) -> Flags:
+    """Flag held-out rows with a non-finite value or a code found in training."""
+    flat = held.x.reshape(len(held), -1)
+    bad: Flags = np.asarray(
+        ~np.isfinite(flat.astype(np.float64)).all(1), dtype=np.bool_
+    )
+    if train.x.ndim == 2 and flat.shape[1] >= columns.shape[1]:  # noqa: PLR2004
+        for place in range(columns.shape[1]):
+            for spike in spikes(columns[:, place]):
+                bad |= flat[:, place] == spike.value
+    return bad
+
+
+def _repeats(values: Values, train: Split) -> Flags:
+    first = repeated(train.x)
+    copies = first >= 0
+    pairs = np.flatnonzero(copies)
+    differs = train.y[pairs] != train.y[first[pairs]]
+    clashing = pairs[differs]
+    values["duplicates"] = _listed(pairs, train)
+    values["conflicting"] = _listed(clashing, train)
+    entry = values["conflicting"]
+    if isinstance(entry, dict):
+        entry["pairs"] = [
+            {
+                "row": int(train.rows[k]),
+                "label": int(train.y[k]),
+                "other_row": int(train.rows[first[k]]),
+                "other_label": int(train.y[first[k]]),
+            }
+            for k in clashing[:MOST_LISTED]
+        ]
+    bad = np.zeros(len(train), dtype=np.bool_)
+    bad[clashing] = True
+    return bad
+
+
+def _listed(places: Labels, train: Split) -> Values:
+    return {
+        "count": len(places),
+        "share": len(places) / max(1, len(train)),
+        "rows": train.rows[places[:MOST_LISTED]].tolist(),
+    }

@@ -1,0 +1,195 @@
+"""What the delivered weights look like: non-finite, dead, duplicated, never trained.
+
+A weight counts as untouched since initialisation only where two things agree: its
+values are distributed as a uniform or normal draw (Kolmogorov-Smirnov), and its largest
+singular value is that of independent draws, which training moves first since gradients
+are of low rank (Martin & Mahoney 2021, JMLR 22:165). Both are free of scale, so the
+scheme of initialisation does not matter. It stays a hint: a briefly trained wide layer
+looks the same.
+
+Values:
+    non_finite: `{tensor: count}`.
+    constant: tensors of several equal values that fresh ones do not have.
+    zero_rows: `{tensor: rows of zeros}` (a unit without input).
+    duplicate_rows: `{tensor: rows equal to an earlier row}`.
+    outliers: `{tensor: largest |value| in robust deviations}` beyond `outlier_limit`.
+    untouched: tensors that look freshly drawn; `untouched_share` of comparable values.
+    untouched_norms: batch norms whose stored statistics are those of a fresh layer.
+    dead: `{activation: share of units never active on the data}`.
+    tensors, parameters: how much was read.
+"""
+
+import re
+
+import numpy as np
+from pydantic import JsonValue
+from scipy import stats
+from torch import Tensor
+
+from worker.engine.probes.activity import dead_units
+from worker.engine.probes.material import Floats, Material, Values
+
+RANDOM_DRAWS = 8
+LEAST_VALUES = 64  # values below which a distribution says too little
+MOST_VALUES = 20_000  # of a tensor, for the distribution
+LEAST_P = 0.01  # below, the values are not distributed as fresh ones
+SPECTRAL_MARGIN = 0.02  # relative excess over random singular values that is chance
+OUTLIER_LIMIT = 50.0  # robust deviations
+MOST_SIDE = 512  # rows and columns of a matrix drawn for its singular value
+MOST_LISTED = 50
+
+
+def measure(material: Material, settings: Values) -> Values:
+    """Read the weights; settings: `activity` (default true), to look for dead units."""
+    network = material.network
+    parameters = {name: _array(value) for name, value in network.parameters.items()}
+    buffers = {name: _array(value) for name, value in network.buffers.items()}
+    fresh = {name: _array(value) for name, value in network.initial(0)[0].items()}
+    values: Values = {
+        "notes": [],
+        "tensors": len(parameters) + len(buffers),
+        "parameters": int(sum(value.size for value in parameters.values())),
+        "outlier_limit": OUTLIER_LIMIT,
+    }
+    values["non_finite"] = _counts(
+        {
+            name: int((~np.isfinite(value)).sum())
+            for name, value in {**parameters, **buffers}.items()
+        }
+    )
+    constant: list[JsonValue] = [
+        name
+        for name, value in parameters.items()
+        if _is_constant(value) and not _is_constant(fresh.get(name, value))
+    ]
+    values["constant"] = constant[:MOST_LISTED]
+    values["zero_rows"] = _counts(
+        {name: _zero_rows(value) for name, value in parameters.items()}
+    )
+    values["duplicate_rows"] = _counts(
+        {name: _duplicate_rows(value) for name, value in parameters.items()}
+    )
+    values["outliers"] = _outliers(parameters)
+    _untouched(values, parameters, fresh)
+    values["untouched_norms"] = _untouched_norms(buffers)
+    wanted = settings.get("activity", True)
+    values["dead"] = dead_units(material) if wanted else None
+    return values
+
+
+def _array(value: Tensor) -> Floats:
+    return np.asarray(value.detach().double().cpu().numpy(), dtype=np.float64)
+
+
+def _counts(found: dict[str, int]) -> Values:
+    worst = sorted(found.items(), key=lambda item: -item[1])[:MOST_LISTED]
+    return {name: count for name, count in worst if count}
+
+
+def _is_constant(value: Floats) -> bool:
+    return value.size > 1 and bool((value == value.flat[0]).all())
+
+
+def _zero_rows(value: Floats) -> int:
+    if value.ndim < 2:  # noqa: PLR2004 - biases and norms have no rows
+        return 0
+    return int((value.reshape(len(value), -1) == 0).all(1).sum())
+
+
+def _duplicate_rows(value: Floats) -> int:
+    if value.ndim < 2 or value[0].size < 2:  # noqa: PLR2004 - one value repeats easily
+        return 0
+    rows = value.reshape(len(value), -1)
+    rows = rows[(rows != 0).any(1) & np.isfinite(rows).all(1)]
+    return len(rows) - len(np.unique(rows, axis=0)) if len(rows) else 0
+
+
+def _outliers(parameters: dict[str, Floats]) -> Values:
+    found: dict[str, float] = {}
+    for name, value in parameters.items():
+        good = value[np.isfinite(value)]
+        if value.ndim < 2 or len(good) < LEAST_VALUES:  # noqa: PLR2004
+            continue
+        deviation = float(np.median(np.abs(good - np.median(good)))) * 1.4826
+        largest = float(np.abs(good - np.median(good)).max())
+        if deviation > 0 and largest / deviation > OUTLIER_LIMIT:
+            found[name] = largest / deviation
+    worst = sorted(found.items(), key=lambda item: -item[1])[:MOST_LISTED]
+    return dict(worst)
+
+
+def _untouched(
+    values: Values, parameters: dict[str, Floats], fresh: dict[str, Floats]
+) -> None:
+    untouched: list[str] = []
+    compared, alike = 0, 0
+    for name, value in parameters.items():
+        if not _comparable(value, fresh.get(name)):
+            continue
+        compared += value.size
+        if looks_fresh(value):
+            untouched.append(name)
+            alike += value.size
+    total = max(1, sum(value.size for value in parameters.values()))
+    values["untouched"] = list(untouched[:MOST_LISTED])
+    values["untouched_share"] = alike / compared if compared else None
+    values["compared_share"] = compared / total
+
+
+def _comparable(value: Floats, draw: Floats | None) -> bool:
+    """Whether a fresh draw is a random matrix, large enough to be told apart."""
+    return (
+        value.ndim >= 2  # noqa: PLR2004 - biases say too little
+        and value.size >= LEAST_VALUES
+        and bool(np.isfinite(value).all())
+        and float(value.std()) > 0
+        and draw is not None
+        and not _is_constant(draw)
+    )
+
+
+def looks_fresh(value: Floats) -> bool:
+    """Whether a weight looks like independent draws, uniform or normal, around 0."""
+    rng = np.random.default_rng(0)
+    scaled = value / np.sqrt(np.mean(value**2))
+    sample = scaled.ravel()
+    if len(sample) > MOST_VALUES:
+        sample = rng.choice(sample, MOST_VALUES, replace=False)
+    side = float(np.sqrt(3))
+    uniform = stats.kstest(sample, stats.uniform(-side, 2 * side).cdf).pvalue
+    normal = stats.kstest(sample, stats.norm.cdf).pvalue
+    if max(float(uniform), float(normal)) < LEAST_P:
+        return False
+    matrix = _drawn_part(scaled.reshape(len(scaled), -1), rng)
+    own = float(np.linalg.norm(matrix, 2))
+    drawn = [
+        float(np.linalg.norm(rng.standard_normal(matrix.shape), 2))
+        for _ in range(RANDOM_DRAWS)
+    ]
+    margin = max(SPECTRAL_MARGIN * max(drawn), max(drawn) - min(drawn))
+    return own <= max(drawn) + margin
+
+
+def _drawn_part(matrix: Floats, rng: np.random.Generator) -> Floats:
+    """Draw rows and columns; what is left of independent draws is independent."""
+    rows, columns = matrix.shape
+    if rows > MOST_SIDE:
+        matrix = matrix[rng.choice(rows, MOST_SIDE, replace=False)]
+    if columns > MOST_SIDE:
+        matrix = matrix[:, rng.choice(columns, MOST_SIDE, replace=False)]
+    return matrix
+
+
+def _untouched_norms(buffers: dict[str, Floats]) -> list[JsonValue]:
+    """Name batch norms whose running mean is 0 and variance 1 throughout."""
+    names: list[JsonValue] = []
+    for name, mean in buffers.items():
+        match = re.fullmatch(r"(.*)running_mean", name)
+        variance = buffers.get(f"{match[1]}running_var") if match else None
+        if (
+            match
+            and variance is not None
+            and bool((mean == 0).all() and (variance == 1).all())
+        ):
+            names.append(match[1].rstrip(".") or name)
+    return names[:MOST_LISTED]
