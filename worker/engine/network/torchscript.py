@@ -1,0 +1,114 @@
+"""Open a TorchScript archive as a network, or say why it cannot be audited."""
+
+from typing import BinaryIO, cast
+
+import torch
+
+from service.contract.errors import BadRequest, UnusableModel
+from worker.engine.network.facts import facts_of
+from worker.engine.network.lowering import Lifted, lift
+from worker.engine.network.machine import check_operators
+from worker.engine.network.network import Network
+from worker.engine.network.program import CannotLift, StateKept
+
+_EXPECTED = (
+    "A classifier is expected: one tensor in; (batch, classes) floats out, or (batch,) "
+    "or (batch, 1) for two classes; nothing kept between calls."
+)
+
+
+def load_torchscript(file: BinaryIO) -> Network:
+    """Load an archive. Only ever called inside the confined process.
+
+    Raises:
+        BadRequest: it is no TorchScript archive.
+        UnusableModel: it is one, but no classifier that can be audited.
+    """
+    try:
+        module = torch.jit.load(file, map_location="cpu")
+    except (RuntimeError, ValueError, OSError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise BadRequest(
+            f"The file does not open as a TorchScript archive: {first[:300]}"
+        ) from error
+    return network_of(module)
+
+
+def network_of(module: torch.jit.ScriptModule) -> Network:
+    """Turn a loaded module into a network.
+
+    Raises:
+        UnusableModel: it is no classifier that can be audited.
+    """
+    check_signature(module)
+    try:
+        lifted = lift(module)
+        check_operators(lifted.train)
+        check_operators(lifted.evaluate)
+    except StateKept as found:
+        raise UnusableModel(
+            f"The model keeps state between calls: {found}. {_EXPECTED}"
+        ) from found
+    except CannotLift as found:
+        raise UnusableModel(
+            f"The model cannot be read: {found}. {_EXPECTED}"
+        ) from found
+    check_parameters(lifted)
+    return Network(
+        train_program=lifted.train,
+        eval_program=lifted.evaluate,
+        parameters=lifted.parameters,
+        buffers=lifted.buffers,
+        facts=facts_of(
+            lifted.train,
+            lifted.parameters,
+            origin=cast("str", lifted.origin),  # type: ignore[arg-type]
+            baked_training=lifted.baked_training,
+            notes=tuple(lifted.notes),
+        ),
+        module=module,
+    )
+
+
+def check_signature(module: torch.jit.ScriptModule) -> None:
+    """Refuse what takes or returns anything but one tensor.
+
+    Raises:
+        UnusableModel: it does.
+    """
+    if not module._c._has_method("forward"):  # noqa: SLF001 - no public way
+        raise UnusableModel(f"The archive has no `forward` method. {_EXPECTED}")
+    schema = module.forward.schema  # type: ignore[union-attr]
+    required = [a for a in schema.arguments[1:] if not a.has_default_value()]
+    if len(required) != 1 or len(schema.arguments) != 2:  # noqa: PLR2004
+        given = ", ".join(f"{a.name}: {a.type}" for a in schema.arguments[1:])
+        raise UnusableModel(
+            f"The model takes {len(schema.arguments) - 1} inputs ({given}). {_EXPECTED}"
+        )
+    if str(schema.arguments[1].type) != "Tensor":
+        raise UnusableModel(
+            f"The model's input is of type {schema.arguments[1].type}. {_EXPECTED}"
+        )
+    returned = [str(value.type) for value in schema.returns]
+    if returned != ["Tensor"]:
+        raise UnusableModel(
+            f"The model returns {', '.join(returned) or 'nothing'}. {_EXPECTED}"
+        )
+
+
+def check_parameters(lifted: Lifted) -> None:
+    """Refuse a model without trainable parameters of floating-point type.
+
+    Raises:
+        UnusableModel: it has none.
+    """
+    if not lifted.parameters:
+        raise UnusableModel(
+            "The model has no parameters that could be trained: it is quantised, or "
+            f"computes by rules alone. {_EXPECTED}"
+        )
+    for name, tensor in lifted.parameters.items():
+        if tensor.is_quantized or not tensor.is_floating_point():
+            raise UnusableModel(
+                f"Parameter `{name}` is {tensor.dtype}; floats are expected."
+            )
