@@ -5,6 +5,10 @@ from fnmatch import fnmatch
 
 from benchmarks.faults.cases.controls import control_cases
 from benchmarks.faults.cases.open_programs import open_cases
+from benchmarks.faults.cases.seeded_architecture import architecture_cases
+from benchmarks.faults.cases.seeded_data import data_cases
+from benchmarks.faults.cases.seeded_deployment import deployment_cases
+from benchmarks.faults.cases.seeded_training import training_cases
 from benchmarks.faults.program import Case
 from benchmarks.faults.verify import read_table
 
@@ -25,7 +29,14 @@ SHORT = (
 
 def every_case() -> list[Case]:
     """List all cases, names unique."""
-    return [*open_cases(), *control_cases()]
+    return [
+        *open_cases(),
+        *data_cases(),
+        *architecture_cases(),
+        *training_cases(),
+        *deployment_cases(),
+        *control_cases(),
+    ]
 
 
 def wanted(

@@ -12,6 +12,8 @@ import numpy as np
 from benchmarks.faults.real_sets import Floats
 from benchmarks.faults.splits import Material, Rows
 
+SENTINEL = -999.0
+FAR = 20.0  # robust deviations
 Spoiler = Callable[[Material, float], Material]
 
 
@@ -114,7 +116,7 @@ def _spoil_cells(x: Floats, share: float, value: float, seed: int) -> Floats:
 
 def sentinels(material: Material, share: float) -> Material:
     """Write -999 where a value is missing."""
-    return _cells_everywhere(material, share, -999.0)
+    return _cells_everywhere(material, share, SENTINEL)
 
 
 def missing(material: Material, share: float) -> Material:
@@ -147,6 +149,23 @@ def outliers(material: Material, share: float) -> Material:
         val=Rows(slip(material.val.x, 32), material.val.y),
         hidden=Rows(slip(material.hidden.x, 33), material.hidden.y),
     )
+
+
+def repaired_by_median(material: Material, _strength: float) -> Material:
+    """Mend: missing, sentinel and far values become the feature's training median."""
+    train = material.train.x.reshape(len(material.train.x), -1)
+    known = np.where(np.isfinite(train) & (train != SENTINEL), train, np.nan)
+    center = np.nanmedian(known, axis=0)
+    spread = np.nanmedian(np.abs(known - center), axis=0)
+    # a feature that is mostly constant is judged by its whole deviation
+    spread = np.where(spread > 0, 1.5 * spread, np.nanstd(known, axis=0))
+
+    def mend(x: Floats) -> Floats:
+        flat = x.reshape(len(x), -1)
+        far = ~(np.abs(flat - center) <= FAR * spread) | (flat == SENTINEL)
+        return np.where(far, center, flat).reshape(x.shape).astype(np.float32)
+
+    return _each(material, mend, "train", "val", "hidden")
 
 
 def blank(material: Material, share: float) -> Material:
@@ -262,6 +281,7 @@ SPOILS: dict[str, Spoiler] = {
         sentinels,
         missing,
         outliers,
+        repaired_by_median,
         blank,
         mixed_units,
         times,

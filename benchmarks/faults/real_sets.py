@@ -213,8 +213,3 @@ def load_real(name: str) -> RealSet:
         SetMissingError: its package is not installed.
     """
     return SETS[name][1]()
-
-
-def half_of(name: str) -> Half:
-    """Tell which half of the benchmark a set belongs to."""
-    return SETS[name][0]

@@ -4,6 +4,7 @@ Figures of a sketch and a seed are kept under `build/faults/scores`, so that onl
 changed is trained again. The table goes to `cases.json`, which is committed.
 """
 
+import fcntl
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -129,19 +130,22 @@ def _health(sketch: Sketch, given: list[float]) -> dict[str, Any]:
     return {
         "gain": own[best],
         "best_change": best,
-        "confirmed": sorted(confirmed),
+        "confirmed": sorted(cause.value for cause in confirmed),
         "kept": own[best] < LEAST_GAIN,
     }
 
 
 def save_table(rows: dict[str, dict[str, Any]]) -> None:
-    """Merge rows into the committed table."""
-    table = read_table()
-    table.update(rows)
-    text = ",\n".join(
-        f" {json.dumps(name)}: {json.dumps(table[name])}" for name in sorted(table)
-    )
-    TABLE.write_text("{\n" + text + "\n}\n")
+    """Merge rows into the committed table; safe beside another `--verify`."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "cases.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        table = read_table()
+        table.update(rows)
+        text = ",\n".join(
+            f" {json.dumps(name)}: {json.dumps(table[name])}" for name in sorted(table)
+        )
+        TABLE.write_text("{\n" + text + "\n}\n")
 
 
 def read_table() -> dict[str, dict[str, Any]]:

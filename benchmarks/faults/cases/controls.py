@@ -7,8 +7,8 @@ not told in full, and every customary optimiser.
 
 from dataclasses import replace
 
+from benchmarks.faults.cases.bases import half_of_data
 from benchmarks.faults.program import Case, Sketch
-from benchmarks.faults.real_sets import half_of
 
 
 def _tables() -> dict[str, Sketch]:
@@ -215,7 +215,7 @@ def control_cases() -> list[Case]:
         Case(
             name=f"controls/{name}",
             suite="controls",
-            half=("tuning" if "(" in sketch.data else half_of(sketch.data)),
+            half=half_of_data(sketch.data),
             sketch=sketch,
         )
         for name, sketch in sketches.items()
