@@ -103,7 +103,7 @@ def prune(session: Session, now: datetime) -> None:
 
 def stranded(
     session: Session, now: datetime, *, quiet: timedelta, limit: int
-) -> list[tuple[str, str]]:
+) -> list[tuple[str, Queue]]:
     """Find subjects with work that nobody does and nobody was lately invited to.
 
     Returns:

@@ -1,0 +1,80 @@
+"""What was answered under an idempotency key."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from service.contract.errors import FieldError, IdempotencyMismatch
+from service.store.tables import IdempotencyRow
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A request that shall have one effect, however often it is sent."""
+
+    project: str
+    route: str
+    key: str
+    request_sha256: str
+
+
+def redeem(
+    session: Session,
+    promise: Promise,
+    resource_id: str,
+    *,
+    now: datetime,
+    kept: timedelta,
+) -> str | None:
+    """Note what a request makes, or find what it made before.
+
+    The primary key decides between two requests at once: the second waits for the
+    first one's transaction, then finds its row.
+
+    Args:
+        session: the transaction that makes the resource.
+        promise: the request.
+        resource_id: what it is about to make.
+        now: the time.
+        kept: how long an answer is remembered.
+
+    Returns:
+        None, or the id of what it made before; then nothing must be made now.
+
+    Raises:
+        IdempotencyMismatch: the key was used for another request.
+    """
+    session.execute(
+        delete(IdempotencyRow).where(IdempotencyRow.created_at < now - kept)
+    )
+    row = IdempotencyRow(
+        project=promise.project,
+        route=promise.route,
+        key=promise.key,
+        request_sha256=promise.request_sha256,
+        resource_id=resource_id,
+        created_at=now,
+    )
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        return _earlier(session, promise)
+    return None
+
+
+def _earlier(session: Session, promise: Promise) -> str:
+    row = session.get_one(IdempotencyRow, (promise.project, promise.route, promise.key))
+    if row.request_sha256 != promise.request_sha256:
+        raise IdempotencyMismatch(
+            detail="This idempotency key was used for a request with another body.",
+            errors=[
+                FieldError(
+                    pointer="header:Idempotency-Key", detail="already used otherwise"
+                )
+            ],
+        )
+    return row.resource_id

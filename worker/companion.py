@@ -1,0 +1,153 @@
+"""The confined child of the audit in hand: opened once, kept warm between pieces."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from service.store.blobs import BlobStore
+from worker.recorder import Case
+from worker.sandbox import Child, close_spares, warm_up
+from worker.settings import WorkerSettings
+
+LOG = logging.getLogger(__name__)
+OnProgress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where children live, and what they may use."""
+
+    device: str
+    scratch: Path
+    memory_bytes: int
+
+
+class Companion:
+    """At most one child with an audit's model and data, and one that stands by."""
+
+    def __init__(
+        self,
+        place: Place,
+        blobs: BlobStore,
+        settings: WorkerSettings,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._place = place
+        self._blobs = blobs
+        self._settings = settings
+        self._should_stop = should_stop
+        self._child: Child | None = None
+        self._audit_id: str | None = None
+        self._used_at = time.monotonic()
+        self._lock = threading.RLock()
+
+    def warm_up(self) -> None:
+        """Start a child that stands by."""
+        warm_up(
+            device=self._place.device,
+            scratch=self._place.scratch,
+            memory_bytes=self._place.memory_bytes,
+        )
+
+    def start(self) -> Child:
+        """Take a fresh child, for one use."""
+        return Child.start(
+            device=self._place.device,
+            scratch=self._place.scratch,
+            memory_bytes=self._place.memory_bytes,
+        )
+
+    def call(
+        self,
+        child: Child,
+        operation: str,
+        arguments: Mapping[str, JsonValue],
+        *,
+        seconds: float,
+        files: Mapping[str, str] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> JsonValue:
+        """Have a child do something; `files` maps argument names to blobs.
+
+        Raises:
+            Problem: what the child found wrong.
+            ChildFailed: it did not answer.
+            BlobMissingError: a file is not there any more.
+        """
+        with ExitStack() as stack:
+            opened = {
+                name: stack.enter_context(self._blobs.open(sha256)).fileno()
+                for name, sha256 in (files or {}).items()
+            }
+            return child.call(
+                operation,
+                arguments,
+                files=opened,
+                seconds=seconds,
+                on_progress=on_progress,
+                should_stop=self._should_stop,
+            )
+
+    def child_for(self, case: Case) -> Child:
+        """Find the audit's child, or start one and open the audit in it.
+
+        Raises:
+            Problem: model and data cannot be audited.
+            ChildFailed: it did not answer.
+            BlobMissingError: a file is not there any more.
+        """
+        with self._lock:
+            self._used_at = time.monotonic()
+            if (
+                self._child is not None
+                and self._audit_id == case.audit_id
+                and self._child.is_alive
+            ):
+                return self._child
+            self.drop()
+            child = self._child = self.start()
+        self.call(
+            child,
+            "open",
+            {
+                "audit_id": case.audit_id,
+                "model_format": case.model.format,
+                "model_facts": case.model.facts,
+                "dataset_format": case.dataset.format,
+                "dataset_facts": case.dataset.facts,
+                "spec": case.dataset.spec,
+                "request": case.request,
+            },
+            files={"model": case.model.sha256, "dataset": case.dataset.sha256},
+            seconds=self._settings.open_seconds,
+        )
+        self._audit_id = case.audit_id
+        return child
+
+    def used(self) -> None:
+        """Note that the child has just been used."""
+        self._used_at = time.monotonic()
+
+    def drop_if_cold(self) -> None:
+        """End the child where nothing was asked of it for long."""
+        with self._lock:
+            if time.monotonic() - self._used_at > self._settings.warm_seconds:
+                self.drop()
+
+    def drop(self) -> None:
+        """End the child, and forget the audit."""
+        with self._lock:
+            child, self._child, self._audit_id = self._child, None, None
+        if child is not None:
+            child.close()
+
+    def close(self) -> None:
+        """End all children."""
+        self.drop()
+        close_spares()

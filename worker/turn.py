@@ -1,0 +1,250 @@
+"""A turn: one worker does a subject's pieces of work until none is left for it."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from pydantic import JsonValue
+
+from service.contract.errors import Crashed, Internal, Problem
+from service.store.blobs import BlobMissingError, BlobStore, BlobStoreDown
+from service.store.database import DatabaseDown
+from service.store.work import Claim, LeaseLostError, is_audit
+from worker.companion import Companion
+from worker.engine.lab.experiment import Outcome, TrainingOutcome
+from worker.failures import (
+    ChildCrashed,
+    ChildDied,
+    ChildFailed,
+    ChildStopped,
+    ChildTimedOut,
+)
+from worker.pulse import Pulse
+from worker.recorder import (
+    Case,
+    NonsenseError,
+    Recorder,
+    read_answer,
+    read_outcome,
+)
+from worker.sandbox import Child
+from worker.settings import WorkerSettings
+
+LOG = logging.getLogger(__name__)
+PROGRESS_SECONDS = 1.0
+CHUNK_BYTES = 1 << 20
+DEFECT = "This is a defect in the service; the operator's log has details."
+NONSENSE = "The confined process gave an answer that cannot be used."
+LOST_FILE = "A file of this audit is not in the store any more."
+
+
+class Turn:
+    """Does pieces of work, one at a time."""
+
+    def __init__(
+        self,
+        *,
+        recorder: Recorder,
+        companion: Companion,
+        blobs: BlobStore,
+        pulse: Pulse,
+        settings: WorkerSettings,
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self._recorder = recorder
+        self._companion = companion
+        self._blobs = blobs
+        self._pulse = pulse
+        self._settings = settings
+        self._is_stopping = is_stopping
+
+    def take(self, subject_id: str) -> int:
+        """Work on a subject until nothing is left for this worker.
+
+        Returns:
+            How many pieces were taken up.
+        """
+        end = time.monotonic() + self._settings.turn_seconds
+        done = 0
+        while not self._is_stopping():
+            try:
+                held = self._recorder.claim(subject_id)
+            except DatabaseDown as error:
+                # The reaper invites again once the database is back.
+                LOG.warning("turn for %s ends: %s", subject_id, error.detail)
+                break
+            if held is None:
+                break
+            done += 1
+            with self._pulse.keeping(held):
+                self._do(held)
+            if time.monotonic() > end and is_audit(subject_id):
+                self._recorder.invite_again(subject_id)
+                break
+        return done
+
+    def _do(self, held: Claim) -> None:
+        """Do one piece and record what became of it, whatever that is."""
+        try:
+            self._work(held)
+        except LeaseLostError:
+            LOG.info("%s of %s was lost or cancelled", held.kind, held.subject_id)
+            self._companion.drop()
+        except (DatabaseDown, BlobStoreDown) as error:
+            # Nothing can be recorded: the lease ends, and the reaper tries again.
+            LOG.warning("%s of %s: %s", held.kind, held.subject_id, error.detail)
+            self._companion.drop()
+
+    def _work(self, held: Claim) -> None:
+        try:
+            if is_audit(held.subject_id):
+                self._audit(held)
+            else:
+                self._inspect(held)
+        except ChildStopped:
+            self._companion.drop()
+            if not self._pulse.is_lost:
+                self._recorder.released(held)
+        except (ChildDied, ChildTimedOut) as error:
+            self._companion.drop()
+            self._log(held, error)
+            again = self._recorder.died(held, Crashed(_describe(error)))
+            LOG.warning("%s of %s: again: %s", held.kind, held.subject_id, again)
+        except (ChildCrashed, NonsenseError) as error:
+            self._companion.drop()
+            self._log(held, error)
+            detail = NONSENSE if isinstance(error, NonsenseError) else DEFECT
+            self._recorder.failed(held, Internal(detail))
+        except BlobMissingError:
+            self._companion.drop()
+            LOG.exception("%s of %s", held.kind, held.subject_id)
+            self._recorder.failed(held, Internal(LOST_FILE))
+        except (DatabaseDown, BlobStoreDown):
+            raise
+        except Problem as problem:
+            self._recorder.failed(held, problem)
+
+    def _inspect(self, held: Claim) -> None:
+        upload = self._recorder.upload(held.subject_id)
+        with self._companion.start() as child:
+            facts = self._companion.call(
+                child,
+                held.kind,
+                {"format": upload.format, "spec": upload.spec}
+                if held.kind == "inspect_dataset"
+                else {"format": upload.format},
+                files={"file": upload.sha256},
+                seconds=self._settings.inspect_seconds,
+            )
+        self._recorder.inspected(held, facts)
+
+    def _audit(self, held: Claim) -> None:
+        if held.kind == "experiment" and self._recorder.take_known_outcome(held):
+            return
+        case = self._recorder.case(held.subject_id)
+        child = self._companion.child_for(case)
+        try:
+            if held.kind == "experiment":
+                self._experiment(held, child)
+            else:
+                self._advance(held, case, child)
+        finally:
+            self._companion.used()
+
+    def _experiment(self, held: Claim, child: Child) -> None:
+        begin = time.monotonic()
+        value = self._companion.call(
+            child,
+            "run",
+            {"experiment": held.body},
+            seconds=self._seconds(held),
+            on_progress=self._shown(held),
+        )
+        outcome = self._kept(child, read_outcome(value, held.body))
+        self._recorder.outcome(held, outcome, seconds=time.monotonic() - begin)
+
+    def _advance(self, held: Claim, case: Case, child: Child) -> None:
+        outcomes = self._recorder.outcomes(held.subject_id)
+        value = self._companion.call(
+            child,
+            "advance",
+            {"outcomes": outcomes},
+            seconds=self._settings.advance_seconds,
+            on_progress=self._shown(held),
+        )
+        answer = read_answer(value)
+        if answer.report is None:
+            self._recorder.next_round(held, case, answer)
+            return
+        # The child cannot know how well it is confined, and could lie about whose
+        # report this is.
+        environment = answer.report.environment.model_copy(
+            update={"sandbox": child.level}
+        )
+        report = answer.report.model_copy(
+            update={"audit_id": case.audit_id, "environment": environment}
+        )
+        remedy = _kept_model(outcomes) if report.remedy is not None else None
+        self._recorder.report(held, case, report, remedy_sha256=remedy)
+
+    def _seconds(self, held: Claim) -> float:
+        """The clock limit: twice what the experiment was to keep to, and some more."""
+        asked = held.body.get("max_seconds")
+        if isinstance(asked, int | float):
+            return min(self._settings.experiment_seconds, 2.0 * asked + 300.0)
+        return self._settings.experiment_seconds
+
+    def _shown(self, held: Claim) -> Callable[[float, str], None]:
+        last = time.monotonic()
+
+        def show(share: float, detail: str) -> None:
+            nonlocal last
+            if time.monotonic() - last >= PROGRESS_SECONDS:
+                last = time.monotonic()
+                self._recorder.progress(held, min(max(share, 0.0), 1.0), detail)
+
+        return show
+
+    def _kept(self, child: Child, outcome: Outcome) -> Outcome:
+        """Move a file that an experiment made into the store, under its digest."""
+        if not isinstance(outcome, TrainingOutcome) or outcome.file is None:
+            return outcome
+        try:
+            source = child.open_scratch(outcome.file)
+        except (OSError, ValueError) as error:
+            raise NonsenseError from error
+        with source, self._blobs.writer() as writer:
+            while chunk := source.read(CHUNK_BYTES):
+                writer.write(chunk)
+                if writer.size_bytes > self._settings.remedy_limit_bytes:
+                    raise NonsenseError
+            sha256, _ = writer.finish()
+        return outcome.model_copy(update={"file": sha256})
+
+    def _log(self, held: Claim, error: ChildFailed | NonsenseError) -> None:
+        LOG.warning(
+            "%s of %s: %s",
+            held.kind,
+            held.subject_id,
+            error.trace if isinstance(error, ChildCrashed) else repr(error),
+            exc_info=error.__cause__,
+        )
+
+
+def _describe(error: ChildDied | ChildTimedOut) -> str:
+    if isinstance(error, ChildTimedOut):
+        return f"The confined process took longer than {error.seconds:g} s."
+    if error.reason:
+        return f"The confined process was ended: {error.reason}."
+    if error.signal is not None:
+        return f"The confined process was killed by signal {error.signal}."
+    return f"The confined process exited with status {error.exit_code}."
+
+
+def _kept_model(outcomes: list[JsonValue]) -> str | None:
+    """Find the repaired model: the file that the latest experiment with one kept."""
+    for entry in reversed(outcomes):
+        outcome = entry["outcome"] if isinstance(entry, dict) else None
+        if isinstance(outcome, dict) and isinstance(outcome.get("file"), str):
+            return str(outcome["file"])
+    return None
