@@ -293,7 +293,7 @@ class Client:
         answer = self._send("POST", "/v1/keys", json_body=body)
         return NewKeyBody.model_validate_json(answer.content)
 
-    def keys(self) -> Iterator[KeyBody]:
+    def api_keys(self) -> Iterator[KeyBody]:
         """List keys, newest first."""
         yield from self._pages("/v1/keys", Page[KeyBody], {})
 

@@ -1,0 +1,65 @@
+"""Exit codes, and how errors become them: a pipeline can rely on the four numbers."""
+
+import functools
+import json
+from collections.abc import Callable
+from typing import NoReturn, ParamSpec, TypeVar
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from service.client import ClientError, Refused
+from service.contract.report import Report
+from service.render.terminal import inert
+
+PASSED = 0
+GATE_FAILED = 1
+BAD_INPUT = 2
+BROKEN = 3
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+errors = Console(stderr=True)
+
+
+def gate_code(report: Report) -> int:
+    """Choose the exit code that a report's gate asks for."""
+    return PASSED if report.gate.passed else GATE_FAILED
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """Print why and leave."""
+    errors.print(inert(message))
+    raise typer.Exit(code)
+
+
+def answers(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Turn what a client or a file can raise into a message and an exit code."""
+
+    @functools.wraps(command)
+    def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return command(*args, **kwargs)
+        except Refused as refused:
+            is_callers = 400 <= refused.problem.status < 500  # noqa: PLR2004 - HTTP
+            stop(str(refused), BAD_INPUT if is_callers else BROKEN)
+        except ClientError as error:
+            stop(f"{error}\nIs it running? Start it with `model-audit serve`.", BROKEN)
+        except ValidationError as error:
+            stop(_fields(error), BAD_INPUT)
+        except json.JSONDecodeError as error:
+            stop(f"This is not JSON: {error}", BAD_INPUT)
+        except OSError as error:
+            stop(f"{error.filename or ''}: {error.strerror or error}", BAD_INPUT)
+
+    return guarded
+
+
+def _fields(error: ValidationError) -> str:
+    lines = [f"{error.title} is not valid:"]
+    for found in error.errors(include_url=False, include_input=False):
+        place = "/".join(str(part) for part in found["loc"])
+        lines.append(f"  /{place}: {found['msg']}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The demonstration: faulty models, really trained, audited over HTTP."""
