@@ -1,12 +1,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo check fix test test-slow bench clean
+.PHONY: help setup serve demo check lint types imports fix test test-all bench bench-speed bench-load clean
 
 help: ## Print this list
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/:.*?## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -15,3 +16,36 @@ $(BIN)/.ready: pyproject.toml constraints.txt
 
 setup: $(BIN)/.ready ## Make .venv with everything in it
 
+serve: setup ## Start API, worker and scheduler on this machine
+	$(BIN)/model-audit serve --data-dir $(DATA)
+
+demo: setup ## Audit a faulty model on real data and print what is wrong with it
+	$(BIN)/model-audit demo --data-dir $(DATA)
+
+lint: setup ## Check format and lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup ## Check types
+	$(BIN)/mypy service worker
+
+imports: setup ## Check that rooms import only what they may
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+check: lint types imports ## Check format, lint, types, imports; run the fast tests
+	$(BIN)/pytest -q -n 2
+
+fix: setup ## Format and mend what can be mended by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: setup ## Run all tests, slow and end to end ones too
+	$(BIN)/pytest -q -n 2 -m "not gpu"
+
+bench: setup ## Run the short benchmarks: diagnosis quality and speed
+	$(BIN)/python -m benchmarks.faults --short
+	$(BIN)/python -m benchmarks.speed
+
+clean: ## Remove what setup and the tests made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build

@@ -16,6 +16,8 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from service.contract.causes import Cause
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Check, Measures, Mend
@@ -36,7 +38,13 @@ from worker.engine.lab.experiment import (
     TrainingOutcome,
 )
 from worker.engine.planning import Costs, Effort, effort_for, group, in_order
-from worker.engine.results import BASELINE, CONTROL, Results, collect
+from worker.engine.results import (
+    BASELINE,
+    CONTROL,
+    Results,
+    against_delivered,
+    collect,
+)
 from worker.engine.stats.decisions import Floors
 from worker.engine.subject import Subject
 
@@ -56,6 +64,7 @@ INSPECTIONS = (
     "inputs", "leakage", "shift", "signal", "segments", "noise",
 )  # fmt: skip
 SEED_OFFSETS: dict[str, int] = {"screen": 0, "confirm": 100, "remedy": 200}
+SURE_SIGNAL = 0.01  # p value at which some reference certainly learns
 LARGEST_STACK = 48  # members trained in one experiment, so that workers can share
 
 
@@ -191,9 +200,9 @@ class Auditor:
         screen, skipped = yield from self._screen(mends)
         best = self._best(screen, mends)
         chosen = yield from self._interact(screen, mends, best)
-        confirm = yield from self._confirm(screen, chosen, best)
+        confirm = yield from self._confirm(screen, mends, chosen, best)
         chosen = self._settle(confirm, chosen)
-        remedy = yield from self._remedy(chosen, confirm, measures)
+        remedy = yield from self._remedy(chosen, screen, measures)
         return Learned(
             measures=measures,
             obstacles=obstacles,
@@ -284,6 +293,7 @@ class Auditor:
     def _confirm(
         self,
         screen: Results,
+        mends: Mapping[Cause, Sequence[Mend]],
         chosen: tuple[Mend, ...],
         best: Mapping[Cause, Mend],
     ) -> Generator[Ask, Answers, Results | None]:
@@ -294,7 +304,8 @@ class Auditor:
         singles = [m for m in chosen if m.key in screen]
         singles += [m for m in survivors if m not in singles]
         singles = singles[: max(len(chosen), self.effort.confirmed_causes)]
-        if not singles:
+        measuring = self._worth_measuring(screen, mends)
+        if not singles and not measuring:
             return None
         arms = [Arm(name=BASELINE)]
         for mend in singles:
@@ -308,6 +319,7 @@ class Auditor:
             for m in outside
             if chosen and all(compatible(m, c) for c in chosen)
         ]
+        arms += [Arm(name=m.key, changes=m.changes) for m in measuring]
         arms = list({arm.name: arm for arm in arms}.values())
         seeds = self._seeds("confirm", self.effort.confirm_seeds)
         arms, seeds = self._fit(arms, seeds, 0.75 * self._left())
@@ -320,11 +332,11 @@ class Auditor:
     def _remedy(
         self,
         chosen: tuple[Mend, ...],
-        confirm: Results | None,
+        screen: Results,
         measures: Measures,
     ) -> Generator[Ask, Answers, Entry | None]:
         arm = compose(chosen) if chosen else Arm(name=BASELINE)
-        if not chosen and not self._retraining_helps(measures):
+        if not chosen and not self._retraining_helps(measures, screen):
             return None
         seeds = self._seeds("remedy", self.effort.remedy_seeds)
         while len(seeds) > 1 and self._cost([arm], seeds, full=True) > self._left():
@@ -436,7 +448,7 @@ class Auditor:
         """The mend of each cause that the screen liked best."""
         found: dict[Cause, Mend] = {}
         for cause, options in mends.items():
-            tried = [m for m in options if m.key in screen]
+            tried = [m for m in options if m.key in screen and not m.measuring]
             if tried:
                 found[cause] = max(tried, key=lambda m: self._gain(screen, m).value)
         return found
@@ -467,6 +479,17 @@ class Auditor:
             gain.value >= 0.8 * self.floors.material
             and gain.value + gain.error > self.floors.material
         )
+
+    def _worth_measuring(
+        self, screen: Results, mends: Mapping[Cause, Sequence[Mend]]
+    ) -> list[Mend]:
+        """Measuring arms whose effect is large enough to be measured better."""
+        found: list[Mend] = []
+        for options in mends.values():
+            arms = [m for m in options if m.measuring and m.key in screen]
+            if any(abs(screen.gain(m.key).value) >= self.floors.material for m in arms):
+                found += arms
+        return found
 
     def _gain(self, results: Results, mend: Mend):  # noqa: ANN202 - PairedGain
         return results.gain_over_best(
@@ -501,17 +524,26 @@ class Auditor:
     def _has_signal(self, measures: Measures, screen: Results) -> bool:
         """Whether anything, reference or arm, predicts held-out labels."""
         signal = measures.get("signal", {})
-        p_value = signal.get("p_value")
-        if not isinstance(p_value, int | float) or p_value <= 0.01:
+        delivered = signal.get("delivered")
+        p_values = [signal.get("p_value")]
+        if isinstance(delivered, dict):
+            p_values.append(delivered.get("p_value"))
+        known = [p for p in p_values if isinstance(p, int | float)]
+        if not known or min(known) <= SURE_SIGNAL:
             return True
-        chance = 1 / self.subject.data.classes
-        rows = len(self.subject.labels["decide"])
-        noise = 3.0 * (chance * (1 - chance) * self.subject.data.classes / rows) ** 0.5
-        return screen.best > chance + max(noise, 0.02)
+        _, rows = np.unique(self.subject.labels["decide"], return_counts=True)
+        chance = 1 / len(rows)
+        error = float(np.sqrt((chance * (1 - chance) / rows).sum())) / len(rows)
+        # The best of some sixty arms lies about three errors above chance by itself.
+        return screen.best > chance + max(4 * error, 0.02)
 
-    def _retraining_helps(self, measures: Measures) -> bool:
-        """Whether the weights themselves are broken, so that training anew repairs."""
-        return bool(measures.get("weights", {}).get("broken"))
+    def _retraining_helps(self, measures: Measures, screen: Results) -> bool:
+        """Whether training anew by the same recipe repairs the delivered weights."""
+        masks = measures.get("delivered", {}).get("correct")
+        if BASELINE not in screen or not isinstance(masks, dict):
+            return False
+        gain = against_delivered(screen, str(masks["decide"]))
+        return gain.value >= self.floors.material and gain.low > self.floors.proven
 
     # ------------------------------------------------------------------- the service
 

@@ -35,6 +35,7 @@ class Mend:
             and baseline.
         sane: whether it belongs to the arm in which everything is mended at once.
         urgent: a cheap sign speaks for it, so it is tried first.
+        measuring: trained only to measure something, never a remedy itself.
     """
 
     cause: Cause
@@ -44,6 +45,7 @@ class Mend:
     control: tuple[Change, ...] = ()
     sane: bool = False
     urgent: bool = False
+    measuring: bool = False
 
     @property
     def patch(self) -> dict[str, Any] | None:
@@ -98,6 +100,10 @@ class Case:
         signal: False where nothing in the data predicts the labels.
         delivered: balanced accuracy of the delivered model on held-out data.
         trials: of the other causes.
+        retrained: the network trained anew by the same recipe against the delivered
+            weights, on the same held-out rows.
+        gains: of this cause's arms over the baseline, by key.
+        experiments: ids of the experiments with this cause's arms.
     """
 
     measures: Measures
@@ -108,6 +114,9 @@ class Case:
     signal: bool = True
     delivered: float = 0.0
     trials: dict[Cause, Trial] = field(default_factory=dict)
+    retrained: PairedGain | None = None
+    gains: dict[str, PairedGain] = field(default_factory=dict)
+    experiments: tuple[str, ...] = ()
 
 
 class Check(Protocol):
@@ -164,6 +173,105 @@ def gain_of(pair: PairedGain, method: str = "paired retraining") -> Gain:
 def points(value: float) -> str:
     """Say a difference of balanced accuracy as a person would."""
     return f"{100 * value:+.1f} points"
+
+
+def pair_of(values: JsonValue) -> PairedGain | None:
+    """Read a paired difference that a probe measured on the delivered model."""
+    if not isinstance(values, dict):
+        return None
+    value, error = values.get("value"), values.get("standard_error")
+    if not isinstance(value, int | float) or not isinstance(error, int | float):
+        return None
+    return PairedGain(value=value, error=max(error, 1e-9), degrees=1e6, seeds=0)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a gain measured on the delivered model must pass.
+
+    Attributes:
+        proven: balanced accuracy that the lower bound must exceed.
+        material: balanced accuracy that the estimate must reach.
+        p_value: one-sided; a twentieth of 5 %, since about twenty causes are judged.
+    """
+
+    proven: float = 0.01
+    material: float = 0.025
+    p_value: float = 0.0025
+
+    def passes(self, gain: PairedGain | None) -> bool:
+        """Whether the gain is material and proven."""
+        return (
+            gain is not None
+            and gain.value >= self.material
+            and gain.p_above(self.proven) <= self.p_value
+        )
+
+
+def found_in_delivery(  # noqa: PLR0913 - the parts of a finding
+    cause: Cause,
+    gain: PairedGain | None,
+    *,
+    summary: str,
+    text: str,
+    evidence: list[Evidence],
+    method: str,
+    verdict: Literal["found", "suspected"] = "found",
+) -> Finding:
+    """Name a fault of the delivered file or of the way data reach it."""
+    entry = BY_CAUSE[cause]
+    worth = gain.value if gain is not None else 0.0
+    return Finding(
+        cause=cause,
+        group=entry.group,
+        verdict=verdict,
+        severity=severity_of(worth),
+        confidence=1 - min(0.5, 20 * gain.p_above(0.0)) if gain else 0.99,
+        summary=summary,
+        gain=gain_of(gain, method) if gain else None,
+        evidence=evidence,
+        recommendation=Recommendation(text=text),
+        docs=entry.docs,
+    )
+
+
+def clear(
+    cause: Cause,
+    summary: str,
+    *,
+    evidence: list[Evidence] | None = None,
+    gain: PairedGain | None = None,
+    method: str = "",
+) -> Finding:
+    """Say that a fault was looked for and is not there."""
+    entry = BY_CAUSE[cause]
+    return Finding(
+        cause=cause,
+        group=entry.group,
+        verdict="not_found",
+        confidence=0.95,
+        summary=summary,
+        gain=gain_of(gain, method) if gain else None,
+        evidence=evidence or [],
+        docs=entry.docs,
+    )
+
+
+def undecided(
+    cause: Cause, reason: str, *, evidence: list[Evidence] | None = None
+) -> Finding:
+    """Say that, and why, nothing can be said."""
+    entry = BY_CAUSE[cause]
+    return Finding(
+        cause=cause,
+        group=entry.group,
+        verdict="inconclusive",
+        confidence=0.5,
+        summary=reason,
+        reason=reason,
+        evidence=evidence or [],
+        docs=entry.docs,
+    )
 
 
 def judge_gain(

@@ -152,3 +152,11 @@ def _late_improvement(losses: Sequence[float | None]) -> float | None:
         return None
     start = known[-max(2, len(known) // 4)]
     return float((start - known[-1]) / abs(start)) if start else None
+
+
+def against_delivered(results: Results, mask: str) -> PairedGain:
+    """Paired difference of the baseline to delivered hits packed in `mask`."""
+    after = results.arms[BASELINE].correct
+    delivered = np.array(unpack_mask(mask, len(results.labels)), bool)
+    before = np.repeat(delivered[None], len(after), axis=0)
+    return paired_gain(after, before, results.labels)

@@ -7,7 +7,13 @@ from service.contract.causes import Cause
 from worker.engine.auditor import Learned
 from worker.engine.check import Case, Mend, Trial
 from worker.engine.combination import name, preference
-from worker.engine.results import BASELINE, CONTROL, Results, figures
+from worker.engine.results import (
+    BASELINE,
+    CONTROL,
+    Results,
+    against_delivered,
+    figures,
+)
 from worker.engine.stats.decisions import Floors, decide, holm
 from worker.engine.stats.pairs import PairedGain
 
@@ -170,8 +176,20 @@ def case_for(
     }
     if cause in learned.skipped:
         gaps.setdefault("budget", learned.skipped[cause])
+    results = _latest(learned, [m.key for m in mends])
     return Case(
         measures=learned.measures,
+        gains={
+            m.key: results.gain(m.key)
+            for m in mends
+            if results is not None and m.key in results
+        },
+        experiments=tuple(
+            dict.fromkeys(
+                e for m in mends for e in _experiments(learned, m)
+            )
+        ),
+        retrained=retrained(learned),
         trial=trials.get(cause),
         baseline=arms.get(BASELINE, {}),
         arms=arms,
@@ -182,3 +200,22 @@ def case_for(
     )
 
 
+
+
+def _latest(learned: Learned, keys: list[str]) -> Results | None:
+    """The round with the freshest seeds that holds these arms."""
+    for results in (learned.confirm, learned.screen):
+        if results is not None and keys and all(k in results for k in keys):
+            return results
+    return learned.screen
+
+
+def retrained(learned: Learned) -> PairedGain | None:
+    """The same recipe trained anew against the delivered weights, on the same rows."""
+    screen = learned.confirm if learned.confirm is not None else learned.screen
+    masks = learned.measures.get("delivered", {}).get("correct")
+    if screen is None or BASELINE not in screen or not isinstance(masks, dict):
+        return None
+    if not isinstance(masks.get("decide"), str):
+        return None
+    return against_delivered(screen, str(masks["decide"]))

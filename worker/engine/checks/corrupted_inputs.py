@@ -1,0 +1,114 @@
+"""Corrupted inputs: artifacts, erroneous or missing values in the features.
+
+Idea:      look for non-finite values, sentinels, values far outside the bulk and blank
+           samples; retrain on repaired inputs, and without the affected rows.
+Source:    Breck et al. 2019, Data validation for machine learning, MLSys.
+Blind to:  errors that look like ordinary values.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from service.contract.causes import Cause
+from service.contract.report import Evidence, Finding
+from worker.engine.check import Case, Measures, Mend, clear, judge_gain
+from worker.engine.lab.experiment import DataChange
+from worker.engine.subject import Subject
+
+
+@dataclass(frozen=True)
+class CorruptedInputs:
+    """Retrain on repaired inputs."""
+
+    cause: ClassVar[Cause] = Cause.CORRUPTED_INPUTS
+
+    least_share: float = 0.002  # of the training rows with a defect
+    most_dropped: float = 0.5  # of the training rows
+    limit: float = 8.0  # robust deviations beyond which a value is clipped
+
+    def obstacle(self, subject: Subject) -> str | None:
+        """Token ids have no impossible values beyond the vocabulary."""
+        if subject.data.kind == "tokens":
+            return "token ids hold no erroneous values that could be told"
+        return None
+
+    def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
+        """Repair the values, or drop the rows, where something is odd."""
+        inputs = measures.get("inputs", {})
+        share = self._share(measures)
+        broken = bool(inputs.get("non_finite")) or bool(inputs.get("sentinels"))
+        if share < self.least_share and not broken:
+            return []
+        found = [
+            Mend(
+                cause=self.cause,
+                key="repaired inputs",
+                text="Replace missing, non-finite and impossible values and clip what "
+                "lies far outside",
+                changes=(DataChange(name="repair_inputs", limit=self.limit),),
+                sane=broken,
+                urgent=True,
+            )
+        ]
+        mask = inputs.get("mask")
+        if isinstance(mask, str) and 0 < share <= self.most_dropped:
+            found.append(
+                Mend(
+                    cause=self.cause,
+                    key="rows dropped",
+                    text=f"Drop the {100 * share:.1f} % of the training rows with a "
+                    "defect",
+                    changes=(DataChange(name="drop", mask=mask),),
+                    urgent=True,
+                )
+            )
+        return found
+
+    def judge(self, subject: Subject, case: Case) -> Finding:
+        """The inputs as they are against repaired ones."""
+        inputs = case.measures.get("inputs", {})
+        shown = {
+            name: inputs.get(name)
+            for name in (
+                "columns",
+                "non_finite",
+                "sentinels",
+                "outliers",
+                "constant_features",
+                "blank",
+                "duplicates",
+                "conflicting",
+                "held_out_affected",
+            )
+        }
+        share = self._share(case.measures)
+        evidence = [
+            Evidence(
+                kind="odd_values",
+                statement=(
+                    f"{100 * share:.1f} % of the training rows hold a missing, "
+                    "non-finite, sentinel or far-out value, or are blank."
+                ),
+                values=shown,
+            )
+        ]
+        if case.trial is None and not case.gaps:
+            return clear(
+                self.cause,
+                "The features hold no missing, non-finite or far-out values to speak "
+                "of.",
+                evidence=evidence,
+            )
+        return judge_gain(
+            self,
+            subject,
+            case,
+            says=f"{100 * share:.1f} % of the training rows hold erroneous values",
+            evidence=evidence,
+        )
+
+    def _share(self, measures: Measures) -> float:
+        affected = measures.get("inputs", {}).get("affected")
+        if isinstance(affected, dict):
+            affected = affected.get("share")
+        return float(affected) if isinstance(affected, int | float) else 0.0

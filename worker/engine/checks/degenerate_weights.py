@@ -1,0 +1,146 @@
+"""Degenerate weights: parameters are non-finite, dead or were never trained.
+
+Idea:      read the weights, and train the same network anew by the same recipe: what
+           the recipe yields must not be much better than what was delivered.
+Source:    Karpathy 2019, A recipe for training neural networks (checks of weights).
+Blind to:  damage that costs no accuracy on the held-out data.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import JsonValue
+
+from service.contract.causes import Cause
+from service.contract.report import Evidence, Finding
+from worker.engine.check import (
+    Bar,
+    Case,
+    Measures,
+    Mend,
+    clear,
+    found_in_delivery,
+    pair_of,
+    points,
+    undecided,
+)
+from worker.engine.subject import Subject
+
+METHOD = "the same recipe trained anew against the delivered weights"
+
+
+@dataclass(frozen=True)
+class DegenerateWeights:
+    """Read the weights and train anew."""
+
+    cause: ClassVar[Cause] = Cause.DEGENERATE_WEIGHTS
+
+    bar: Bar = Bar()
+    untouched_share: float = 0.3  # of the comparable values
+    dead_share: float = 0.7  # units of an activation that never fire
+    needed: tuple[str, ...] = ("optimizer.name", "optimizer.lr", "epochs")
+
+    def obstacle(self, subject: Subject) -> str | None:
+        """Every model has weights."""
+        return None
+
+    def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
+        """The baseline is the mend."""
+        return []
+
+    def judge(self, subject: Subject, case: Case) -> Finding:
+        """What the weights show, and what training anew brings."""
+        values = case.measures.get("weights")
+        if not values:
+            return undecided(self.cause, "The weights were not read.")
+        signs = self._signs(values)
+        gain = case.retrained
+        evidence = [
+            Evidence(kind="weights", statement=sign, values={}) for sign in signs
+        ]
+        if gain is not None:
+            evidence.append(
+                Evidence(
+                    kind="retrained",
+                    statement=(
+                        "The same recipe trained anew differs from the delivered "
+                        f"weights by {points(gain.value)} "
+                        f"({points(gain.low)} to {points(gain.high)})."
+                    ),
+                    values={"value": gain.value, "low": gain.low, "high": gain.high},
+                )
+            )
+        better = self.bar.passes(gain)
+        if signs and (better or values.get("non_finite")):
+            worth = f" Training anew brings {points(gain.value)}." if gain else ""
+            return found_in_delivery(
+                self.cause,
+                gain,
+                summary=f"{signs[0]}{worth}",
+                text="Train anew by the same recipe and export those weights.",
+                evidence=evidence,
+                method=METHOD,
+            )
+        other = self._explained(case)
+        if better and other is None and all(map(subject.was_given, self.needed)):
+            assert gain is not None
+            return found_in_delivery(
+                self.cause,
+                gain,
+                summary=(
+                    "The delivered weights do worse than the recipe yields: training "
+                    f"anew brings {points(gain.value)}, though the weights look sound."
+                ),
+                text="Check that the exported file holds the final weights.",
+                evidence=evidence,
+                method=METHOD,
+                verdict="suspected",
+            )
+        summary = "The weights are sound"
+        if better:
+            summary = f"Training anew helps, which {other or 'the recipe'} explains"
+        return clear(
+            self.cause, f"{summary}.", evidence=evidence, gain=gain, method=METHOD
+        )
+
+    def _signs(self, values: dict[str, JsonValue]) -> list[str]:
+        found = []
+        non_finite = values.get("non_finite")
+        if isinstance(non_finite, dict) and non_finite:
+            found.append(f"Values of {', '.join(list(non_finite)[:3])} are not finite.")
+        share = values.get("untouched_share")
+        untouched = values.get("untouched")
+        if isinstance(share, int | float) and share >= self.untouched_share:
+            names = ", ".join(map(str, untouched[:3])) if isinstance(untouched, list) else ""
+            found.append(
+                f"{100 * share:.0f} % of the weights look as freshly initialised "
+                f"({names})."
+            )
+        for name, word in (("constant", "constant"), ("zero_rows", "all zero")):
+            tensors = values.get(name)
+            if tensors:
+                found.append(f"Weights are {word}: {', '.join(list(tensors)[:3])}.")  # type: ignore[arg-type]
+        outliers = values.get("outliers")
+        if isinstance(outliers, dict) and outliers:
+            found.append(f"Weights of {', '.join(list(outliers)[:3])} are far too large.")
+        dead = values.get("dead")
+        if isinstance(dead, dict):
+            worst = [k for k, v in dead.items() if isinstance(v, int | float)
+                     and v >= self.dead_share]  # fmt: skip
+            if worst:
+                found.append(f"Most units of {', '.join(worst[:3])} never fire.")
+        norms = values.get("untouched_norms")
+        if norms:
+            found.append("Batch-norm statistics are those of an untrained layer.")
+        return found
+
+    def _explained(self, case: Case) -> str | None:
+        """Another fault of the delivery that explains why training anew is better."""
+        for probe, words in (
+            ("label_order", "the order of the outputs"),
+            ("preprocessing", "the form of the inputs"),
+            ("determinism", "the training mode left on"),
+        ):
+            if self.bar.passes(pair_of(case.measures.get(probe, {}).get("gain"))):
+                return words
+        return None

@@ -1,0 +1,134 @@
+"""Insufficient data: more samples like these would still lower the error.
+
+Idea:      retrain on nested subsets of a quarter and a half, with the same number of
+           updates; extrapolate the curve to twice the data.
+Source:    Viering & Loog 2023, The shape of learning curves,
+           doi:10.1109/TPAMI.2022.3220744.
+Blind to:  samples unlike these (see `distribution_shift`); curves that bend later.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from service.contract.causes import BY_CAUSE, Cause
+from service.contract.report import Evidence, Finding, Gain, Recommendation
+from worker.engine.check import (
+    Case,
+    Measures,
+    Mend,
+    clear,
+    points,
+    undecided,
+)
+from worker.engine.lab.experiment import DataChange, RecipeChange
+from worker.engine.stats.decisions import severity_of
+from worker.engine.stats.learning_curve import extrapolate
+from worker.engine.subject import Subject
+
+HALF, QUARTER = "subset=0.5", "subset=0.25"
+
+
+@dataclass(frozen=True)
+class InsufficientData:
+    """Retrain on less, and extrapolate to more."""
+
+    cause: ClassVar[Cause] = Cause.INSUFFICIENT_DATA
+
+    material: float = 0.03  # balanced accuracy that doubling must bring
+    proven: float = 0.01  # that the lower bound must exceed
+    least_rows_a_class: int = 8  # in the smallest subset
+
+    def obstacle(self, subject: Subject) -> str | None:
+        """Need enough rows to leave some out."""
+        if subject.data.rows["train"] < 4 * self.least_rows_a_class:
+            return "too few training rows to leave some out"
+        return None
+
+    def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
+        """Leave rows out, keeping the number of updates."""
+        epochs = subject.recipe.epochs
+        return [
+            Mend(
+                cause=self.cause,
+                key=key,
+                text="Collect more samples",
+                changes=(
+                    DataChange(name="subset", share=share),
+                    RecipeChange(patch={"epochs": round(epochs / share)}),
+                ),
+                measuring=True,
+            )
+            for key, share in ((HALF, 0.5), (QUARTER, 0.25))
+        ]
+
+    def judge(self, subject: Subject, case: Case) -> Finding:
+        """What doubling the data is predicted to bring."""
+        half, quarter = case.gains.get(HALF), case.gains.get(QUARTER)
+        if half is None or quarter is None:
+            why = next(iter(case.gaps.values()), "subsets were not trained")
+            return undecided(self.cause, f"Cannot tell: {why}.")
+        curve = extrapolate(half, quarter)
+        value, low, high = curve.doubled
+        gain = Gain(
+            value=value,
+            low=low,
+            high=high,
+            seeds=half.seeds,
+            method="learning curve extrapolated to twice the data",
+        )
+        rows = subject.data.rows["train"]
+        evidence = [
+            Evidence(
+                kind="learning_curve",
+                statement=(
+                    f"From a quarter to a half of the rows balanced accuracy rises by "
+                    f"{points(half.value - quarter.value)}, from a half to all by "
+                    f"{points(curve.halves)}."
+                ),
+                values={
+                    "rows": [rows // 4, rows // 2, rows],
+                    "against_all": [quarter.value, half.value, 0.0],
+                    "predicted_at_double": list(curve.doubled),
+                    "predicted_at_fourfold": list(curve.quadrupled),
+                },
+            )
+        ]
+        entry = BY_CAUSE[self.cause]
+        if value >= self.material and low > self.proven and case.signal:
+            return Finding(
+                cause=self.cause,
+                group=entry.group,
+                verdict="found",
+                severity=severity_of(value),
+                confidence=0.9 if curve.is_well_behaved else 0.75,
+                summary=(
+                    f"The learning curve still rises: twice the {rows} training rows "
+                    f"are predicted to bring {points(value)} balanced accuracy "
+                    f"({points(low)} to {points(high)})."
+                ),
+                gain=gain,
+                evidence=evidence,
+                recommendation=Recommendation(
+                    text=f"Collect about {rows} more labelled samples like these, "
+                    "first of the classes with the lowest recall."
+                ),
+                experiments=list(case.experiments),
+                docs=entry.docs,
+            )
+        if low <= self.material <= high and value >= self.proven:
+            finding = undecided(
+                self.cause,
+                f"Twice the data might bring {points(value)} "
+                f"({points(low)} to {points(high)}): the curve cannot tell.",
+                evidence=evidence,
+            )
+        else:
+            finding = clear(
+                self.cause,
+                f"Twice the data are predicted to bring {points(value)}: the learning "
+                "curve is flat.",
+                evidence=evidence,
+            )
+        return finding.model_copy(
+            update={"gain": gain, "experiments": list(case.experiments)}
+        )

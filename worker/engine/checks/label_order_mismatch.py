@@ -1,0 +1,88 @@
+"""Label order mismatch: the outputs are in another order than the dataset's labels.
+
+Idea:      the best assignment of outputs to labels, chosen on one half of the held-out
+           rows and scored on the other.
+Source:    Kuhn 1955, The Hungarian method for the assignment problem.
+Blind to:  models too weak to tell the classes apart in any order.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from service.contract.causes import Cause
+from service.contract.report import Evidence, Finding
+from worker.engine.check import (
+    Bar,
+    Case,
+    Measures,
+    Mend,
+    clear,
+    found_in_delivery,
+    pair_of,
+    points,
+    undecided,
+)
+from worker.engine.subject import Subject
+
+METHOD = "outputs reordered against as delivered, paired over rows"
+
+
+@dataclass(frozen=True)
+class LabelOrderMismatch:
+    """Reorder the outputs of the delivered model."""
+
+    cause: ClassVar[Cause] = Cause.LABEL_ORDER_MISMATCH
+
+    bar: Bar = Bar()
+
+    def obstacle(self, subject: Subject) -> str | None:
+        """Every classifier has an order."""
+        return None
+
+    def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
+        """Nothing to retrain: the delivered model is scored again."""
+        return []
+
+    def judge(self, subject: Subject, case: Case) -> Finding:
+        """The given order against the best."""
+        values = case.measures.get("label_order")
+        if not values:
+            return undecided(self.cause, "The order of the outputs was not measured.")
+        gain = pair_of(values.get("gain"))
+        order = values.get("permutation")
+        if not self.bar.passes(gain) or gain is None or not isinstance(order, list):
+            return clear(
+                self.cause,
+                "No other order of the outputs fits the labels better.",
+                gain=gain,
+                method=METHOD,
+            )
+        names = subject.data.class_names
+        moved = [
+            f"output {place} is {names[int(to)]!r}, not {names[place]!r}"
+            for place, to in enumerate(order[: len(names)])
+            if isinstance(to, int) and to != place
+        ]
+        return found_in_delivery(
+            self.cause,
+            gain,
+            summary=(
+                "The outputs are in another order than the labels: "
+                + "; ".join(moved[:3])
+                + (f"; and {len(moved) - 3} more" if len(moved) > 3 else "")
+                + f". Reordering brings {points(gain.value)} balanced accuracy."
+            ),
+            text="Reorder the outputs, or the list of class names, by `permutation`.",
+            evidence=[
+                Evidence(
+                    kind="assignment",
+                    statement=f"{len(moved)} outputs stand for another class.",
+                    values={
+                        "permutation": order,
+                        "before": values.get("before"),
+                        "after": values.get("after"),
+                    },
+                )
+            ],
+            method=METHOD,
+        )

@@ -1,0 +1,84 @@
+"""Training mode left on: dropout or batch statistics are active at inference.
+
+Idea:      the same inputs twice, and in other company; outputs of an exported
+           classifier must not change. The graph shows flags that were baked in.
+Source:    PyTorch documentation, `torch.nn.Module.eval`.
+Blind to:  networks whose training mode changes nothing (no dropout, no batch norm).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from service.contract.causes import Cause
+from service.contract.report import Evidence, Finding
+from worker.engine.check import (
+    Case,
+    Measures,
+    Mend,
+    clear,
+    found_in_delivery,
+    pair_of,
+    undecided,
+)
+from worker.engine.subject import Subject
+
+METHOD = "evaluation mode against as delivered, paired over rows"
+
+
+@dataclass(frozen=True)
+class TrainingModeLeftOn:
+    """Run the delivered model twice."""
+
+    cause: ClassVar[Cause] = Cause.TRAINING_MODE_LEFT_ON
+
+    least_changed: float = 0.002  # share of predictions that change
+
+    def obstacle(self, subject: Subject) -> str | None:
+        """Any model can be run twice."""
+        return None
+
+    def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
+        """Nothing to retrain."""
+        return []
+
+    def judge(self, subject: Subject, case: Case) -> Finding:
+        """Outputs must be the same from call to call and in any company."""
+        values = case.measures.get("determinism")
+        if not values:
+            return undecided(self.cause, "The model was not run twice.")
+        parts = {name: values.get(name) for name in ("repeat", "company", "alone")}
+        changed = max(self._changed(part) for part in parts.values())
+        gain = pair_of(values.get("gain"))
+        evidence = [
+            Evidence(
+                kind="determinism",
+                statement=(
+                    f"{100 * changed:.1f} % of the predictions change from call to "
+                    "call or with the company in the batch."
+                ),
+                values={**parts, "baked_training": values.get("baked_training")},
+            )
+        ]
+        if not values.get("varies") or changed < self.least_changed:
+            return clear(
+                self.cause,
+                "The outputs are the same from call to call and in any company.",
+                evidence=evidence,
+            )
+        worth = f" Evaluation mode brings {100 * gain.value:+.1f} points." if gain else ""
+        return found_in_delivery(
+            self.cause,
+            gain,
+            summary=(
+                "The model runs in training mode: "
+                f"{100 * changed:.1f} % of its answers depend on chance or on the "
+                "other samples in the batch." + worth
+            ),
+            text="Call `model.eval()` before exporting the model.",
+            evidence=evidence,
+            method=METHOD,
+        )
+
+    def _changed(self, part: object) -> float:
+        share = part.get("changed") if isinstance(part, dict) else None
+        return float(share) if isinstance(share, int | float) else 0.0

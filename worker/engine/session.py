@@ -1,0 +1,375 @@
+"""One audit inside the confined child: opens the files, runs what it is told.
+
+Every method takes and returns plain JSON values, since they cross a process boundary.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from pydantic import JsonValue, TypeAdapter
+
+from service.contract.causes import Cause
+from service.contract.errors import Mismatch, Problem, UnsupportedMediaType
+from service.contract.request import AuditRequest, BudgetSeconds, DatasetSpec
+from worker.engine.auditor import Step, advance
+from worker.engine.conclusion import conclude
+from worker.engine.data import Dataset, Split
+from worker.engine.head import find_head, fitting_loss
+from worker.engine.intake.facts import facts
+from worker.engine.intake.limits import IntakeLimits
+from worker.engine.intake.reader import read_dataset
+from worker.engine.lab.bench import Bench, Material
+from worker.engine.lab.experiment import (
+    Experiment,
+    Measurement,
+    MeasurementOutcome,
+    Outcome,
+    Training,
+)
+from worker.engine.network.network import Network
+from worker.engine.network.torch_export import load_torch_export
+from worker.engine.network.torchscript import load_torchscript
+from worker.engine.probes.table import PROBES
+from worker.engine.recipe import complete
+from worker.engine.splits import make_parts
+from worker.engine.subject import DataShape, NetworkShape, Subject
+
+BUDGET_SECONDS = {"quick": 25.0, "standard": 100.0, "thorough": 900.0}
+EXPERIMENTS: TypeAdapter[Experiment] = TypeAdapter(Experiment)
+OUTCOMES: TypeAdapter[Outcome] = TypeAdapter(Outcome)
+A_FEW = 64  # rows with which the network is tried out
+
+Progress = Callable[[float, str], None]
+
+
+class Session:
+    """Holds model and data of one audit, warm between its experiments."""
+
+    def __init__(self, *, device: str, scratch: Path, progress: Progress) -> None:
+        if device == "auto":
+            device = "cuda:0" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        self.scratch = scratch
+        self.progress = progress
+        self.subject: Subject | None = None
+        self.material: Material | None = None
+        self.bench: Bench | None = None
+        self.header: dict[str, Any] = {}
+
+    def inspect_model(self, file: BinaryIO, format: str) -> dict[str, JsonValue]:  # noqa: A002
+        """Say what the graph shows.
+
+        Raises:
+            Problem: the file is no model that can be audited.
+        """
+        network = _load(file, format)
+        return network.facts.model_dump(mode="json")  # type: ignore[no-any-return]
+
+    def inspect_dataset(
+        self,
+        file: BinaryIO,
+        format: str,  # noqa: A002
+        spec: dict[str, Any],
+    ) -> dict[str, JsonValue]:
+        """Say what the dataset holds.
+
+        Raises:
+            Problem: the file is no dataset that can be audited.
+        """
+        return facts(_read(file, format, DatasetSpec.model_validate(spec)))
+
+    def open(  # noqa: PLR0913 - the two files and what is known of them
+        self,
+        *,
+        audit_id: str,
+        model: BinaryIO,
+        model_format: str,
+        model_facts: dict[str, Any],
+        dataset: BinaryIO,
+        dataset_format: str,
+        dataset_facts: dict[str, Any],
+        spec: dict[str, Any],
+        request: dict[str, Any],
+    ) -> None:
+        """Load both files and find out what the network's outputs mean.
+
+        Raises:
+            Problem: one cannot be opened, or they do not fit each other.
+        """
+        asked = AuditRequest.model_validate(request)
+        read_spec = DatasetSpec.model_validate(spec)
+        network = _load(model, model_format)
+        data = _read(dataset, dataset_format, read_spec)
+        data = _fit_inputs(network, data, read_spec)
+        parts = make_parts(data, seed=asked.seed)
+        kept = replace(
+            data,
+            splits={
+                "train": parts.train, "decide": parts.decide, "final": parts.final
+            },
+        )  # fmt: skip
+        classes = len(data.class_names)
+        _check_class_weights(asked, classes)
+        recipe, assumed = complete(
+            asked.recipe,
+            fitting_loss=fitting_loss(network),
+            train_rows=len(parts.train),
+        )
+        raw = _try_out(network, parts.decide, self.device)
+        head = find_head(
+            network, raw, classes=classes, loss=asked.recipe.loss and recipe.loss.name
+        )
+        self.material = Material(
+            network=network,
+            train=parts.train,
+            decide=parts.decide,
+            final=parts.final,
+            dataset=kept,
+            recipe=recipe,
+            head=head,
+            device=self.device,
+            scratch=self.scratch,
+        )
+        self.bench = Bench(self.material, self.progress)
+        budget = asked.budget
+        seconds = (
+            0.9 * budget.seconds
+            if isinstance(budget, BudgetSeconds)
+            else BUDGET_SECONDS[budget]
+        )
+        self.subject = Subject(
+            network=_network_shape(network),
+            data=DataShape(
+                kind=data.kind,
+                sample_shape=data.sample_shape,
+                dtype=str(parts.train.x.dtype),
+                rows={
+                    "train": len(parts.train),
+                    "decide": len(parts.decide),
+                    "final": len(parts.final),
+                },
+                class_names=data.class_names,
+                class_counts=tuple(
+                    int(n) for n in np.bincount(parts.train.y, minlength=classes)
+                ),
+                feature_names=data.feature_names,
+                held_out_given=parts.held_out_given,
+            ),
+            given=asked.recipe,
+            recipe=recipe,
+            assumed=assumed,
+            head_kind=head.kind,
+            fitting_loss=fitting_loss(network),
+            labels={"decide": parts.decide.y, "final": parts.final.y},
+            wanted=frozenset(asked.checks or Cause),
+            seed=asked.seed % 1_000_000,
+            budget="seconds" if isinstance(budget, BudgetSeconds) else budget,
+            budget_seconds=seconds,
+            spec=read_spec,
+            notes=(*data.notes, *parts.notes, *network.facts.notes),
+        )
+        self.header = {
+            "audit_id": audit_id,
+            "model": model_facts,
+            "dataset": dataset_facts,
+            "device": str(self.device),
+            "torch": str(torch.__version__),
+            "seed": asked.seed,
+        }
+
+    def advance(self, outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+        """Say what to run next, or what the report is.
+
+        Args:
+            outcomes: `{"experiment": …, "outcome": …}` for everything that was run.
+        """
+        subject = self._subject()
+        known = {
+            EXPERIMENTS.validate_python(entry["experiment"]).digest():
+            OUTCOMES.validate_python(entry["outcome"])
+            for entry in outcomes
+        }  # fmt: skip
+        step: Step = advance(subject, known)
+        report = None
+        if step.learned is not None:
+            report = conclude(subject, step.learned, self.header).model_dump(
+                mode="json"
+            )
+        return {
+            "stage": step.stage,
+            "fraction": step.fraction,
+            "detail": step.detail,
+            "experiments": [e.model_dump(mode="json") for e in step.experiments],
+            "report": report,
+        }
+
+    def run(self, experiment: dict[str, Any]) -> dict[str, Any]:
+        """Run one experiment."""
+        asked = EXPERIMENTS.validate_python(experiment)
+        if isinstance(asked, Training):
+            assert self.bench is not None
+            return self.bench.run(asked).model_dump(mode="json")
+        return self._measure(asked).model_dump(mode="json")
+
+    def _measure(self, asked: Measurement) -> MeasurementOutcome:
+        assert self.material is not None
+        assert self.bench is not None
+        begin = time.perf_counter()
+        if asked.name == "cost":
+            values: dict[str, JsonValue] = {
+                "step_seconds": {
+                    str(members): self.bench.measure_step(members)
+                    for members in (1, 16)
+                }
+            }
+        else:
+            values = PROBES[asked.name](self.material, dict(asked.settings))
+        notes = values.pop("notes", [])
+        return MeasurementOutcome(
+            values=values,
+            seconds=time.perf_counter() - begin,
+            notes=tuple(str(n) for n in notes) if isinstance(notes, list) else (),
+        )
+
+    def _subject(self) -> Subject:
+        if self.subject is None:
+            raise RuntimeError("open() comes first")
+        return self.subject
+
+
+def _load(file: BinaryIO, format: str) -> Network:  # noqa: A002
+    if format == "torchscript":
+        return load_torchscript(file)
+    if format == "torch_export":
+        return load_torch_export(file)
+    raise UnsupportedMediaType(f"models of the format {format!r} are not supported")
+
+
+def _read(file: BinaryIO, format: str, spec: DatasetSpec) -> Dataset:  # noqa: A002
+    return read_dataset(file, format, spec, IntakeLimits())
+
+
+def _check_class_weights(asked: AuditRequest, classes: int) -> None:
+    weights = asked.recipe.loss and asked.recipe.loss.class_weights
+    if weights and len(weights) != classes:
+        raise Mismatch(
+            f"recipe.loss.class_weights has {len(weights)} values, the dataset has "
+            f"{classes} classes"
+        )
+
+
+def _network_shape(network: Network) -> NetworkShape:
+    shown = network.facts
+    widths = [
+        int(layer.detail["out"])
+        for layer in shown.layers
+        if layer.kind in ("linear", "conv", "recurrent") and "out" in layer.detail
+    ][:-1]
+    return NetworkShape(
+        parameters=shown.parameters,
+        layer_kinds=tuple(layer.kind for layer in shown.layers),
+        activations=tuple(shown.activations),
+        output_activation=shown.output_activation,
+        outputs=shown.outputs,
+        dropout=shown.dropout_p,
+        linear_stack=shown.linear_stack,
+        stackable=network.stackable,
+        smallest_width=min(widths) if widths else None,
+    )
+
+
+def _fit_inputs(network: Network, data: Dataset, spec: DatasetSpec) -> Dataset:
+    """Bring the samples into the form that the network takes, where that is sure."""
+    kind = data.kind
+    if network.facts.takes_tokens:
+        kind = "tokens"
+        data = _map(data, lambda x: x.astype(np.int64, copy=False))
+    elif data.kind == "tokens":
+        kind = "table" if len(data.sample_shape) == 1 else "series"
+    if kind != "tokens":
+        data = _map(data, _as_float_unless_bytes)
+    image = spec.image
+    if image is not None and (image.mean is not None or image.std is not None):
+        data = _map(data, lambda x: _image_scale(x, spec))
+    data = replace(data, kind=kind)
+    sample = next(iter(data.splits.values())).x[:2]
+    first = _complaint(network, sample)
+    if first is None:
+        return data
+    if len(data.sample_shape) == 3:
+        turned = np.ascontiguousarray(np.moveaxis(sample, -1, 1))
+        if _complaint(network, turned) is None:
+            data = _map(data, lambda x: np.ascontiguousarray(np.moveaxis(x, -1, 1)))
+            return replace(
+                data,
+                layout="NCHW",
+                notes=(*data.notes, "Pictures were turned from NHWC to NCHW."),
+            )
+    raise Mismatch(
+        f"the model does not take samples of shape {list(data.sample_shape)}: {first}"
+    )
+
+
+def _as_float_unless_bytes(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return x if x.dtype == np.uint8 else x.astype(np.float32, copy=False)
+
+
+def _image_scale(x: np.ndarray[Any, Any], spec: DatasetSpec) -> np.ndarray[Any, Any]:
+    """Apply the spec's mean and deviation; bytes are first brought to 0 to 1."""
+    assert spec.image is not None
+    scaled = x.astype(np.float32) / (255 if x.dtype == np.uint8 else 1)
+    channel = (1, -1) + (1,) * (x.ndim - 2)
+    mean = np.asarray(spec.image.mean or 0.0, np.float32)
+    std = np.asarray(spec.image.std or 1.0, np.float32)
+    if mean.ndim:
+        mean = mean.reshape(channel)
+    if std.ndim:
+        std = std.reshape(channel)
+    return (scaled - mean) / std  # type: ignore[no-any-return]
+
+
+def _map(data: Dataset, change: Callable[[Any], Any]) -> Dataset:
+    return replace(
+        data,
+        splits={n: replace(s, x=change(s.x)) for n, s in data.splits.items()},
+    )
+
+
+def _as_tensor(x: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(x)).to(device)
+    return tensor.float() if tensor.dtype == torch.uint8 else tensor
+
+
+def _complaint(network: Network, sample: np.ndarray[Any, Any]) -> str | None:
+    """What the network says against a sample; None where it takes it."""
+    try:
+        with torch.no_grad():
+            network.forward(
+                network.parameters,
+                network.buffers,
+                _as_tensor(sample, torch.device("cpu")),
+                training=False,
+            )
+    except Problem as problem:
+        return problem.detail
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        return str(error).splitlines()[0][:300]
+    return None
+
+
+def _try_out(network: Network, split: Split, device: torch.device) -> torch.Tensor:
+    with torch.no_grad():
+        raw, _ = network.forward(
+            {k: v.to(device) for k, v in network.parameters.items()},
+            {k: v.to(device) for k, v in network.buffers.items()},
+            _as_tensor(split.x[:A_FEW], device),
+            training=False,
+        )
+    return raw
+
+

@@ -1,0 +1,96 @@
+"""The audit's own splits: rows to train on, to decide on, and to judge the remedy on.
+
+Source:    Dwork et al. 2015, The reusable holdout, doi:10.1126/science.aaa9375: rows
+           that choices were made on flatter what was chosen.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.engine.data import Dataset, Split
+
+TRAIN_SHARE = 0.6  # of rows that came without a held-out split
+DECIDE_SHARE = 0.67  # of the held-out rows; the rest judges the remedy
+MOST_SCORED = 20_000  # rows a scored split holds at most
+
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The three splits, and what was done to make them."""
+
+    train: Split
+    decide: Split
+    final: Split
+    held_out_given: bool
+    notes: tuple[str, ...]
+
+
+def make_parts(dataset: Dataset, *, seed: int) -> Parts:
+    """Divide a dataset, stratified by class.
+
+    A given held-out split is honoured: nothing of it is trained on. With `val` and
+    `test`, both are held out.
+    """
+    rng = np.random.default_rng([seed, 20_260_101])
+    notes = []
+    given = dataset.splits
+    if "train" in given and len(given) > 1:
+        train = given["train"]
+        held = _join([given[name] for name in ("val", "test") if name in given])
+        held_out_given = True
+    else:
+        [only] = given.values()
+        first, second = _divide(only.y, TRAIN_SHARE, rng)
+        train, held = _take(only, first), _take(only, second)
+        held_out_given = False
+        notes.append(
+            "The dataset came without a held-out split: a stratified one of "
+            f"{len(held)} rows was made. Where the delivered model was trained on "
+            "these rows, its scores flatter it."
+        )
+    decide_rows, final_rows = _divide(held.y, DECIDE_SHARE, rng)
+    parts = []
+    for label, places in (("decide", decide_rows), ("final", final_rows)):
+        if len(places) > MOST_SCORED:
+            keep, _ = _divide(held.y[places], MOST_SCORED / len(places), rng)
+            places = places[keep]  # noqa: PLW2901
+            notes.append(f"{MOST_SCORED} held-out rows are scored to {label}.")
+        parts.append(_take(held, places))
+    return Parts(train, parts[0], parts[1], held_out_given, tuple(notes))
+
+
+def _divide(
+    y: npt.NDArray[np.int64], share: float, rng: np.random.Generator
+) -> tuple[Places, Places]:
+    """Divide row numbers by class; each class leaves at least one to both sides."""
+    first: list[Places] = []
+    second: list[Places] = []
+    for k in np.unique(y):
+        places = rng.permutation(np.flatnonzero(y == k))
+        cut = round(share * len(places))
+        if len(places) > 1:
+            cut = min(max(1, cut), len(places) - 1)
+        first.append(places[:cut])
+        second.append(places[cut:])
+    return np.sort(np.concatenate(first)), np.sort(np.concatenate(second))
+
+
+def _take(split: Split, places: Places) -> Split:
+    return replace(
+        split, x=split.x[places], y=split.y[places], rows=split.rows[places]
+    )
+
+
+def _join(splits: list[Split]) -> Split:
+    if len(splits) == 1:
+        return splits[0]
+    return Split(
+        x=np.concatenate([s.x for s in splits]),
+        y=np.concatenate([s.y for s in splits]),
+        rows=np.concatenate([s.rows for s in splits]),
+        source="+".join(s.source for s in splits),
+    )
