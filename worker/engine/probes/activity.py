@@ -1,7 +1,5 @@
 """Which hidden units never react to the data."""
 
-from collections.abc import Callable, Mapping
-
 import torch
 from torch import Tensor
 
@@ -18,26 +16,29 @@ MOST_ROWS = 1_000
 MOST_LISTED = 50
 
 
-def dead_units(material: Material) -> Values | None:
+def dead_units(material: Material) -> Values:
     """Return, by hidden activation, the share of units that are constant on the data.
 
     A unit is a column of a dense layer or a channel of a convolution.
 
-    Returns:
-        None where the network cannot show its activations.
+    Layers of equal name are told apart by their place.
     """
-    activations = getattr(material.network, "activations", None)
-    if activations is None:
-        return None
     sample = choose(material.train, sample_places(material.train.y, MOST_ROWS))
     low: dict[str, Tensor] = {}
     high: dict[str, Tensor] = {}
     prepare = AsTrained(material)
     with torch.no_grad():
         for rows in batches(len(sample), sample.x[:1].size):
-            shown = _shown(material, activations, prepare(sample.x[rows]))
-            for name, value in shown.items():
-                units = _by_unit(value)
+            seen = material.network.activations(
+                dict(material.network.parameters),
+                dict(material.network.buffers),
+                prepare(sample.x[rows]),
+            )
+            for place, layer in enumerate(seen):
+                if layer.kind != "activation" or layer.value.ndim < 2:  # noqa: PLR2004
+                    continue
+                name = f"{place}:{layer.name}"
+                units = _by_unit(layer.value)
                 least, most = units.amin(0), units.amax(0)
                 low[name] = torch.minimum(low.get(name, least), least)
                 high[name] = torch.maximum(high.get(name, most), most)
@@ -45,15 +46,6 @@ def dead_units(material: Material) -> Values | None:
         name: float((high[name] <= low[name]).double().mean())
         for name in list(low)[:MOST_LISTED]
     }
-
-
-def _shown(
-    material: Material,
-    activations: Callable[..., Mapping[str, Tensor]],
-    x: Tensor,
-) -> Mapping[str, Tensor]:
-    network = material.network
-    return activations(dict(network.parameters), dict(network.buffers), x)
 
 
 def _by_unit(value: Tensor) -> Tensor:

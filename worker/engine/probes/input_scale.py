@@ -45,7 +45,10 @@ def input_scale(material: Material) -> Values:
         "smallest_std": finite(float(moving.min())) if len(moving) else None,
         "median_std": finite(float(np.median(moving))) if len(moving) else None,
         "largest_std": finite(float(moving.max())) if len(moving) else None,
-        "spread": finite(float(moving.max() / moving.min())) if len(moving) else None,
+        # Over the lowest decile: a pixel that is hardly ever lit is no feature apart.
+        "spread": finite(float(moving.max() / np.quantile(moving, 0.1)))
+        if len(moving)
+        else None,
         "largest_magnitude": finite(float(np.maximum(np.abs(mean), std).max())),
         "low": finite(float(values.min())) if len(values) else None,
         "high": finite(float(values.max())) if len(values) else None,

@@ -15,8 +15,8 @@ Values:
     affected: share of training rows with a defect; `mask` flags them (`pack_mask`).
     held_out_affected: share of held-out rows with a non-finite value or sentinel.
     scale: of the inputs as the network sees them, normalised by the recipe:
-        `smallest_std`, `largest_std`, `spread` (their ratio), `largest_magnitude`
-        (largest |mean| or deviation), `low`, `high`.
+        `smallest_std`, `median_std`, `largest_std`, `spread` (largest over the lowest
+        decile), `largest_magnitude` (largest |mean| or deviation), `low`, `high`.
     pre_activation: deviation of the first layer's output under fresh initialisation.
 """
 

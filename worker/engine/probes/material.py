@@ -3,7 +3,7 @@
 A protocol, since the lab itself uses the transformations of this room.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -58,8 +58,16 @@ class AnyNetwork(Protocol):
         """Run the archive itself, baked-in flags and all."""
         ...
 
+    def activations(
+        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor
+    ) -> Sequence[Any]:
+        """Run at inference and list what each layer made: `name`, `kind`, `value`."""
+        ...
+
     def initial(
-        self, seed: int, scheme: str = "default"
+        self,
+        seed: int,
+        scheme: Any = "default",  # noqa: ANN401 - its own literal
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Draw fresh parameters and buffers."""
         ...

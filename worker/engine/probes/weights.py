@@ -12,7 +12,7 @@ Values:
     constant: tensors of several equal values that fresh ones do not have.
     zero_rows: `{tensor: rows of zeros}` (a unit without input).
     duplicate_rows: `{tensor: rows equal to an earlier row}`.
-    outliers: `{tensor: largest |value| in robust deviations}` beyond `outlier_limit`.
+    outliers: `{tensor: largest |value| over the others' size}` beyond `outlier_limit`.
     untouched: tensors that look freshly drawn; `untouched_share` of comparable values.
     untouched_norms: batch norms whose stored statistics are those of a fresh layer.
     dead: `{activation: share of units never active on the data}`.
@@ -34,7 +34,7 @@ LEAST_VALUES = 64  # values below which a distribution says too little
 MOST_VALUES = 20_000  # of a tensor, for the distribution
 LEAST_P = 0.01  # below, the values are not distributed as fresh ones
 SPECTRAL_MARGIN = 0.02  # relative excess over random singular values that is chance
-OUTLIER_LIMIT = 50.0  # robust deviations
+OUTLIER_LIMIT = 50.0  # times the root mean square of the others
 MOST_SIDE = 512  # rows and columns of a matrix drawn for its singular value
 MOST_LISTED = 50
 
@@ -105,15 +105,20 @@ def _duplicate_rows(value: Floats) -> int:
 
 
 def _outliers(parameters: dict[str, Floats]) -> Values:
+    """Name tensors whose largest value dwarfs the others, the largest 0.1 % apart.
+
+    Against the root mean square, not the median: weight decay leaves sound networks
+    with most weights near 0.
+    """
     found: dict[str, float] = {}
     for name, value in parameters.items():
-        good = value[np.isfinite(value)]
-        if value.ndim < 2 or len(good) < LEAST_VALUES:  # noqa: PLR2004
+        sizes = np.sort(np.abs(value[np.isfinite(value)]))
+        if value.ndim < 2 or len(sizes) < LEAST_VALUES:  # noqa: PLR2004
             continue
-        deviation = float(np.median(np.abs(good - np.median(good)))) * 1.4826
-        largest = float(np.abs(good - np.median(good)).max())
-        if deviation > 0 and largest / deviation > OUTLIER_LIMIT:
-            found[name] = largest / deviation
+        rest = sizes[: len(sizes) - max(1, len(sizes) // 1000)]
+        usual = float(np.sqrt(np.mean(rest**2)))
+        if usual > 0 and sizes[-1] / usual > OUTLIER_LIMIT:
+            found[name] = float(sizes[-1] / usual)
     worst = sorted(found.items(), key=lambda item: -item[1])[:MOST_LISTED]
     return dict(worst)
 

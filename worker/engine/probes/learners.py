@@ -1,0 +1,85 @@
+"""Reference learners: simple, different from each other, on cheap features."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from worker.engine.probes.material import Floats, Labels
+
+MANY_CLASSES = 100  # beyond, learners that train one model a class are left out
+
+
+def linear() -> Any:  # noqa: ANN401 - scikit-learn has no types
+    """Logistic regression on standardised columns, balanced."""
+    return make_pipeline(
+        StandardScaler(),
+        LogisticRegression(C=0.1, max_iter=200, class_weight="balanced"),
+    )
+
+
+def trees() -> Any:  # noqa: ANN401
+    """Randomised trees: interactions, thresholds, parities of few features."""
+    return ExtraTreesClassifier(
+        150,
+        min_samples_leaf=3,
+        max_features=0.5,
+        class_weight="balanced",
+        random_state=0,
+    )
+
+
+def neighbours() -> Any:  # noqa: ANN401
+    """Nearest neighbours on standardised columns."""
+    return make_pipeline(StandardScaler(), KNeighborsClassifier(15, weights="distance"))
+
+
+def centroids() -> Any:  # noqa: ANN401
+    """Nearest class mean, for very many classes."""
+    return make_pipeline(StandardScaler(), NearestCentroid())
+
+
+def learners(classes: int) -> dict[str, Callable[[], Any]]:
+    """List the learners for this many classes, cheapest first."""
+    if classes > MANY_CLASSES:
+        return {"nearest centroid": centroids, "nearest neighbours": neighbours}
+    return {
+        "logistic regression": linear,
+        "nearest neighbours": neighbours,
+        "randomised trees": trees,
+    }
+
+
+def probabilities(
+    make: Callable[[], Any],
+    train: tuple[Floats, Labels],
+    x: Floats,
+    classes: int,
+) -> Floats:
+    """Fit a learner and return its probabilities: float64, (rows, classes)."""
+    columns, y = train
+    result = np.zeros((len(x), classes))
+    present = np.unique(y)
+    if len(present) < 2:  # noqa: PLR2004 - nothing to learn
+        result[:, present] = 1.0
+        return result
+    learner = make()
+    with warnings.catch_warnings():
+        # A reference need not converge fully to show that there is signal.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        least = min(15, len(columns))
+        if "kneighborsclassifier" in getattr(learner, "named_steps", {}):
+            learner.set_params(kneighborsclassifier__n_neighbors=least)
+        learner.fit(columns, y)
+    if hasattr(learner, "predict_proba"):
+        result[:, learner.classes_] = learner.predict_proba(x)
+    else:
+        result[np.arange(len(x)), learner.predict(x)] = 1.0
+    return result

@@ -1,0 +1,184 @@
+"""Whether held-out data is drawn from elsewhere than the training data.
+
+A classifier is trained to tell training from held-out rows, out of fold; where the two
+are alike its area under the curve is one half. Rows are matched by class first, so that
+another mix of classes (reported apart) does not count as another kind of input.
+Source: Lopez-Paz & Oquab 2017, Revisiting classifier two-sample tests,
+arXiv:1610.06545; label shift: Rabanser et al. 2019, Failing loudly, arXiv:1810.11953.
+
+Values:
+    auc: of the better classifier, with `low`, `high` at a level that allows for the
+        choice; `p_value` (one-sided, corrected); `by`: its name.
+    label_shift: `p_value` (chi-square), `distance` (total variation), `shares`.
+    features: by column `name`, `statistic` (Kolmogorov-Smirnov), `p_value` (Holm),
+        `train`, `held_out` (medians); at most 20, the largest first.
+    impact: accuracy that the delivered model would have on held-out rows weighted to
+        look like training rows, minus that it has: `value`, `low`, `high`,
+        `effective_rows`.
+"""
+
+import numpy as np
+from scipy import stats
+from sklearn.model_selection import StratifiedKFold
+
+from worker.engine.data import Split
+from worker.engine.probes.features import Features, plain_columns
+from worker.engine.probes.inputs import properties
+from worker.engine.probes.inputs_as_trained import outputs, predictions
+from worker.engine.probes.learners import linear, probabilities, trees
+from worker.engine.probes.material import (
+    Flags,
+    Floats,
+    Labels,
+    Material,
+    Values,
+    choose,
+    finite,
+    held_out,
+    integer,
+    note,
+    sample_places,
+)
+from worker.engine.stats.decisions import holm
+from worker.engine.stats.intervals import Difference, area_under_curve, normal_quantile
+
+MOST_ROWS = 2_500
+FOLDS = 4
+LEAST_ROWS = 40
+MOST_LISTED = 20
+LARGEST_WEIGHT = 10.0
+
+
+def measure(material: Material, settings: Values) -> Values:
+    """Compare training with held-out rows; settings: `rows`."""
+    values: Values = {"notes": [], "auc": None, "impact": None, "features": []}
+    most = integer(settings, "rows", MOST_ROWS)
+    whole = held_out(material)
+    held = choose(whole, sample_places(whole.y, most, seed=1))
+    classes = len(material.dataset.class_names)
+    values["label_shift"] = label_shift(material.train.y, whole.y, classes)
+    train, held = matched(material.train, held, classes)
+    values["rows"] = {"train": len(train), "held_out": len(held)}
+    if min(len(train), len(held)) < LEAST_ROWS:
+        note(values, "too few rows to compare training with held-out inputs")
+        return values
+    features = Features.fit(material.dataset, train.x)
+    columns = np.concatenate([features.reduced(train.x), features.reduced(held.x)])
+    if material.dataset.kind == "image":
+        described = [properties(part)[0] for part in (train, held)]
+        columns = np.concatenate([columns, np.nan_to_num(np.concatenate(described))], 1)
+    is_held = np.arange(len(columns)) >= len(train)
+    scores, area, name = _classified(columns, is_held)
+    values["auc"] = {
+        "value": area.value,
+        "low": area.low,
+        "high": area.high,
+        "by": name,
+        "p_value": min(
+            1.0, 2 * float(stats.norm.sf((area.value - 0.5) / area.standard_error))
+        ),
+    }
+    values["features"] = list(_moved(material, train, held))
+    values["impact"] = _impact(material, held, scores[is_held])
+    return values
+
+
+def label_shift(train: Labels, held: Labels, classes: int) -> Values:
+    """Compare the classes' shares."""
+    counts = np.stack(
+        [np.bincount(y, minlength=classes) for y in (train, held)]
+    ).astype(np.float64)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    present = counts[:, counts.sum(0) > 0]
+    p_value = 1.0
+    if present.shape[1] > 1 and bool((counts.sum(1) > 0).all()):
+        p_value = float(stats.chi2_contingency(present).pvalue)
+    return {
+        "p_value": finite(p_value),
+        "distance": float(np.abs(shares[0] - shares[1]).sum() / 2),
+        "shares": {
+            "train": shares[0][:MOST_LISTED].tolist(),
+            "held_out": shares[1][:MOST_LISTED].tolist(),
+        },
+    }
+
+
+def matched(train: Split, held: Split, classes: int) -> tuple[Split, Split]:
+    """Draw as many rows of each class from either split."""
+    rng = np.random.default_rng(0)
+    taken: tuple[list[Labels], list[Labels]] = ([], [])
+    for k in range(classes):
+        of_class = [np.flatnonzero(part.y == k) for part in (train, held)]
+        count = min(len(rows) for rows in of_class)
+        for rows, kept in zip(of_class, taken, strict=True):
+            kept.append(rng.permutation(rows)[:count])
+    places = [np.sort(np.concatenate(kept)) for kept in taken]
+    return choose(train, places[0]), choose(held, places[1])
+
+
+def _classified(columns: Floats, is_held: Flags) -> tuple[Floats, Difference, str]:
+    """Score rows out of fold; return the better classifier's scores and area."""
+    target = is_held.astype(np.int64)
+    best: tuple[Floats, Difference, str] | None = None
+    for name, make in (("logistic regression", linear), ("randomised trees", trees)):
+        scores = np.zeros(len(columns))
+        splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+        for known, rows in splitter.split(columns, target):
+            found = probabilities(
+                make, (columns[known], target[known]), columns[rows], 2
+            )
+            scores[rows] = found[:, 1]
+        area = area_under_curve(scores, is_held, level=0.975)
+        if best is None or area.value > best[1].value:
+            best = scores, area, name
+    assert best is not None  # noqa: S101 - the loop has two rounds
+    return best
+
+
+def _moved(material: Material, train: Split, held: Split) -> list[Values]:
+    if material.dataset.kind == "table":
+        columns = [plain_columns(material.dataset, part.x) for part in (train, held)]
+        names = list(material.dataset.feature_names)
+        names += [f"feature {k}" for k in range(len(names), columns[0].shape[1])]
+    else:
+        columns = [properties(part)[0] for part in (train, held)]
+        names = properties(choose(train, np.arange(1)))[1]
+    found: dict[int, Values] = {}
+    p_values: dict[int, float] = {}
+    for place in range(columns[0].shape[1]):
+        a, b = (part[:, place][np.isfinite(part[:, place])] for part in columns)
+        if len(a) == 0 or len(b) == 0:
+            continue
+        test = stats.ks_2samp(a, b, method="asymp")
+        p_values[place] = float(test.pvalue)
+        found[place] = {
+            "name": names[place],
+            "statistic": float(test.statistic),
+            "train": finite(float(np.median(a))),
+            "held_out": finite(float(np.median(b))),
+        }
+    adjusted = holm(p_values, tested=len(p_values))
+    for place, entry in found.items():
+        entry["p_value"] = adjusted[place]
+    order = sorted(found, key=lambda place: -float(str(found[place]["statistic"])))
+    return [found[place] for place in order[:MOST_LISTED]]
+
+
+def _impact(material: Material, held: Split, scores: Floats) -> Values:
+    """Weight held-out rows by the odds that they are training rows."""
+    hit = (predictions(material, outputs(material, held.x)) == held.y).astype(
+        np.float64
+    )
+    likely = np.clip(scores, 0.02, 0.98)
+    weights = np.minimum((1 - likely) / likely, LARGEST_WEIGHT)
+    weights /= weights.mean()
+    difference = weights * (hit - np.average(hit, weights=weights)) - (hit - hit.mean())
+    error = float(difference.std()) / float(np.sqrt(len(hit)))
+    value = float(np.average(hit, weights=weights) - hit.mean())
+    half = normal_quantile() * error
+    return {
+        "value": value,
+        "low": value - half,
+        "high": value + half,
+        "effective_rows": float(weights.sum() ** 2 / (weights**2).sum()),
+    }
