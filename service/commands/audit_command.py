@@ -207,7 +207,7 @@ def _audit_locally(
                 "model": str(Path(model).resolve()),
                 "dataset": str(Path(data).resolve()),
                 "spec": spec or {},
-                "request": request,
+                "audit": request,
                 "remedy": str(repaired.resolve()) if repaired else None,
             },
             progress.show,

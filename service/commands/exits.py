@@ -9,7 +9,8 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from service.client import ClientError, Refused
+from service.client import ClientError, Refused, Unreachable
+from service.contract.errors import Crashed
 from service.contract.report import Report
 from service.render.terminal import inert
 
@@ -43,10 +44,11 @@ def answers(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]
         try:
             return command(*args, **kwargs)
         except Refused as refused:
-            is_callers = 400 <= refused.problem.status < 500  # noqa: PLR2004 - HTTP
-            stop(str(refused), BAD_INPUT if is_callers else BROKEN)
-        except ClientError as error:
+            stop(str(refused), _code(refused))
+        except Unreachable as error:
             stop(f"{error}\nIs it running? Start it with `model-audit serve`.", BROKEN)
+        except ClientError as error:
+            stop(str(error), BROKEN)
         except ValidationError as error:
             stop(_fields(error), BAD_INPUT)
         except json.JSONDecodeError as error:
@@ -55,6 +57,13 @@ def answers(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]
             stop(f"{error.filename or ''}: {error.strerror or error}", BAD_INPUT)
 
     return guarded
+
+
+def _code(refused: Refused) -> int:
+    is_callers = 400 <= refused.problem.status < 500  # noqa: PLR2004 - HTTP
+    if is_callers and refused.problem.type != f"/problems/{Crashed.name}":
+        return BAD_INPUT
+    return BROKEN
 
 
 def _fields(error: ValidationError) -> str:

@@ -1,15 +1,17 @@
 """The engine without a service: runs `python -m worker.local` and reads its lines.
 
-The service side must not import the worker's, so the two speak over a pipe: one JSON
-request as the argument; JSON lines back, `{"progress": …}` any number of times, then
-`{"report": …}` or `{"problem": …}`.
+The service side must not import the worker's, so the two speak through a file with the
+JSON request, named by the only argument, and a pipe: JSON lines back, `{"progress": …}`
+any number of times, then `{"report": …}` or `{"problem": …}`.
 """
 
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from service.client import ClientError, Refused
@@ -51,7 +53,19 @@ def run_engine(
     """
     if find_spec("torch") is None or find_spec(module.partition(".")[0]) is None:
         raise NoWorker
-    command = [sys.executable, "-m", module, json.dumps(request)]
+    with tempfile.TemporaryDirectory(prefix="model-audit-") as folder:
+        file = Path(folder) / "request.json"
+        file.write_text(json.dumps(request), encoding="utf-8")
+        code, last = _run([sys.executable, "-m", module, str(file)], on_progress)
+    if "problem" in last:
+        raise Refused(ProblemDocument.model_validate(last["problem"]))
+    if code != 0 or not last:
+        raise EngineDied(code=code)
+    return last
+
+
+def _run(command: list[str], on_progress: Progress) -> tuple[int, dict[str, Any]]:
+    """Run to the end; returns the exit code and the last line that was no progress."""
     last: dict[str, Any] = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own interpreter and module
         try:
@@ -63,11 +77,7 @@ def run_engine(
         except BaseException:
             process.terminate()
             raise
-    if "problem" in last:
-        raise Refused(ProblemDocument.model_validate(last["problem"]))
-    if process.returncode != 0 or not last:
-        raise EngineDied(code=process.returncode)
-    return last
+    return process.returncode, last
 
 
 def _lines(process: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
