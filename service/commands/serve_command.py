@@ -7,29 +7,11 @@ from importlib.util import find_spec
 from typing import Annotated
 
 import typer
-import uvicorn
 from rich.console import Console
 
 from service.commands.connection import DataDirOption
 from service.commands.exits import BROKEN, answers, stop
 from service.settings import Settings
-
-GRACE_SECONDS = 5
-
-
-class Server(uvicorn.Server):
-    """Prints the address once it accepts requests."""
-
-    def __init__(self, config: uvicorn.Config, *, address: str) -> None:
-        super().__init__(config)
-        self._address = address
-
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        """Start, then say where."""
-        await super().startup(sockets)  # type: ignore[arg-type]
-        if self.started:
-            typer.echo(f"model-audit is ready: {self._address}")
-            sys.stdout.flush()
 
 
 @answers
@@ -43,8 +25,7 @@ def serve(
     ] = False,
 ) -> None:
     """Run API, worker and scheduler on this machine; Ctrl-C stops all."""
-    from service.app import create_app  # noqa: PLC0415 - seconds the other commands save
-    from service.embedded import one_machine  # noqa: PLC0415
+    from service import embedded  # noqa: PLC0415 - the other commands need none of it
 
     settings = make_settings(data_dir)
     with_worker = not no_worker and find_spec("torch") is not None
@@ -54,17 +35,8 @@ def serve(
             "'model-audit[worker]').",
             markup=False,
         )
-    with one_machine(settings, with_worker=with_worker) as running:
-        config = uvicorn.Config(
-            create_app(running),
-            host=host,
-            port=port,
-            log_level=settings.log_level,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
-        Server(config, address=f"http://{_shown(host)}:{port}").run()
+    Console(stderr=True).print(f"Data folder: {settings.data_dir}", markup=False)
+    raise typer.Exit(embedded.serve(settings, host, port, with_worker=with_worker))
 
 
 @answers
@@ -79,7 +51,7 @@ def worker(*, data_dir: DataDirOption = None) -> None:
     if data_dir is not None:
         os.environ["MODEL_AUDIT_DATA_DIR"] = str(data_dir.resolve())
     # The process becomes the worker, so that signals reach it and nothing lies between.
-    os.execv(sys.executable, [sys.executable, "-m", "worker.supervise"])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", "worker"])  # noqa: S606
 
 
 def version() -> None:
@@ -90,9 +62,3 @@ def version() -> None:
 def make_settings(data_dir: DataDirOption) -> Settings:
     """Read the settings; an option goes before the environment."""
     return Settings() if data_dir is None else Settings(data_dir=data_dir.resolve())
-
-
-def _shown(host: str) -> str:
-    if host in {"0.0.0.0", "::"}:  # noqa: S104 - shown, not listened on
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host
