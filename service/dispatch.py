@@ -8,10 +8,12 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from celery import Celery
 from celery.exceptions import CeleryError
+from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
@@ -72,6 +74,8 @@ class Publisher:
     """Hands messages to the broker, or says within seconds that it cannot."""
 
     def __init__(self, url: str, *, timeout_seconds: float) -> None:
+        # Not from Celery's pools: those cannot be used again once they were closed.
+        self._connection: Connection | None = None
         self._celery = Celery(
             "model_audit", broker=broker_address(url), set_as_current=False
         )
@@ -97,17 +101,28 @@ class Publisher:
             BrokerDown: the broker does not answer.
         """
         try:
+            if self._connection is None:
+                self._connection = self._celery.connection_for_write()
             self._celery.send_task(
-                task, args=[subject_id], queue=queue, ignore_result=True, retry=False
+                task,
+                args=[subject_id],
+                queue=queue,
+                producer=self._celery.amqp.Producer(
+                    self._connection, auto_declare=False
+                ),
+                ignore_result=True,
+                retry=False,
             )
         except BROKER_ERRORS as error:
-            # A connection that failed once is not used again.
-            self._celery.pool.force_close_all()
+            self.close()  # a connection that failed once is not used again
             raise BrokerDown from error
 
     def close(self) -> None:
-        """Close the connections."""
-        self._celery.close()
+        """Close the connection; the next message opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*BROKER_ERRORS):
+                connection.release()  # type: ignore[no-untyped-call]
 
 
 class Relay:

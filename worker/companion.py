@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from service.store.blobs import BlobStore
 from worker.recorder import Case
-from worker.sandbox import Child, close_spares, warm_up
+from worker.sandbox import SESSION, Child, close_spares, warm_up
 from worker.settings import WorkerSettings
 
 LOG = logging.getLogger(__name__)
@@ -21,11 +21,13 @@ OnProgress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class Place:
-    """Where children live, and what they may use."""
+    """Where children live, what they may use, and what they serve."""
 
     device: str
     scratch: Path
     memory_bytes: int
+    session: str = SESSION
+    code: tuple[Path, ...] = ()
 
 
 class Companion:
@@ -53,6 +55,8 @@ class Companion:
             device=self._place.device,
             scratch=self._place.scratch,
             memory_bytes=self._place.memory_bytes,
+            session=self._place.session,
+            code=self._place.code,
         )
 
     def start(self) -> Child:
@@ -61,6 +65,8 @@ class Companion:
             device=self._place.device,
             scratch=self._place.scratch,
             memory_bytes=self._place.memory_bytes,
+            session=self._place.session,
+            code=self._place.code,
         )
 
     def call(

