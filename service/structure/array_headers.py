@@ -100,7 +100,7 @@ def _item_bytes(name: str, kind: object) -> int:
     match = _TYPE.fullmatch(kind) if isinstance(kind, str) else None
     if match is None:
         raise UnsafeArchive(
-            reason=f"{name!r} holds {kind!r}; expected plain numbers, booleans or text, "
+            reason=f"{name!r} holds {kind!r}; expected numbers, booleans or text, "
             "never Python objects"
         )
     size = int(match[2] or 1)

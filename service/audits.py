@@ -1,0 +1,339 @@
+"""Audits: asked for, looked at, cancelled, compared, removed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from service.contract.comparison import Comparison, compare_reports
+from service.contract.errors import Conflict, FieldError, InvalidFields, NotFound
+from service.contract.jobs import TERMINAL, AuditBody, Page, Progress
+from service.contract.report import Report
+from service.contract.request import AuditRequest
+from service.cursors import Slice, as_page
+from service.fitting import check_fit
+from service.ids import is_id, new_id
+from service.keys import Caller
+from service.promises import promise
+from service.settings import Settings
+from service.store import audit_store, dataset_store, ending, idempotency, model_store
+from service.store.audit_store import Version
+from service.store.blobs import BlobMissingError, BlobStore
+from service.store.database import Database
+from service.store.tables import AuditRow
+from service.store.work import add_first_advance
+from service.uploads import inspection
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One state of an audit, ready to be sent."""
+
+    project: str
+    version: int
+    status: str
+    body: bytes
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it will not change any more."""
+        return self.status in TERMINAL
+
+
+class Audits:
+    """What can be done with audits."""
+
+    def __init__(
+        self, database: Database, blobs: BlobStore, settings: Settings
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._kept = timedelta(hours=settings.idempotency_hours)
+
+    def submit(
+        self, caller: Caller, request: AuditRequest, idempotency_key: str | None
+    ) -> AuditBody:
+        """Accept an audit.
+
+        Raises:
+            InvalidFields, UnusableModel, UnusableDataset, Mismatch: it cannot be done.
+            IdempotencyMismatch: the key was used for another request.
+        """
+        now = datetime.now(UTC)
+        audit_id = new_id("aud")
+        promised = promise(
+            caller.project,
+            "POST /v1/audits",
+            idempotency_key,
+            request.model_dump_json(exclude_unset=True),
+        )
+        with self._database.transaction() as session:
+            if promised is not None:
+                earlier = idempotency.redeem(
+                    session, promised, audit_id, now=now, kept=self._kept
+                )
+                if earlier is not None:
+                    return audit_body(self._found(session, caller, earlier))
+            row = start_audit(
+                session, caller.project, request, now=now, audit_id=audit_id
+            )
+        return audit_body(row)
+
+    def find(self, caller: Caller, audit_id: str) -> AuditBody:
+        """Find an audit.
+
+        Raises:
+            NotFound: not in the caller's project.
+        """
+        with self._database.reading() as session:
+            return audit_body(self._found(session, caller, audit_id))
+
+    def versions(self, audit_ids: Sequence[str]) -> dict[str, Version]:
+        """Read the versions of many audits at once; missing ones are left out."""
+        with self._database.reading() as session:
+            return audit_store.versions(session, audit_ids)
+
+    def snapshots(self, audit_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """Read many audits at once; missing ones are left out."""
+        with self._database.reading() as session:
+            rows = audit_store.find_many(session, audit_ids)
+        return {row.id: snapshot(row) for row in rows}
+
+    def page(
+        self,
+        caller: Caller,
+        chosen: Slice,
+        *,
+        tag: str | None = None,
+        **filters: str | None,
+    ) -> Page[AuditBody]:
+        """List a project's audits."""
+        with self._database.reading() as session:
+            rows, more = audit_store.page(
+                session,
+                caller.project,
+                filters,
+                tag=tag,
+                before=chosen.before,
+                limit=chosen.limit,
+            )
+        return as_page([audit_body(row) for row in rows], more=more)
+
+    def cancel(self, caller: Caller, audit_id: str) -> AuditBody:
+        """Cancel an audit; one that is cancelled already stays so.
+
+        Raises:
+            NotFound: not in the caller's project.
+            Conflict: it has ended in another way.
+        """
+        with self._database.transaction() as session:
+            self._found(session, caller, audit_id)
+            row = ending.cancel(session, audit_id, now=datetime.now(UTC))
+        if row is None:
+            raise _unknown(audit_id)
+        if row.status != "cancelled":
+            raise Conflict(detail=f"The audit has already {row.status}.")
+        return audit_body(row)
+
+    def report_text(self, caller: Caller, audit_id: str) -> str:
+        """Read a report, as JSON text.
+
+        Raises:
+            NotFound: not in the caller's project.
+            Conflict: there is none (yet).
+        """
+        with self._database.reading() as session:
+            row = self._found(session, caller, audit_id)
+            text = audit_store.report(session, row.id)
+        if text is None:
+            raise Conflict(
+                detail=f"The audit is {row.status}; a report is there once an audit "
+                "has succeeded."
+            )
+        return text
+
+    def compare(self, caller: Caller, earlier: str, later: str) -> Comparison:
+        """Say what changed from one audit to another.
+
+        Raises:
+            NotFound: one is not in the caller's project.
+            Conflict: one has no report.
+        """
+        before = Report.model_validate_json(self.report_text(caller, earlier))
+        after = Report.model_validate_json(self.report_text(caller, later))
+        return compare_reports(before, after)
+
+    def repaired_model(
+        self, caller: Caller, audit_id: str
+    ) -> tuple[str, Iterator[bytes]]:
+        """Read the repaired model; returns its SHA-256 and its bytes.
+
+        Raises:
+            NotFound: not in the caller's project, or the audit made none.
+            Conflict: the audit is unfinished.
+        """
+        with self._database.reading() as session:
+            row = self._found(session, caller, audit_id)
+        if row.status not in TERMINAL:
+            raise Conflict(detail=f"The audit is {row.status}.")
+        if row.remedy_sha256 is None or not self._blobs.exists(row.remedy_sha256):
+            raise NotFound(detail="This audit made no repaired model.")
+        try:
+            return row.remedy_sha256, self._blobs.stream(row.remedy_sha256)
+        except BlobMissingError as error:
+            raise NotFound(detail="This audit made no repaired model.") from error
+
+    def delete(self, caller: Caller, audit_id: str) -> str | None:
+        """Remove an audit that has ended; returns the digest of its repaired model.
+
+        Raises:
+            NotFound: not in the caller's project.
+            Conflict: it has not ended.
+        """
+        with self._database.transaction() as session:
+            row = self._found(session, caller, audit_id)
+            if row.status not in TERMINAL:
+                raise Conflict(detail="Cancel the audit before deleting it.")
+            audit_store.remove(session, row)
+        return row.remedy_sha256
+
+    @staticmethod
+    def _found(session: Session, caller: Caller, audit_id: str) -> AuditRow:
+        row = (
+            audit_store.find(session, caller.project, audit_id)
+            if is_id(audit_id, "aud")
+            else None
+        )
+        if row is None:
+            raise _unknown(audit_id)
+        return row
+
+
+def check_request(session: Session, project: str, request: AuditRequest) -> None:
+    """Refuse an audit that cannot be done, before anything is written.
+
+    Raises:
+        InvalidFields, UnusableModel, UnusableDataset, Mismatch: it cannot be done.
+    """
+    model = (
+        model_store.find(session, project, request.model_id)
+        if is_id(request.model_id, "mdl")
+        else None
+    )
+    dataset = (
+        dataset_store.find(session, project, request.dataset_id)
+        if is_id(request.dataset_id, "dst")
+        else None
+    )
+    missing = [
+        FieldError(pointer=pointer, detail=f"there is no such {kind} in this project")
+        for pointer, kind, row in (
+            ("/model_id", "model", model),
+            ("/dataset_id", "dataset", dataset),
+        )
+        if row is None
+    ]
+    regression = request.policy.max_regression_from if request.policy else None
+    if regression is not None and not (
+        is_id(regression, "aud") and audit_store.find(session, project, regression)
+    ):
+        missing.append(
+            FieldError(
+                pointer="/policy/max_regression_from",
+                detail="there is no such audit in this project",
+            )
+        )
+    if model is None or dataset is None or missing:
+        raise InvalidFields(
+            detail="The request names what is not there.", errors=missing
+        )
+    check_fit(request, inspection(model.inspection), inspection(dataset.inspection))
+
+
+def start_audit(
+    session: Session,
+    project: str,
+    request: AuditRequest,
+    *,
+    now: datetime,
+    audit_id: str | None = None,
+    schedule_id: str | None = None,
+) -> AuditRow:
+    """Write an audit and its first piece of work, in the caller's transaction.
+
+    Raises:
+        InvalidFields, UnusableModel, UnusableDataset, Mismatch: it cannot be done.
+    """
+    check_request(session, project, request)
+    row = AuditRow(
+        id=audit_id or new_id("aud"),
+        project=project,
+        status="queued",
+        model_id=request.model_id,
+        dataset_id=request.dataset_id,
+        schedule_id=schedule_id,
+        request=request.model_dump(mode="json", exclude_unset=True),
+        tags=list(request.tags),
+        progress=Progress().model_dump(mode="json"),
+        version=1,
+        cancel_requested=False,
+        created_at=now,
+    )
+    session.add(row)
+    session.flush()
+    add_first_advance(session, row.id, now=now)
+    return row
+
+
+def snapshot(row: AuditRow) -> Snapshot:
+    """Freeze one state of an audit."""
+    return Snapshot(
+        row.project,
+        row.version,
+        row.status,
+        audit_body(row).model_dump_json().encode(),
+    )
+
+
+def audit_body(row: AuditRow) -> AuditBody:
+    """Show an audit."""
+    return AuditBody.model_validate(
+        {
+            "id": row.id,
+            "status": row.status,
+            "progress": row.progress or {},
+            "model_id": row.model_id,
+            "dataset_id": row.dataset_id,
+            "created_at": row.created_at,
+            "started_at": row.started_at,
+            "finished_at": row.finished_at,
+            "error": row.error,
+            "tags": row.tags or [],
+            "schedule_id": row.schedule_id,
+            "request": row.request,
+            "links": _links(row),
+        }
+    )
+
+
+def _links(row: AuditRow) -> dict[str, str]:
+    here = f"/v1/audits/{row.id}"
+    links = {
+        "self": here,
+        "page": f"/audits/{row.id}",
+        "events": f"{here}/events",
+        "model": f"/v1/models/{row.model_id}",
+        "dataset": f"/v1/datasets/{row.dataset_id}",
+    }
+    if row.status not in TERMINAL:
+        links["cancel"] = f"{here}/cancel"
+    if row.status == "succeeded":
+        links["report"] = f"{here}/report"
+    if row.remedy_sha256 is not None:
+        links["repaired_model"] = f"{here}/model"
+    return links
+
+
+def _unknown(audit_id: str) -> NotFound:
+    return NotFound(detail=f"There is no audit {audit_id[:64]!r}.")

@@ -1,0 +1,128 @@
+"""Whether a model, a dataset and a recipe can belong together, by what is known.
+
+Only what cannot fit is refused here, before an audit is accepted; what is uncertain is
+decided where the model runs.
+"""
+
+from typing import Any
+
+from service.contract.errors import (
+    FieldError,
+    InvalidFields,
+    Mismatch,
+    UnusableDataset,
+    UnusableModel,
+    problem_from,
+)
+from service.contract.jobs import Inspection
+from service.contract.request import AuditRequest
+
+_TABLE_RANK = 2
+
+
+def check_fit(request: AuditRequest, model: Inspection, dataset: Inspection) -> None:
+    """Refuse what cannot be audited.
+
+    Raises:
+        UnusableModel, UnusableDataset: the inspection of the upload failed.
+        Mismatch: their shapes or classes cannot fit.
+        InvalidFields: the recipe does not fit the dataset.
+    """
+    if model.status == "failed":
+        raise UnusableModel(detail=_reason(model), errors=_errors("/model_id", model))
+    if dataset.status == "failed":
+        raise UnusableDataset(
+            detail=_reason(dataset), errors=_errors("/dataset_id", dataset)
+        )
+    if dataset.status != "ok":
+        return
+    classes = count_classes(dataset.facts)
+    _check_weights(request, classes)
+    if model.status == "ok":
+        _check_outputs(model.facts, classes)
+        _check_features(model.facts, dataset.facts)
+
+
+def count_classes(facts: dict[str, Any]) -> int | None:
+    """Read the number of classes from what the inspection of a dataset found."""
+    for name in ("classes", "class_names"):
+        found = facts.get(name)
+        if isinstance(found, int):
+            return found
+        if isinstance(found, list):
+            return len(found)
+    return None
+
+
+def _check_weights(request: AuditRequest, classes: int | None) -> None:
+    loss = request.recipe.loss
+    weights = loss.class_weights if loss is not None else None
+    if weights is not None and classes is not None and len(weights) != classes:
+        raise InvalidFields(
+            detail="The recipe does not fit the dataset.",
+            errors=[
+                FieldError(
+                    pointer="/recipe/loss/class_weights",
+                    detail=f"expected one weight for each of the {classes} classes, "
+                    f"got {len(weights)}",
+                )
+            ],
+        )
+
+
+def _check_outputs(model: dict[str, Any], classes: int | None) -> None:
+    outputs = model.get("outputs")
+    layers = model.get("layers")
+    # Only a last linear layer says for sure how many outputs there are.
+    if (
+        not isinstance(outputs, int)
+        or outputs < 1
+        or classes is None
+        or not isinstance(layers, list)
+        or not layers
+        or _last_weighted(layers) != "linear"
+    ):
+        return
+    enough = outputs >= classes or (outputs == 1 and classes == 2)  # noqa: PLR2004
+    if not enough:
+        raise Mismatch(
+            detail=f"The model has {outputs} outputs, the dataset {classes} classes.",
+            errors=[
+                FieldError(pointer="/model_id", detail=f"{outputs} outputs"),
+                FieldError(pointer="/dataset_id", detail=f"{classes} classes"),
+            ],
+        )
+
+
+def _check_features(model: dict[str, Any], dataset: dict[str, Any]) -> None:
+    takes = model.get("input_shape")
+    gives = dataset.get("sample_shape")
+    if not isinstance(takes, list) or not isinstance(gives, list):
+        return
+    if len(takes) != _TABLE_RANK or len(gives) != 1:
+        return
+    if isinstance(takes[1], int) and takes[1] != gives[0]:
+        raise Mismatch(
+            detail=f"The model takes {takes[1]} features, the dataset has {gives[0]}.",
+            errors=[
+                FieldError(pointer="/model_id", detail=f"takes {takes[1]} features"),
+                FieldError(pointer="/dataset_id", detail=f"has {gives[0]} features"),
+            ],
+        )
+
+
+def _last_weighted(layers: list[Any]) -> str | None:
+    kinds = [layer.get("kind") for layer in layers if isinstance(layer, dict)]
+    weighted = [kind for kind in kinds if kind in {"linear", "conv", "recurrent"}]
+    return weighted[-1] if weighted else None
+
+
+def _reason(failed: Inspection) -> str:
+    if failed.problem is None:
+        return "Its inspection failed."
+    return problem_from(failed.problem.model_dump()).detail
+
+
+def _errors(pointer: str, failed: Inspection) -> list[FieldError]:
+    known = failed.problem.errors if failed.problem is not None else []
+    return [FieldError(pointer=pointer, detail=_reason(failed)), *known]

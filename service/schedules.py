@@ -1,0 +1,210 @@
+"""Schedules: audits that are repeated."""
+
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from zoneinfo import ZoneInfo, available_timezones
+
+from cronsim import CronSim, CronSimError
+
+from service.audits import check_request
+from service.contract.errors import FieldError, InvalidFields, NotFound
+from service.contract.jobs import Page, ScheduleBody
+from service.contract.request import SchedulePatch, ScheduleRequest
+from service.cursors import Slice, as_page
+from service.ids import is_id, new_id
+from service.keys import Caller
+from service.promises import promise
+from service.settings import Settings
+from service.store import idempotency, schedule_store
+from service.store.database import Database
+from service.store.tables import ScheduleRow
+
+_FIELDS = 5
+
+
+class Schedules:
+    """Makes, finds, changes and removes schedules."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._kept = timedelta(hours=settings.idempotency_hours)
+
+    def create(
+        self, caller: Caller, request: ScheduleRequest, idempotency_key: str | None
+    ) -> ScheduleBody:
+        """Make a schedule.
+
+        Raises:
+            InvalidFields: times that do not exist, or an audit that cannot be done.
+            IdempotencyMismatch: the key was used for another request.
+        """
+        now = datetime.now(UTC)
+        due = next_run(request.cron, request.timezone, now)
+        row = ScheduleRow(
+            id=new_id("sch"),
+            project=caller.project,
+            name=request.name,
+            cron=request.cron,
+            timezone=request.timezone,
+            audit=request.audit.model_dump(mode="json", exclude_unset=True),
+            enabled=request.enabled,
+            created_at=now,
+            next_run_at=due if request.enabled else None,
+        )
+        promised = promise(
+            caller.project,
+            "POST /v1/schedules",
+            idempotency_key,
+            request.model_dump_json(exclude_unset=True),
+        )
+        with self._database.transaction() as session:
+            if promised is not None:
+                earlier = idempotency.redeem(
+                    session, promised, row.id, now=now, kept=self._kept
+                )
+                if earlier is not None:
+                    found = schedule_store.find(session, caller.project, earlier)
+                    if found is None:
+                        raise _unknown(earlier)
+                    return schedule_body(found)
+            check_request(session, caller.project, request.audit)
+            session.add(row)
+        return schedule_body(row)
+
+    def find(self, caller: Caller, schedule_id: str) -> ScheduleBody:
+        """Find a schedule.
+
+        Raises:
+            NotFound: not in the caller's project.
+        """
+        with self._database.reading() as session:
+            row = (
+                schedule_store.find(session, caller.project, schedule_id)
+                if is_id(schedule_id, "sch")
+                else None
+            )
+        if row is None:
+            raise _unknown(schedule_id)
+        return schedule_body(row)
+
+    def page(
+        self, caller: Caller, chosen: Slice, *, name: str | None, enabled: bool | None
+    ) -> Page[ScheduleBody]:
+        """List a project's schedules."""
+        with self._database.reading() as session:
+            rows, more = schedule_store.page(
+                session,
+                caller.project,
+                {"name": name, "enabled": enabled},
+                before=chosen.before,
+                limit=chosen.limit,
+            )
+        return as_page([schedule_body(row) for row in rows], more=more)
+
+    def change(
+        self, caller: Caller, schedule_id: str, patch: SchedulePatch
+    ) -> ScheduleBody:
+        """Change the given fields; its next run is worked out anew.
+
+        Raises:
+            NotFound: not in the caller's project.
+            InvalidFields: times that do not exist, or an audit that cannot be done.
+        """
+        if not is_id(schedule_id, "sch"):
+            raise _unknown(schedule_id)
+        given = {
+            name: value
+            for name in patch.model_fields_set
+            if (value := getattr(patch, name)) is not None
+        }
+        with self._database.transaction() as session:
+            row = schedule_store.find(session, caller.project, schedule_id, lock=True)
+            if row is None:
+                raise _unknown(schedule_id)
+            timing = (row.cron, row.timezone, row.enabled)
+            for name, value in given.items():
+                if name == "audit":
+                    check_request(session, caller.project, value)
+                    row.audit = value.model_dump(mode="json", exclude_unset=True)
+                else:
+                    setattr(row, name, value)
+            if (row.cron, row.timezone, row.enabled) != timing:
+                due = next_run(row.cron, row.timezone, datetime.now(UTC))
+                row.next_run_at = due if row.enabled else None
+        return schedule_body(row)
+
+    def delete(self, caller: Caller, schedule_id: str) -> None:
+        """Remove a schedule; the audits it made stay.
+
+        Raises:
+            NotFound: not in the caller's project.
+        """
+        if not is_id(schedule_id, "sch"):
+            raise _unknown(schedule_id)
+        with self._database.transaction() as session:
+            row = schedule_store.find(session, caller.project, schedule_id, lock=True)
+            if row is None:
+                raise _unknown(schedule_id)
+            session.delete(row)
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def next_run(cron: str, timezone: str, after: datetime) -> datetime:
+    """Find the next due time after a time, in UTC.
+
+    Raises:
+        InvalidFields: no such time zone, or times that never come.
+    """
+    if timezone not in _zones():
+        raise InvalidFields(
+            detail="There is no such time zone.",
+            errors=[
+                FieldError(
+                    pointer="/timezone",
+                    detail="expected a name of the IANA time zone database, such as "
+                    "`Europe/Berlin`",
+                )
+            ],
+        )
+    try:
+        if len(cron.split()) != _FIELDS:
+            raise CronSimError
+        due = next(CronSim(cron, after.astimezone(ZoneInfo(timezone))))
+    except (CronSimError, StopIteration) as error:
+        raise InvalidFields(
+            detail="The times of the schedule are not valid.",
+            errors=[
+                FieldError(
+                    pointer="/cron",
+                    detail="expected five fields (minute, hour, day, month, weekday) "
+                    "that some time fulfils, such as `0 3 * * 1`",
+                )
+            ],
+        ) from error
+    return due.astimezone(UTC)
+
+
+def schedule_body(row: ScheduleRow) -> ScheduleBody:
+    """Show a schedule."""
+    return ScheduleBody.model_validate(
+        {
+            "id": row.id,
+            "name": row.name,
+            "cron": row.cron,
+            "timezone": row.timezone,
+            "audit": row.audit,
+            "enabled": row.enabled,
+            "created_at": row.created_at,
+            "next_run_at": row.next_run_at,
+            "last_run_at": row.last_run_at,
+            "last_audit_id": row.last_audit_id,
+        }
+    )
+
+
+def _unknown(schedule_id: str) -> NotFound:
+    return NotFound(detail=f"There is no schedule {schedule_id[:64]!r}.")

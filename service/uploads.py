@@ -1,0 +1,385 @@
+"""Uploads: models and datasets, from the first byte to the row that names them."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
+from typing import Any
+
+from pydantic import JsonValue
+from sqlalchemy.orm import Session
+
+from service.contract.errors import (
+    Conflict,
+    FieldError,
+    InvalidFields,
+    NotFound,
+    Problem,
+    TooLarge,
+    Unavailable,
+)
+from service.contract.jobs import (
+    DatasetBody,
+    DatasetFormat,
+    Inspection,
+    ModelBody,
+    ModelFormat,
+    Page,
+)
+from service.contract.request import DatasetSpec
+from service.cursors import Slice, as_page
+from service.ids import is_id, new_id
+from service.keys import Caller
+from service.promises import promise
+from service.settings import Settings
+from service.store import dataset_store, idempotency, model_store
+from service.store.blobs import BlobStore, BlobWriter
+from service.store.database import Database
+from service.store.tables import DatasetRow, ModelRow
+from service.store.work import add_inspection
+from service.structure.dataset_file import dataset_format
+from service.structure.model_file import model_format
+from service.structure.zip_directory import ArchiveLimits
+
+NAME_LIMIT = 200
+
+
+class Upload:
+    """A file on its way in, at most as large as the operator allows."""
+
+    def __init__(self, writer: BlobWriter, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self.writer = writer
+        self.file_name = ""
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Add bytes.
+
+        Raises:
+            TooLarge: more than allowed.
+        """
+        if self.writer.size_bytes + len(chunk) > self._limit_bytes:
+            raise TooLarge(
+                detail=f"Uploads may have {self._limit_bytes} bytes at most.",
+                errors=[FieldError(pointer="file", detail="too large")],
+            )
+        self.writer.write(chunk)
+
+    def abort(self) -> None:
+        """Keep nothing; harmless after the upload was stored."""
+        self.writer.abort()
+
+
+class Uploads:
+    """Takes in, finds, lists and removes models and datasets."""
+
+    def __init__(
+        self, database: Database, blobs: BlobStore, settings: Settings
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._settings = settings
+        self._kept = timedelta(hours=settings.idempotency_hours)
+
+    def begin(self) -> Upload:
+        """Begin an upload."""
+        return Upload(self._blobs.writer(), self._settings.upload_limit_bytes)
+
+    def store_model(
+        self,
+        caller: Caller,
+        upload: Upload,
+        *,
+        name: str | None,
+        metadata: dict[str, JsonValue],
+        idempotency_key: str | None,
+    ) -> tuple[ModelBody, bool]:
+        """Check and keep a model that has arrived in full.
+
+        Returns:
+            The model, and whether it is new; the same bytes are the same model.
+
+        Raises:
+            BadRequest, TooLarge, UnsupportedMediaType: it is refused, nothing is kept.
+            IdempotencyMismatch: the key was used for another upload.
+        """
+        with upload.writer.reader() as file:
+            form: ModelFormat = model_format(
+                file,
+                upload.writer.size_bytes,
+                self._limits(self._settings.model_entries_limit),
+                torch_export=self._settings.torch_export,
+            )
+        sha256, size_bytes = upload.writer.finish()
+        row = ModelRow(
+            id=new_id("mdl"),
+            project=caller.project,
+            name=_name(name, upload.file_name, sha256),
+            format=form,
+            sha256=sha256,
+            size_bytes=size_bytes,
+            details={"metadata": metadata},
+            inspection={"status": "pending"},
+            created_at=datetime.now(UTC),
+        )
+        described = json.dumps([sha256, row.name, metadata], sort_keys=True)
+        promised = promise(
+            caller.project, "POST /v1/models", idempotency_key, described
+        )
+        with self._kept_or_forgotten(sha256) as session:
+            there = model_store.find_bytes(session, caller.project, sha256)
+            if promised is not None:
+                idempotency.redeem(
+                    session,
+                    promised,
+                    row.id if there is None else there.id,
+                    now=row.created_at,
+                    kept=self._kept,
+                )
+            there = there or model_store.add(session, row)
+            if there is None:
+                add_inspection(session, "inspect_model", row.id, now=row.created_at)
+        return model_body(there or row), there is None
+
+    def store_dataset(
+        self,
+        caller: Caller,
+        upload: Upload,
+        *,
+        name: str | None,
+        spec: DatasetSpec,
+        idempotency_key: str | None,
+    ) -> tuple[DatasetBody, bool]:
+        """Check and keep a dataset that has arrived in full.
+
+        Returns:
+            The dataset, and whether it is new; the same bytes under the same spec are
+            the same dataset.
+
+        Raises:
+            BadRequest, TooLarge, UnsupportedMediaType: it is refused, nothing is kept.
+            IdempotencyMismatch: the key was used for another upload.
+        """
+        with upload.writer.reader() as file:
+            form: DatasetFormat = dataset_format(
+                file,
+                upload.writer.size_bytes,
+                self._limits(self._settings.dataset_entries_limit),
+            )
+        sha256, size_bytes = upload.writer.finish()
+        document = spec.model_dump(mode="json", exclude_none=True)
+        spec_text = json.dumps(document, sort_keys=True)
+        row = DatasetRow(
+            id=new_id("dst"),
+            project=caller.project,
+            name=_name(name, upload.file_name, sha256),
+            format=form,
+            sha256=sha256,
+            size_bytes=size_bytes,
+            spec=document,
+            spec_sha256=hashlib.sha256(spec_text.encode()).hexdigest(),
+            inspection={"status": "pending"},
+            created_at=datetime.now(UTC),
+        )
+        described = json.dumps([sha256, row.name, document], sort_keys=True)
+        promised = promise(
+            caller.project, "POST /v1/datasets", idempotency_key, described
+        )
+        with self._kept_or_forgotten(sha256) as session:
+            there = dataset_store.find_bytes(
+                session, caller.project, sha256, row.spec_sha256
+            )
+            if promised is not None:
+                idempotency.redeem(
+                    session,
+                    promised,
+                    row.id if there is None else there.id,
+                    now=row.created_at,
+                    kept=self._kept,
+                )
+            there = there or dataset_store.add(session, row)
+            if there is None:
+                add_inspection(session, "inspect_dataset", row.id, now=row.created_at)
+        return dataset_body(there or row), there is None
+
+    def model(self, caller: Caller, model_id: str) -> ModelBody:
+        """Find a model.
+
+        Raises:
+            NotFound: not in the caller's project.
+        """
+        with self._database.reading() as session:
+            row = (
+                model_store.find(session, caller.project, model_id)
+                if is_id(model_id, "mdl")
+                else None
+            )
+        if row is None:
+            raise NotFound(detail=f"There is no model {model_id[:64]!r}.")
+        return model_body(row)
+
+    def dataset(self, caller: Caller, dataset_id: str) -> DatasetBody:
+        """Find a dataset.
+
+        Raises:
+            NotFound: not in the caller's project.
+        """
+        with self._database.reading() as session:
+            row = (
+                dataset_store.find(session, caller.project, dataset_id)
+                if is_id(dataset_id, "dst")
+                else None
+            )
+        if row is None:
+            raise NotFound(detail=f"There is no dataset {dataset_id[:64]!r}.")
+        return dataset_body(row)
+
+    def models(
+        self, caller: Caller, chosen: Slice, **filters: str | None
+    ) -> Page[ModelBody]:
+        """List a project's models."""
+        with self._database.reading() as session:
+            rows, more = model_store.page(
+                session,
+                caller.project,
+                filters,
+                before=chosen.before,
+                limit=chosen.limit,
+            )
+        return as_page([model_body(row) for row in rows], more=more)
+
+    def datasets(
+        self, caller: Caller, chosen: Slice, **filters: str | None
+    ) -> Page[DatasetBody]:
+        """List a project's datasets."""
+        with self._database.reading() as session:
+            rows, more = dataset_store.page(
+                session,
+                caller.project,
+                filters,
+                before=chosen.before,
+                limit=chosen.limit,
+            )
+        return as_page([dataset_body(row) for row in rows], more=more)
+
+    def delete_model(self, caller: Caller, model_id: str) -> None:
+        """Remove a model that no audit refers to.
+
+        Raises:
+            NotFound: not in the caller's project.
+            Conflict: an audit refers to it.
+        """
+        with self._database.transaction() as session:
+            row = model_store.find(session, caller.project, model_id)
+            if row is None:
+                raise NotFound(detail=f"There is no model {model_id[:64]!r}.")
+            if model_store.is_used(session, model_id):
+                raise Conflict(detail="Audits refer to this model; delete them first.")
+            sha256 = row.sha256
+            session.delete(row)
+        self.forget_bytes(sha256)
+
+    def delete_dataset(self, caller: Caller, dataset_id: str) -> None:
+        """Remove a dataset that no audit refers to.
+
+        Raises:
+            NotFound: not in the caller's project.
+            Conflict: an audit refers to it.
+        """
+        with self._database.transaction() as session:
+            row = dataset_store.find(session, caller.project, dataset_id)
+            if row is None:
+                raise NotFound(detail=f"There is no dataset {dataset_id[:64]!r}.")
+            if dataset_store.is_used(session, dataset_id):
+                raise Conflict(
+                    detail="Audits refer to this dataset; delete them first."
+                )
+            sha256 = row.sha256
+            session.delete(row)
+        self.forget_bytes(sha256)
+
+    def forget_bytes(self, sha256: str) -> None:
+        """Remove a file that nothing refers to any more."""
+        with self._database.reading() as session:
+            used = dataset_store.bytes_are_used(session, sha256)
+        if not used:
+            self._blobs.delete(sha256)
+
+    @contextmanager
+    def _kept_or_forgotten(self, sha256: str) -> Iterator[Session]:
+        """Open the transaction that names a file; if it fails, the file goes again."""
+        try:
+            with self._database.transaction() as session:
+                yield session
+        except Problem:
+            with suppress(Unavailable):  # then it is the database that failed
+                self.forget_bytes(sha256)
+            raise
+
+    def _limits(self, entries: int) -> ArchiveLimits:
+        return ArchiveLimits(
+            entries=entries,
+            inflated_bytes=self._settings.inflated_limit_bytes,
+            ratio=self._settings.inflation_ratio_limit,
+            free_bytes=self._settings.inflation_free_bytes,
+        )
+
+
+def checked_name(name: str | None) -> str | None:
+    """Check a name that a caller gave to an upload.
+
+    Raises:
+        InvalidFields: empty, or too long.
+    """
+    if name is None or 0 < len(name) <= NAME_LIMIT:
+        return name
+    raise InvalidFields(
+        detail="The name is not valid.",
+        errors=[
+            FieldError(pointer="/name", detail=f"expected 1 to {NAME_LIMIT} characters")
+        ],
+    )
+
+
+def _name(given: str | None, file_name: str, sha256: str) -> str:
+    stem = PurePosixPath(file_name.replace("\\", "/")).name
+    return given or stem[:NAME_LIMIT] or sha256[:12]
+
+
+def model_body(row: ModelRow) -> ModelBody:
+    """Show a model."""
+    return ModelBody.model_validate(
+        {
+            "id": row.id,
+            "name": row.name,
+            "format": row.format,
+            "sha256": row.sha256,
+            "size_bytes": row.size_bytes,
+            "created_at": row.created_at,
+            "metadata": (row.details or {}).get("metadata", {}),
+            "inspection": inspection(row.inspection),
+        }
+    )
+
+
+def dataset_body(row: DatasetRow) -> DatasetBody:
+    """Show a dataset."""
+    return DatasetBody.model_validate(
+        {
+            "id": row.id,
+            "name": row.name,
+            "format": row.format,
+            "sha256": row.sha256,
+            "size_bytes": row.size_bytes,
+            "created_at": row.created_at,
+            "spec": row.spec,
+            "inspection": inspection(row.inspection),
+        }
+    )
+
+
+def inspection(stored: dict[str, Any] | None) -> Inspection:
+    """Read a stored inspection."""
+    return Inspection.model_validate(stored or {"status": "pending"})
