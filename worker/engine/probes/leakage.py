@@ -3,7 +3,8 @@
 Equal samples are found by digest. Near-equal ones lie much closer to a training sample
 than that sample's own neighbours do: with D the intrinsic dimension of the data, a row
 of the same distribution comes within r times the distance to the fifth neighbour with
-probability of about 5 r^D, and r is chosen so that this is one in 20,000.
+probability of about 5 r^D, and r is chosen so that this is one in 2,000. They count
+only where there are more of them than that.
 Source for D: Levina & Bickel 2004, Maximum likelihood estimation of intrinsic
 dimension, NeurIPS; averaged as in MacKay & Ghahramani 2005.
 
@@ -21,6 +22,7 @@ Values:
 """
 
 import numpy as np
+from scipy import stats
 from sklearn.neighbors import NearestNeighbors
 
 from worker.engine.data import Split
@@ -51,7 +53,8 @@ from worker.engine.stats.intervals import (
 MOST_TRAIN = 20_000
 MOST_HELD = 4_000
 NEIGHBOURS = 5
-CHANCE = 1 / 20_000
+CHANCE = 1 / 2_000  # of a row being near-equal to an unrelated one
+LEAST_P = 1e-3  # of as many near-equal rows by chance, above which they do not count
 LARGEST_RATIO = 0.4  # of the distance to the fifth neighbour, in whatever dimension
 LEAST_TRAIN = 50
 CHANCE_SHARE = 1e-3  # expected share of equal rows from which they are no evidence
@@ -66,6 +69,8 @@ def measure(material: Material, settings: Values) -> Values:
     exact = twin >= 0
     near_twin, looked, dimension = _near(material, values, train, held, settings)
     near = (near_twin >= 0) & ~exact
+    if stats.poisson.sf(int(near.sum()) - 1, CHANCE * looked) > LEAST_P:
+        near[:] = False
     twin = np.where(exact, twin, near_twin)
     leaked = exact | near
 

@@ -14,7 +14,7 @@ Values:
         `train`, `held_out` (medians); at most 20, the largest first.
     impact: accuracy that the delivered model would have on held-out rows weighted to
         look like training rows, minus that it has: `value`, `low`, `high`,
-        `effective_rows`.
+        `effective_rows`; None where the two hardly overlap.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ from worker.engine.data import Split
 from worker.engine.probes.features import Features, plain_columns
 from worker.engine.probes.inputs import properties
 from worker.engine.probes.inputs_as_trained import outputs, predictions
-from worker.engine.probes.learners import linear, probabilities, trees
+from worker.engine.probes.learners import linear, probabilities, quick_trees
 from worker.engine.probes.material import (
     Flags,
     Floats,
@@ -47,6 +47,7 @@ FOLDS = 4
 LEAST_ROWS = 40
 MOST_LISTED = 20
 LARGEST_WEIGHT = 10.0
+NO_OVERLAP = 0.95  # area from which weighting cannot make one sample like the other
 
 
 def measure(material: Material, settings: Values) -> Values:
@@ -62,7 +63,8 @@ def measure(material: Material, settings: Values) -> Values:
     if min(len(train), len(held)) < LEAST_ROWS:
         note(values, "too few rows to compare training with held-out inputs")
         return values
-    features = Features.fit(material.dataset, train.x)
+    # Fitted on both: components of one alone would tell it from the other.
+    features = Features.fit(material.dataset, np.concatenate([train.x, held.x]))
     columns = np.concatenate([features.reduced(train.x), features.reduced(held.x)])
     if material.dataset.kind == "image":
         described = [properties(part)[0] for part in (train, held)]
@@ -79,7 +81,8 @@ def measure(material: Material, settings: Values) -> Values:
         ),
     }
     values["features"] = list(_moved(material, train, held))
-    values["impact"] = _impact(material, held, scores[is_held])
+    if area.value < NO_OVERLAP:
+        values["impact"] = _impact(material, held, scores[is_held])
     return values
 
 
@@ -120,7 +123,10 @@ def _classified(columns: Floats, is_held: Flags) -> tuple[Floats, Difference, st
     """Score rows out of fold; return the better classifier's scores and area."""
     target = is_held.astype(np.int64)
     best: tuple[Floats, Difference, str] | None = None
-    for name, make in (("logistic regression", linear), ("randomised trees", trees)):
+    for name, make in (
+        ("logistic regression", linear),
+        ("randomised trees", quick_trees),
+    ):
         scores = np.zeros(len(columns))
         splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
         for known, rows in splitter.split(columns, target):
