@@ -1,6 +1,7 @@
 """`python -m benchmarks.faults`: audit programs with known faults, print the table."""
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -30,14 +31,15 @@ def _arguments() -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add("--short", action="store_true", help="ten cases, a few minutes")
     add("--out", type=Path, default=BUILD / "results.jsonl")
-    add("--reports", type=Path, default=None, help="folder for the reports in full")
+    add("--reports", type=Path, default=BUILD / "reports", help="full reports' folder")
     add("--again", action="store_true", help="run what the out file already holds")
+    add("--part", default="1/1", help="only the k-th of n parts, e.g. 2/7")
     add("--list", action="store_true", help="only list the cases")
     add("--table", action="store_true", help="only print the table of the out file")
     add("--verify", action="store_true", help="measure the cases, write cases.json")
     add("--menu", action="store_true", help="with --verify: controls against a menu")
     add("--coverage", action="store_true", help="re-measure reported gains")
-    add("--rivals", action="store_true", help="random search, cleanlab, deepchecks")
+    add("--rivals", action="store_true", help="random search and cleanlab")
     add("--dropped", action="store_true", help="also cases that --verify dropped")
     return parser.parse_args()
 
@@ -73,9 +75,42 @@ def _print_table(out: Path) -> None:
     print(table.calibration_table(rows))
 
 
-def _audit(cases: list[Case], arguments: argparse.Namespace) -> None:
-    import json  # noqa: PLC0415
+def _coverage(cases: list[Case], arguments: argparse.Namespace) -> None:
+    from benchmarks.faults.coverage import remeasure  # noqa: PLC0415
+    from benchmarks.faults.figures import Share  # noqa: PLC0415
+    from benchmarks.faults.runner import program_folder, report_path  # noqa: PLC0415
 
+    rows = []
+    for case in cases:
+        path = report_path(arguments.reports, case)
+        if not path.exists():
+            continue
+        folder = program_folder(case, arguments.seed)
+        report = json.loads(path.read_text())
+        for row in remeasure(folder, BUILD / "scratch" / "coverage", report):
+            rows.append(row)
+            print(case.name, json.dumps(row), flush=True)
+    inside = Share(sum(row["inside"] for row in rows), len(rows))
+    print(f"\n95 % intervals that contain the gain measured again: {inside}")
+
+
+def _rivals(cases: list[Case], arguments: argparse.Namespace) -> None:
+    from benchmarks.faults import rivals  # noqa: PLC0415
+
+    print(rivals.cleanlab_table(cases), flush=True)
+    path = arguments.out.with_name("random-search.jsonl")
+    done = read_rows(path)
+    left = [case for case in cases if case.name not in done]
+    with path.open("a") as file:
+        audits = read_rows(arguments.out)
+        for row in rivals.search_rows(left, audits, seed=arguments.seed):
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            print(json.dumps(row), flush=True)
+    print(rivals.search_table([*read_rows(path).values()]))
+
+
+def _audit(cases: list[Case], arguments: argparse.Namespace) -> None:
     from benchmarks.faults import table  # noqa: PLC0415
 
     budget = arguments.budget
@@ -111,6 +146,8 @@ def main() -> int:
         half=arguments.half,
         dropped=arguments.dropped or arguments.verify,
     )
+    part, parts = (int(number) for number in arguments.part.split("/"))
+    cases = cases[part - 1 :: parts]
     if arguments.short:
         cases = [case for case in cases if case.name in SHORT]
     if arguments.list:
@@ -120,6 +157,12 @@ def main() -> int:
         return 0
     if arguments.verify:
         _verify(cases, with_menu=arguments.menu)
+        return 0
+    if arguments.coverage:
+        _coverage(cases, arguments)
+        return 0
+    if arguments.rivals:
+        _rivals(cases, arguments)
         return 0
     if not arguments.table:
         _audit(cases, arguments)

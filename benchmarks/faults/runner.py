@@ -49,6 +49,11 @@ def program_folder(case: Case, seed: int) -> Path:
     return folder
 
 
+def report_path(folder: Path, case: Case) -> Path:
+    """Where a case's report is kept."""
+    return folder / f"{case.name.replace('/', '-')}.json"
+
+
 def _run_one(case: Case, how: How) -> dict[str, Any]:
     import torch  # noqa: PLC0415 - the parent process stays light
 
@@ -70,7 +75,7 @@ def _run_one(case: Case, how: How) -> dict[str, Any]:
         folder = program_folder(case, how.seed)
         run = _audit(folder, how)
         if how.keep_reports is not None:
-            path = how.keep_reports / f"{case.name.replace('/', '-')}.json"
+            path = report_path(how.keep_reports, case)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(run.report, indent=1))
         return {**head, "status": "ok", **row_of(case, run, folder)}

@@ -37,19 +37,16 @@ def _capacity() -> list[Case]:
 
 def _excess_capacity() -> list[Case]:
     """Wide and deep networks on few, noisy rows; a narrow one generalises better."""
+    noise = ("label_noise", 0.2)
     planned = (
-        (Sketch(data="twonorm", rows=50, epochs=300, lr=3e-3), (256, 256, 256), ()),
+        (Sketch(data="twonorm", rows=200, epochs=100, spoils=(noise,)), (256, 256), ()),
         (
-            Sketch(
-                data="mc(60,60)",
-                rows=60,
-                epochs=200,
-                spoils=(("label_noise", 0.1),),
-            ),
-            (512, 512),
+            Sketch(data="spambase", rows=400, epochs=100, spoils=(noise,)),
+            (256, 256),
             (),
         ),
-        (Sketch(data="spambase", rows=80, epochs=200), (512, 512, 512), (4,)),
+        (Sketch(data="german", epochs=100), (512, 512), ()),
+        (Sketch(data="pima", epochs=200), (512, 512), ()),
         (
             Sketch(
                 data="breast_cancer",
@@ -61,17 +58,11 @@ def _excess_capacity() -> list[Case]:
             (2,),
         ),
         (
-            Sketch(
-                data="ionosphere", rows=100, epochs=150, spoils=(("label_noise", 0.2),)
-            ),
-            (512, 512),
+            Sketch(data="breast_cancer", rows=200, epochs=150, spoils=(noise,)),
+            (256, 256, 256),
             (2,),
         ),
-        (
-            Sketch(data="magic", rows=250, epochs=150),
-            (512, 512, 512),
-            (6,),
-        ),
+        (Sketch(data="iris", rows=80, epochs=300, spoils=(noise,)), (256, 256), (3,)),
         (
             Sketch(data="splice", family="tokens", rows=200, epochs=60),
             (64, 512, 512),

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 from benchmarks.faults.cases import bases
 from benchmarks.faults.cases.bases import planted
-from benchmarks.faults.program import Case, Sketch
+from benchmarks.faults.program import Case
 from service.contract.causes import Cause
 
+_SGD_CONV = replace(
+    bases.DIGITS_CONV, optimizer="sgd", lr=0.1, initialization="he", epochs=15
+)
 _OVERFIT = (
     Cause.INSUFFICIENT_REGULARIZATION,
     Cause.EXCESS_CAPACITY,
@@ -31,9 +34,9 @@ def _label_noise() -> list[Case]:
         ("satimage", "label_flip_to_next", 0.3),
         ("penbased", "label_noise", 0.2),
         ("penbased", "label_noise", 0.4),
-        ("texture", "label_noise_everywhere", 0.2),
+        ("texture", "label_noise_everywhere", 0.4),
         ("breast_cancer", "label_noise", 0.2),
-        ("fashion_conv", "label_noise", 0.3),
+        ("fashion_conv", "label_noise", 0.5),
         ("texture", "label_flip_to_next", 0.35),
     )
     return [
@@ -50,13 +53,13 @@ def _label_noise() -> list[Case]:
 
 def _imbalance() -> list[Case]:
     unequal = [
-        (bases.SATIMAGE, 40.0),
+        (bases.SATIMAGE, 100.0),
         (bases.SPAMBASE, 60.0),
         (bases.TWONORM, 60.0),
         (replace(bases.SEGMENT, epochs=10), 40.0),
         (bases.MAGIC, 30.0),
         (bases.PIMA, 15.0),
-        (replace(bases.LETTER, epochs=10), 25.0),
+        (replace(bases.LETTER, rows=4000, epochs=8), 40.0),
         (bases.FASHION_DENSE, 40.0),
         (bases.PHONEME, 40.0),
     ]
@@ -78,7 +81,6 @@ def _imbalance() -> list[Case]:
     natural = [
         (bases.YEAST, "yeast_natural"),
         (replace(bases.PAGE_BLOCKS, epochs=5, lr=1e-3), "page_blocks_natural"),
-        (Sketch(data="adult", epochs=6, lr=2e-3), "adult_natural"),
     ]
     cases += [
         planted(
@@ -97,7 +99,7 @@ def _corrupted() -> list[Case]:
     planned = (
         (bases.DIGIT_TABLE, "sentinels", 0.1),
         (bases.SATIMAGE, "sentinels", 0.3),
-        (bases.SPAMBASE, "outliers", 0.1),
+        (bases.SPAMBASE, "sentinels", 0.05),
         (bases.SEGMENT, "outliers", 0.2),
         (bases.WINE, "missing", 0.2),
         (bases.BREAST_CANCER, "missing", 0.1),
@@ -136,7 +138,7 @@ def _unscaled() -> list[Case]:
         (bases.SPAMBASE, "standard", (("mixed_units", 1e4),), "units"),
         (bases.VEHICLE, "none", (), "raw"),
         (bases.TEXTURE, "standard", (("mixed_units", 1e5),), "units"),
-        (replace(bases.DIGITS_CONV, optimizer="sgd", lr=0.05), "byte", (), "byte"),
+        (_SGD_CONV, "byte", (), "byte"),
         (
             replace(bases.FASHION_CONV, optimizer="sgd", lr=0.02, momentum=0.9),
             "byte",
