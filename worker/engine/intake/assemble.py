@@ -68,8 +68,9 @@ def _samples(raw: Raw) -> dict[str, AnyArray]:
             raw.notes.append("Samples are single numbers: one feature.")
         if x[split].ndim > _MOST_DIMENSIONS:
             refuse(
-                f"samples of {shown(split)} have shape {list(values.shape[1:])}; at most "
-                "three dimensions (channels, height, width) can be audited"
+                f"samples of {shown(split)} have shape "
+                f"{list(values.shape[1:])}; at most three dimensions (channels, height, "
+                "width) can be audited"
             )
         if 0 in x[split].shape[1:]:
             refuse(f"samples of {shown(split)} have shape {list(values.shape[1:])}")
@@ -77,8 +78,9 @@ def _samples(raw: Raw) -> dict[str, AnyArray]:
     for split, values in others:
         if values.shape[1:] != reference.shape[1:]:
             refuse(
-                f"samples of {shown(split)} have shape {list(values.shape[1:])}, those of "
-                f"{shown(first)} {list(reference.shape[1:])}"
+                f"samples of {shown(split)} have shape "
+                f"{list(values.shape[1:])}, those of {shown(first)} "
+                f"{list(reference.shape[1:])}"
             )
     if len({values.dtype for values in x.values()}) > 1:
         x = {s: convert(values, np.dtype(np.float32)) for s, values in x.items()}

@@ -83,16 +83,16 @@ def _flatten(split: str, values: AnyArray, notes: list[str]) -> AnyArray:
         if not is_one_hot.all():
             row = int(np.flatnonzero(~is_one_hot)[0])
             refuse(
-                f"labels of {shown(split)} have shape {list(values.shape)}, but row {row} is "
-                "not one-hot (a single 1 among zeros)"
+                f"labels of {shown(split)} have shape {list(values.shape)}, but "
+                f"row {row} is not one-hot (a single 1 among zeros)"
             )
         notes.append("Labels were one-hot and were read as class numbers.")
         flat: AnyArray = values.argmax(1)
         return flat
     if values.ndim != 1:
         refuse(
-            f"labels of {shown(split)} have shape {list(values.shape)}; one label a row is "
-            "expected"
+            f"labels of {shown(split)} have shape {list(values.shape)}; "
+            "one label a row is expected"
         )
     return values
 
@@ -144,8 +144,8 @@ def _read_names(
         for row, word in enumerate(values.tolist()):
             if word not in numbers:
                 refuse(
-                    f"the label {quoted(word)} of {shown(split)}, row {row}, is none of "
-                    "class_names",
+                    f"the label {quoted(word)} of {shown(split)}, row {row}, is none "
+                    "of class_names",
                     at=_CLASS_NAMES,
                 )
     return {
@@ -196,8 +196,8 @@ def _refuse_first(
     if len(rows):
         row = int(rows[0])
         refuse(
-            f"the label of {shown(split)}, row {row}, {what}: {values[row]} ({len(rows)} such "
-            "labels)"
+            f"the label of {shown(split)}, row {row}, {what}: {values[row]} "
+            f"({len(rows)} such labels)"
         )
 
 

@@ -1,5 +1,6 @@
 """Reads `.npz`: a zip archive of arrays, without ever unpickling one."""
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -22,7 +23,18 @@ from worker.engine.intake.streams import read_values
 
 _MAX_ARRAYS = 1_000
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError)
+# Whatever damaged bytes lead zipfile to; RuntimeError where a member is encrypted.
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    LookupError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
 
 
 @contextmanager
@@ -30,7 +42,7 @@ def reading(name: str) -> Iterator[None]:
     """Say what a broken archive is."""
     try:
         yield
-    except (*_BROKEN, RuntimeError) as error:  # RuntimeError: encrypted
+    except _BROKEN as error:
         refuse_unreadable(f"{quoted(name)} cannot be read: {error}")
 
 
