@@ -272,6 +272,8 @@ def _detail(
             return _convolution_detail(node, shape)
     if kind == "dropout":
         return {"p": _constant(node, 1)}
+    if kind == "attention":
+        return {"p": _constant(node, 4)}
     if kind == "activation":
         return {"activation": ACTIVATIONS[node.kind]}
     if kind == "recurrent" and isinstance(_constant(node, 0), RecurrentSettings):
@@ -361,6 +363,25 @@ def missing_activations(program: Program) -> list[Node]:
     ]
 
 
+def feeds_attention(
+    node: Node, producers: dict[int, Node], readers: dict[int, list[Node]]
+) -> bool:
+    """Tell whether a layer's result reaches attention before any other activation."""
+    ahead, seen = [node], set()
+    while ahead:
+        for reader in readers.get(ahead.pop().outputs[0], []):
+            if id(reader) in seen:
+                continue
+            seen.add(id(reader))
+            if reader.kind in {"net::attention", "aten::bmm", "aten::baddbmm"} or (
+                reader.kind == "aten::matmul" and weight_of(reader, producers) is None
+            ):
+                return True
+            if reader.kind not in ACTIVATIONS and reader.outputs:
+                ahead.append(reader)
+    return False
+
+
 def facts_of(  # noqa: PLR0913
     program: Program,
     parameters: Tensors,
@@ -379,7 +400,12 @@ def facts_of(  # noqa: PLR0913
         if layer.kind != "activation" or is_attention_softmax(node, readers):
             continue
         (output if place > last else hidden).append(ACTIVATIONS[node.kind])
-    missing = missing_activations(program)
+    producers = program.producers()
+    missing = [
+        node
+        for node in missing_activations(program)
+        if not feeds_attention(node, producers, readers)
+    ]
     drops = [_largest(layer.detail.get("p")) for _, layer in found]
     first = next((layer for _, layer in found if layer.detail.get("in")), None)
     final = found[last][1].detail if last >= 0 else {}

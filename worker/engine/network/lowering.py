@@ -6,8 +6,8 @@ dropout, the first serves for both, since dropout and norms know the flag themse
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 
@@ -124,7 +124,7 @@ class Lifted:
     evaluate: Program
     parameters: dict[str, torch.Tensor]
     buffers: dict[str, torch.Tensor]
-    origin: str
+    origin: Literal["traced", "scripted", "exported", "made"]
     baked_training: bool
     notes: list[str] = field(default_factory=list)
 
@@ -136,7 +136,9 @@ def lift(module: torch.jit.ScriptModule) -> Lifted:
         CannotLift: no pure function can stand for it.
         StateKept: it writes to itself.
     """
-    origin = "traced" if is_traced(module) else "scripted"
+    origin: Literal["traced", "scripted"] = (
+        "traced" if is_traced(module) else "scripted"
+    )
     train = _Reading(module, training=True, traced=origin == "traced")
     train_program = train.read()
     evaluation = _Reading(
@@ -180,7 +182,7 @@ def is_traced(module: torch.jit.ScriptModule) -> bool:
             return False
         if node.kind() == "prim::GetAttr" and node.s("name") == "training":
             return False
-        source = node.sourceRange()
+        source = str(node.sourceRange())
         if source.lstrip().startswith('File "'):
             scripted += 1
         elif source:
@@ -658,8 +660,3 @@ def _qualified(node: Any) -> str:  # noqa: ANN401 - torch._C.Node
 
 def _scope(node: Any) -> str:  # noqa: ANN401 - torch._C.Node
     return str(node.scopeName()).rpartition("__module.")[2]
-
-
-def unified(lifted: Lifted, evaluate: Program) -> Lifted:
-    """Copy what was lifted with another program for inference."""
-    return replace(lifted, evaluate=evaluate)

@@ -7,16 +7,29 @@ from typing import Any
 
 import torch
 
-from worker.engine.network.facts import NetworkFacts
+from worker.engine.network.editing import Change, Edited, SurgeryImpossible
+from worker.engine.network.facts import NetworkFacts, facts_of
+from worker.engine.network.families import reference_module
+from worker.engine.network.flatten import flattened
 from worker.engine.network.initialization import (
     Scheme,
     fills,
     initial_buffers,
     initial_parameters,
 )
-from worker.engine.network.kernels import Run
 from worker.engine.network.machine import Machine
-from worker.engine.network.program import Node, Program, text
+from worker.engine.network.kernels import DROPOUTS, Run
+from worker.engine.network.lowering import Lifted, lift
+from worker.engine.network.program import (
+    CannotLift,
+    Node,
+    Parameter,
+    Program,
+    names,
+    text,
+)
+from worker.engine.network.scripting import CannotScript, scripted
+from worker.engine.network.surgery import SURGEONS
 
 Tensors = dict[str, torch.Tensor]
 
@@ -62,6 +75,27 @@ class Network:
             self._train if eval_program is train_program else Machine(eval_program)
         )
         self._sites: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+
+    @classmethod
+    def from_lifted(
+        cls, lifted: Lifted, module: torch.jit.ScriptModule | None
+    ) -> "Network":
+        """Make a network of what reading a module gave."""
+        facts = facts_of(
+            lifted.train,
+            lifted.parameters,
+            origin=lifted.origin,
+            baked_training=lifted.baked_training,
+            notes=tuple(lifted.notes),
+        )
+        return cls(
+            train_program=lifted.train,
+            eval_program=lifted.evaluate,
+            parameters=lifted.parameters,
+            buffers=lifted.buffers,
+            facts=facts,
+            module=module,
+        )
 
     def _digest(self) -> str:
         made = hashlib.sha256()
@@ -164,6 +198,156 @@ class Network:
         Machine(self.eval_program, watch).run(parameters, self.prepared(x), run)
         return seen
 
+    def changed(
+        self, change: Change, *, classes: int, sample: torch.Tensor
+    ) -> "Network":
+        """Make another network by surgery.
+
+        Args:
+            change: `NetworkChange` of the lab, `initialization` excepted.
+            classes: number of classes, for `head` and `reference`.
+            sample: (at least one row, *sample shape), as the network takes it.
+
+        Raises:
+            SurgeryImpossible: with the reason.
+        """
+        if change.name == "reference":
+            return self._reference(change.to or "", classes, sample)
+        surgeon = SURGEONS.get(change.name)
+        if surgeon is None:
+            raise SurgeryImpossible(f"no change of a network is called `{change.name}`")
+        return self._closed(surgeon(self._opened(sample), change, classes), sample)
+
+    def fitted(self, sample: torch.Tensor) -> "Network":
+        """Take branches and loops out, for samples of this shape.
+
+        What runs is the same; the facts then show only the layers that do run. A
+        network whose way depends on the data comes back as it is.
+        """
+        try:
+            edited = self._opened(sample)
+        except SurgeryImpossible:
+            return self
+        return self._made(edited, self.module)
+
+    def _opened(self, sample: torch.Tensor) -> Edited:
+        """Lay the program out straight."""
+        x = self.prepared(sample.cpu())
+        batches = tuple(x[torch.arange(rows) % len(x)] for rows in (3, 5))
+        held = (self.parameters, self.buffers, (batches[0], batches[1]))
+        try:
+            flat = flattened(self.train_program, *held, training=True)
+            if self.eval_program is not self.train_program:
+                other = flattened(self.eval_program, *held, training=False)
+                drop = frozenset(DROPOUTS)
+                if text(flat.program, drop=drop) != text(other.program, drop=drop):
+                    raise CannotLift(
+                        "the network does other work in training than at inference"
+                    )
+        except (CannotLift, RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise SurgeryImpossible(str(error).partition("\n")[0][:300]) from error
+        return Edited(flat.program, self.parameters, self.buffers, flat.shapes)
+
+    def _closed(self, edited: Edited, sample: torch.Tensor) -> "Network":
+        """Make a network of what surgery left, once it was seen to run."""
+        read = set(names(edited.program, Parameter))
+        edited.parameters = {n: p for n, p in edited.parameters.items() if n in read}
+        if not edited.parameters:
+            raise SurgeryImpossible("no parameters would be left")
+        made = self._made(edited, None)
+        x = sample.cpu()
+        for rows in (2, 3):
+            try:
+                raw, _ = made.forward(
+                    made.parameters,
+                    made.buffers,
+                    x[torch.arange(rows) % len(x)],
+                    training=False,
+                )
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                reason = str(error).partition("\n")[0][:300]
+                raise SurgeryImpossible(f"the result does not run: {reason}") from error
+            if raw.dim() == 0 or raw.shape[0] != rows:
+                raise SurgeryImpossible("the result does not keep rows apart")
+        return made
+
+    def _made(
+        self, edited: Edited, module: torch.jit.ScriptModule | None
+    ) -> "Network":
+        facts = facts_of(
+            edited.program,
+            edited.parameters,
+            origin=self.facts.origin,
+            baked_training=self.facts.baked_training,
+            notes=self.facts.notes,
+        )
+        return Network(
+            train_program=edited.program,
+            eval_program=edited.program,
+            parameters=edited.parameters,
+            buffers=edited.buffers,
+            facts=facts,
+            module=module,
+            stackable=self.stackable,
+        )
+
+    def _reference(self, family: str, classes: int, sample: torch.Tensor) -> "Network":
+        vocabulary = None
+        if self.facts.takes_tokens:
+            sizes = [one.detail.get("in") for one in self.facts.layers[:1]]
+            vocabulary = int(str(sizes[0])) if sizes and sizes[0] else None
+        module = reference_module(
+            family,
+            sample_shape=tuple(sample.shape[1:]),
+            classes=classes,
+            parameters=self.facts.parameters,
+            vocabulary=vocabulary,
+        )
+        lifted = lift(module)
+        lifted.origin = "made"
+        made = Network.from_lifted(lifted, module)
+        fresh, buffers = made.initial(0)
+        made.parameters, made.buffers = fresh, buffers
+        return made
+
+    def script(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        *,
+        input_shift: torch.Tensor | None = None,
+        input_scale: torch.Tensor | None = None,
+    ) -> torch.jit.ScriptModule:
+        """Write the network out with these weights, as at inference.
+
+        The module loads with plain `torch.jit.load`.
+
+        Args:
+            parameters: by name.
+            buffers: by name.
+            input_shift: subtracted from the input first, broadcast over rows.
+            input_scale: what is left is divided by it.
+
+        Raises:
+            SurgeryImpossible: a changed network that has no TorchScript form.
+        """
+        if self.module is not None and not self.facts.baked_training:
+            module = _with_weights(self.module, parameters, buffers)
+        else:
+            try:
+                module = scripted(self.eval_program, parameters, buffers)
+            except (CannotScript, RuntimeError) as error:
+                raise SurgeryImpossible(
+                    f"no TorchScript form: {str(error).strip()[:300]}"
+                ) from error
+        if input_shift is None and input_scale is None:
+            return module
+        dtype = self.dtype
+        shift = torch.zeros(()) if input_shift is None else input_shift
+        scale = torch.ones(()) if input_scale is None else input_scale
+        wrapped = Shifted(module, shift.to(dtype).cpu(), scale.to(dtype).cpu())
+        return torch.jit.script(wrapped.eval())
+
     def as_delivered(self, x: torch.Tensor) -> torch.Tensor:
         """Run the module itself, unchanged, in the state it was saved in."""
         if self.module is None:
@@ -171,6 +355,43 @@ class Network:
         copy = copied(self.module)  # a traced batch norm would update itself
         with torch.no_grad():
             return copy(self.prepared(x))  # type: ignore[no-any-return]
+
+
+class Shifted(torch.nn.Module):
+    """A network behind a fixed shift and scale of its input."""
+
+    shift: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(
+        self, network: torch.nn.Module, shift: torch.Tensor, scale: torch.Tensor
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("shift", shift)
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Shift, scale and classify. `x`: (rows, *sample shape)."""
+        out: torch.Tensor = self.network((x - self.shift) / self.scale)
+        return out
+
+
+def _with_weights(
+    module: torch.jit.ScriptModule, parameters: Tensors, buffers: Tensors
+) -> torch.jit.ScriptModule:
+    """Copy a module and write weights into it."""
+    made = copied(module)
+    with torch.no_grad():
+        for held, given in (
+            (made.named_parameters(), parameters),
+            (made.named_buffers(), buffers),
+        ):
+            for name, tensor in held:
+                if name in given:
+                    tensor.copy_(given[name])  # in place: views of it must follow
+    made.eval()
+    return made
 
 
 class Seen:
@@ -196,6 +417,3 @@ def copied(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     torch.jit.save(module, buffer)
     buffer.seek(0)
     return torch.jit.load(buffer, map_location="cpu")  # type: ignore[no-any-return]
-
-
-Build = Callable[[Program, Tensors, Tensors], Network]

@@ -234,7 +234,7 @@ def text(program: Program, *, drop: frozenset[str] = frozenset()) -> str:
 
     Args:
         program: what to print.
-        drop: kinds of nodes to leave out; their output stands for their first input.
+        drop: kinds of dropout to leave out; their output stands for their first input.
     """
     numbers: dict[int, str] = {0: "%0"}
     lines: list[str] = []
@@ -257,7 +257,10 @@ def text(program: Program, *, drop: frozenset[str] = frozenset()) -> str:
             if node.kind in drop:
                 numbers[node.outputs[0]] = show(node.inputs[0])
                 continue
-            given = ", ".join(show(operand) for operand in node.inputs)
+            shown = [show(operand) for operand in node.inputs]
+            if drop and node.kind == "net::attention":
+                shown[4] = "p"  # its dropout, which scripts switch off at inference
+            given = ", ".join(shown)
             made = ", ".join(show(Slot(slot)) for slot in node.outputs)
             lines.append(f"{indent}{made} = {node.op}({given})")
             for inner in node.bodies:

@@ -1,11 +1,10 @@
 """Open a TorchScript archive as a network, or say why it cannot be audited."""
 
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import torch
 
 from service.contract.errors import BadRequest, UnusableModel
-from worker.engine.network.facts import facts_of
 from worker.engine.network.lowering import Lifted, lift
 from worker.engine.network.machine import check_operators
 from worker.engine.network.network import Network
@@ -54,20 +53,7 @@ def network_of(module: torch.jit.ScriptModule) -> Network:
             f"The model cannot be read: {found}. {_EXPECTED}"
         ) from found
     check_parameters(lifted)
-    return Network(
-        train_program=lifted.train,
-        eval_program=lifted.evaluate,
-        parameters=lifted.parameters,
-        buffers=lifted.buffers,
-        facts=facts_of(
-            lifted.train,
-            lifted.parameters,
-            origin=cast("str", lifted.origin),  # type: ignore[arg-type]
-            baked_training=lifted.baked_training,
-            notes=tuple(lifted.notes),
-        ),
-        module=module,
-    )
+    return Network.from_lifted(lifted, module)
 
 
 def check_signature(module: torch.jit.ScriptModule) -> None:

@@ -1,0 +1,207 @@
+"""Reference networks: plain ones of a given family and size, fresh, as TorchScript.
+
+They answer whether another kind of layer would do better with as many parameters.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from worker.engine.network.editing import SurgeryImpossible
+
+_LEAST_SIDE = 8  # pixels; below it a row of features is not taken for a picture
+_MOST_CHANNELS = 4
+_MOST_WIDTH = 4096
+
+
+class _Pictures(nn.Module):
+    """Brings samples into (rows, channels, height, width)."""
+
+    def __init__(self, shape: tuple[int, int, int], *, channels_last: bool) -> None:
+        super().__init__()
+        self.channels, self.height, self.width = shape
+        self.channels_last = channels_last
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x`: (rows, ...); returns (rows, channels, height, width)."""
+        if self.channels_last:
+            return x.permute(0, 3, 1, 2)
+        return x.reshape(-1, self.channels, self.height, self.width)
+
+
+class _Turned(nn.Module):
+    """(rows, steps, features) to (rows, features, steps)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x`: (rows, steps, features)."""
+        return x.transpose(1, 2)
+
+
+class _Mean(nn.Module):
+    """Mean over steps."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x`: (rows, steps, features); returns (rows, features)."""
+        return x.mean(1)
+
+
+class _LastState(nn.Module):
+    """A GRU of which only the last output is kept."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(features, width, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x`: (rows, steps, features); returns (rows, width)."""
+        return self.gru(x)[0][:, -1]
+
+
+def picture_shape(sample_shape: tuple[int, ...]) -> tuple[tuple[int, int, int], bool]:
+    """Read a sample's shape as a picture's.
+
+    A flat row is taken for a square picture of one or three channels where its length
+    allows; whether that is one, the experiment itself shows.
+
+    Returns:
+        Channels, height and width; whether the channels stand last.
+
+    Raises:
+        SurgeryImpossible: it is none.
+    """
+    match sample_shape:
+        case (first, second, last):
+            if last <= _MOST_CHANNELS < first:
+                return (last, first, second), True
+            return (first, second, last), False
+        case (height, width) if height == width and height >= _LEAST_SIDE:
+            return (1, height, width), False
+        case (features,):
+            for channels in (1, 3):
+                side = math.isqrt(features // channels)
+                if side >= _LEAST_SIDE and side * side * channels == features:
+                    return (channels, side, side), False
+    raise SurgeryImpossible(f"samples of shape {sample_shape} are no pictures")
+
+
+def _linear(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), classes))
+
+
+def _dense(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(math.prod(shape), width),
+        nn.ReLU(),
+        nn.Linear(width, width),
+        nn.ReLU(),
+        nn.Linear(width, classes),
+    )
+
+
+def _conv(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
+    if _is_series(shape):
+        return nn.Sequential(
+            _Turned(),
+            nn.Conv1d(shape[1], width, 5, padding=2),
+            nn.ReLU(),
+            nn.Conv1d(width, width, 5, padding=2),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool1d(4),
+            nn.Flatten(),
+            nn.Linear(4 * width, classes),
+        )
+    picture, channels_last = picture_shape(shape)
+    side = (picture[1] // 4) * (picture[2] // 4)
+    if side == 0:
+        raise SurgeryImpossible(f"pictures of {picture[1]} x {picture[2]} are too small")
+    return nn.Sequential(
+        _Pictures(picture, channels_last=channels_last),
+        nn.Conv2d(picture[0], width, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(width, 2 * width, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(2 * width * side, classes),
+    )
+
+
+def _is_series(shape: tuple[int, ...]) -> bool:
+    """Two dimensions, steps and features, unless they look like a picture."""
+    return len(shape) == 2 and not (  # noqa: PLR2004
+        shape[0] == shape[1] and shape[0] >= _LEAST_SIDE
+    )
+
+
+def _recurrent(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
+    if len(shape) != 2:  # noqa: PLR2004
+        raise SurgeryImpossible(f"samples of shape {shape} have no steps in time")
+    return nn.Sequential(_LastState(shape[1], width), nn.Linear(width, classes))
+
+
+Family = Callable[[tuple[int, ...], int, int], nn.Module]
+FAMILIES: dict[str, Family] = {
+    "linear": _linear,
+    "dense": _dense,
+    "conv": _conv,
+    "recurrent": _recurrent,
+}
+
+
+def _on_tokens(family: str, steps: int, vocabulary: int, classes: int, width: int) -> nn.Module:
+    """The same families on looked-up tokens."""
+    embedding = nn.Embedding(vocabulary, width)
+    if family == "linear":
+        return nn.Sequential(embedding, _Mean(), nn.Linear(width, classes))
+    if family == "dense":
+        hidden = nn.Linear(width, width)
+        return nn.Sequential(
+            embedding, _Mean(), hidden, nn.ReLU(), nn.Linear(width, classes)
+        )
+    return nn.Sequential(embedding, FAMILIES[family]((steps, width), classes, width))
+
+
+def reference_module(
+    family: str,
+    *,
+    sample_shape: tuple[int, ...],
+    classes: int,
+    parameters: int,
+    vocabulary: int | None = None,
+) -> torch.jit.ScriptModule:
+    """Make a network of a family, its width chosen to come near a number of parameters.
+
+    Args:
+        family: `linear`, `dense`, `conv` or `recurrent`.
+        sample_shape: of one sample.
+        classes: number of outputs.
+        parameters: number of trainable values to come near.
+        vocabulary: number of tokens where the input is one.
+
+    Raises:
+        SurgeryImpossible: the family does not fit the samples.
+    """
+    if family not in FAMILIES:
+        raise SurgeryImpossible(f"no family `{family}`; there are {', '.join(FAMILIES)}")
+
+    def build(width: int) -> nn.Module:
+        if vocabulary is not None:
+            return _on_tokens(family, sample_shape[0], vocabulary, classes, width)
+        return FAMILIES[family](sample_shape, classes, width)
+
+    def count(width: int) -> int:
+        with torch.device("meta"):
+            return sum(p.numel() for p in build(width).parameters())
+
+    low, high = 1, _MOST_WIDTH
+    while low < high:  # the widest that is not larger
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if count(middle) <= parameters else (low, middle - 1)
+    if low < _MOST_WIDTH and count(low + 1) - parameters < parameters - count(low):
+        low += 1
+    with torch.random.fork_rng(devices=[]):
+        return torch.jit.script(build(max(low, 2)))
