@@ -7,8 +7,8 @@ Source: Lopez-Paz & Oquab 2017, Revisiting classifier two-sample tests,
 arXiv:1610.06545; label shift: Rabanser et al. 2019, Failing loudly, arXiv:1810.11953.
 
 Values:
-    auc: of the better classifier, with `low`, `high` at a level that allows for the
-        choice; `p_value` (one-sided, corrected); `by`: its name.
+    auc: of the better classifier (`by`), with `low`, `high` at a level that allows for
+        the choice; p_value: one-sided, corrected for the choice.
     label_shift: `p_value` (chi-square), `distance` (total variation), `shares`.
     features: by column `name`, `statistic` (Kolmogorov-Smirnov), `p_value` (Holm),
         `train`, `held_out` (medians); at most 20, the largest first.
@@ -39,6 +39,7 @@ from worker.engine.probes.material import (
     note,
     sample_places,
 )
+from worker.engine.probes.selection import as_values
 from worker.engine.stats.decisions import holm
 from worker.engine.stats.intervals import Difference, area_under_curve, normal_quantile
 
@@ -52,7 +53,8 @@ NO_OVERLAP = 0.95  # area from which weighting cannot make one sample like the o
 
 def measure(material: Material, settings: Values) -> Values:
     """Compare training with held-out rows; settings: `rows`."""
-    values: Values = {"notes": [], "auc": None, "impact": None, "features": []}
+    values: Values = {"notes": [], "features": []}
+    values["auc"] = values["p_value"] = values["impact"] = None
     most = integer(settings, "rows", MOST_ROWS)
     whole = held_out(material)
     held = choose(whole, sample_places(whole.y, most, seed=1))
@@ -71,15 +73,9 @@ def measure(material: Material, settings: Values) -> Values:
         columns = np.concatenate([columns, np.nan_to_num(np.concatenate(described))], 1)
     is_held = np.arange(len(columns)) >= len(train)
     scores, area, name = _classified(columns, is_held)
-    values["auc"] = {
-        "value": area.value,
-        "low": area.low,
-        "high": area.high,
-        "by": name,
-        "p_value": min(
-            1.0, 2 * float(stats.norm.sf((area.value - 0.5) / area.standard_error))
-        ),
-    }
+    values["auc"] = {**as_values(area), "by": name}
+    z = (area.value - 0.5) / area.standard_error
+    values["p_value"] = min(1.0, 2 * float(stats.norm.sf(z)))
     values["features"] = list(_moved(material, train, held))
     if area.value < NO_OVERLAP:
         values["impact"] = _impact(material, held, scores[is_held])
