@@ -94,9 +94,10 @@ def make_finding(cause: Cause = Cause.LABEL_NOISE, **fields: Any) -> Finding:
         "summary": "Mending it brings +0.2 points: no material gain.",
         "confidence": 0.97,
         "gain": Gain(value=0.002, low=-0.011, high=0.014, seeds=3),
+        "docs": entry.docs,
         **fields,
     }
-    return Finding(cause=cause, group=entry.group, docs=entry.docs, **given)
+    return Finding(cause=cause, group=entry.group, **given)
 
 
 def make_rate_finding(**fields: Any) -> Finding:

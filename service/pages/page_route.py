@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi.routing import APIRoute
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -62,9 +62,10 @@ class PageRoute(APIRoute):
 def make_environment() -> Environment:
     """Share style, filters and escaping with the report."""
     made = Environment(
-        loader=ChoiceLoader([PackageLoader("service.pages")]),
+        loader=PackageLoader("service.pages"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=html.without_controls,
         trim_blocks=True,
         lstrip_blocks=True,
     )

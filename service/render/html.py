@@ -127,6 +127,7 @@ def environment(docs_base: str = "") -> Environment:
         loader=PackageLoader("service.render"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=without_controls,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -150,6 +151,13 @@ def environment(docs_base: str = "") -> Environment:
         }
     )
     return made
+
+
+def without_controls(value: object) -> object:
+    """Clean every text that a template shows, whoever wrote it."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return figures.plain(value)
+    return value
 
 
 def show_json(value: object) -> str:

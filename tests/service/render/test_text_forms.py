@@ -1,0 +1,136 @@
+import io
+import json
+from xml.etree import ElementTree as ET
+
+from rich.console import Console
+
+from service.contract.causes import Cause
+from service.contract.comparison import compare_reports
+from service.contract.report import Report
+from service.render.figures import gain
+from service.render.junit import render_junit
+from service.render.markdown import render_markdown
+from service.render.sarif import render_sarif
+from service.render.terminal import print_comparison, print_report
+from tests.builders_report import (
+    make_finding,
+    make_healthy_report,
+    make_rate_finding,
+    make_report,
+)
+
+CRASHED = make_finding(
+    Cause.SPLIT_LEAKAGE,
+    verdict="inconclusive",
+    check="crashed",
+    reason="boom",
+    gain=None,
+)
+
+
+def printed(report: Report, *, shows_all: bool = False) -> str:
+    out = io.StringIO()
+    print_report(Console(file=out, width=160), report, shows_all=shows_all)
+    return out.getvalue()
+
+
+def test_junit_has_a_case_a_cause_and_one_for_the_gate() -> None:
+    suite = ET.fromstring(render_junit(make_report()))[0]  # noqa: S314 - our own text
+
+    cases = suite.findall("testcase")
+    assert len(cases) == len(Cause) + 1
+    assert suite.get("tests") == str(len(cases))
+    assert suite.get("failures") == str(len(suite.findall("testcase/failure")))
+    assert suite.get("skipped") == str(len(suite.findall("testcase/skipped")))
+
+
+def test_junit_reports_a_crash_as_an_error() -> None:
+    suite = ET.fromstring(render_junit(make_report(findings=[CRASHED])))[0]  # noqa: S314
+
+    assert suite.get("errors") == "1"
+    assert suite.find("testcase/error").get("message") == "boom"
+
+
+def test_junit_survives_characters_that_xml_forbids() -> None:
+    finding = make_rate_finding(summary="a\x00\x1b<b>&")
+
+    suite = ET.fromstring(render_junit(make_report(findings=[finding])))[0]  # noqa: S314
+
+    assert "<b>&" in suite.find("testcase/failure").get("message")
+
+
+def test_sarif_levels_go_only_with_failures() -> None:
+    run = json.loads(render_sarif(make_report()))["runs"][0]
+
+    assert len(run["tool"]["driver"]["rules"]) == len(Cause)
+    for result in run["results"]:
+        rule = run["tool"]["driver"]["rules"][result["ruleIndex"]]
+        assert rule["id"] == result["ruleId"]
+        assert (result["kind"] == "fail") == (result["level"] != "none")
+
+
+def test_sarif_says_that_a_check_crashed() -> None:
+    run = json.loads(render_sarif(make_report(findings=[CRASHED])))["runs"][0]
+
+    [invocation] = run["invocations"]
+    assert invocation["executionSuccessful"] is False
+    assert invocation["toolExecutionNotifications"][0]["message"]["text"] == "boom"
+
+
+def test_markdown_cannot_be_broken_out_of() -> None:
+    finding = make_rate_finding(summary="a | b\n# c <script> [x](http://y)")
+
+    text = render_markdown(make_report(findings=[finding]))
+
+    assert "<script>" not in text.replace("\\<script\\>", "")
+    assert "\n# c" not in text
+    assert "[x]" not in text.replace("\\[x\\]", "")
+
+
+def test_markdown_shows_the_patch() -> None:
+    text = render_markdown(make_report())
+
+    assert '{"optimizer": {"lr": 0.05}}' in text
+    assert "| found | learning rate too high |" in text
+
+
+def test_the_terminal_shows_the_figures_of_the_page() -> None:
+    report = make_report()
+
+    text = printed(report)
+
+    assert "63.0 % (58.3 to 67.7) accuracy" in text
+    assert gain(make_rate_finding().gain).replace(" points", "") in text
+    assert "19 more causes" in text
+    assert "Gate failed" in text
+
+
+def test_the_terminal_lists_every_cause_on_demand() -> None:
+    text = printed(make_report(), shows_all=True)
+
+    for cause in Cause:
+        assert cause.value.replace("_", " ") in text
+
+
+def test_a_name_cannot_steer_the_terminal() -> None:
+    report = make_report(limits=["\x1b[2J\x07[red]x[/red]\u202e"])
+
+    text = printed(report)
+
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "[red]x[/red]" in text
+
+
+def test_the_terminal_never_hides_a_crash() -> None:
+    assert "crashed" in printed(make_healthy_report(findings=[CRASHED]))
+
+
+def test_a_comparison_names_what_went_away() -> None:
+    out = io.StringIO()
+    comparison = compare_reports(make_report(), make_healthy_report())
+
+    print_comparison(Console(file=out, width=160), comparison)
+
+    assert "Went away: learning rate too high" in out.getvalue()
+    assert "beyond noise" in out.getvalue()
