@@ -55,12 +55,8 @@ def report_path(folder: Path, case: Case) -> Path:
 
 
 def _run_one(case: Case, how: How) -> dict[str, Any]:
-    import torch  # noqa: PLC0415 - the parent process stays light
-
-    from benchmarks.faults.judge import row_of  # noqa: PLC0415
     from benchmarks.faults.real_sets import SetMissingError  # noqa: PLC0415
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     head = {
         "case": case.name,
         "suite": case.suite,
@@ -72,6 +68,11 @@ def _run_one(case: Case, how: How) -> dict[str, Any]:
     }
     started = time.perf_counter()
     try:
+        import torch  # noqa: PLC0415 - the parent process stays light
+
+        from benchmarks.faults.judge import row_of  # noqa: PLC0415
+
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         folder = program_folder(case, how.seed)
         run = _audit(folder, how)
         if how.keep_reports is not None:

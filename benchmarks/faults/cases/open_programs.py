@@ -50,7 +50,7 @@ def _open(
         sketch=sketch,
         mended=mended,
         causes=causes,
-        equivalents=equivalents,
+        equivalents=tuple(c for c in equivalents if c not in causes),
         source=source or name,
     )
 

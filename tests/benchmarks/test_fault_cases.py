@@ -1,0 +1,127 @@
+"""The list of cases is as broad and as fair as the README says."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from benchmarks.faults.case_list import SHORT, every_case
+from benchmarks.faults.cases.bases import half_of_data
+from benchmarks.faults.data_spoils import SPOILS, spoil
+from benchmarks.faults.program import Sketch
+from benchmarks.faults.splits import draw
+from service.contract.causes import Cause
+
+CASES = every_case()
+WINE = Sketch(data="wine")
+SEEN_ONLY_IN_TRAINING = (
+    "label_noise",
+    "label_flip_to_next",
+    "label_noise_everywhere",
+    "imbalance",
+    "blank",
+    "leak",
+)
+
+
+def test_names_are_unique():
+    counts = Counter(case.name for case in CASES)
+
+    assert [name for name, count in counts.items() if count > 1] == []
+
+
+def test_every_cause_is_planted_in_both_halves():
+    planted = {(cause, case.half) for case in CASES for cause in case.causes}
+
+    missing = [
+        (cause.value, half)
+        for cause in Cause
+        for half in ("tuning", "held_out")
+        if (cause, half) not in planted
+    ]
+    assert missing == []
+
+
+def test_no_seeded_data_set_stands_in_both_halves():
+    for case in CASES:
+        if case.suite != "open":
+            assert case.half == half_of_data(case.sketch.data), case.name
+
+
+def test_there_are_more_than_sixty_controls():
+    assert sum(case.is_healthy for case in CASES) > 60
+
+
+def test_the_short_form_names_ten_cases_that_exist():
+    assert len(SHORT) == 10
+    assert set(SHORT) <= {case.name for case in CASES}
+
+
+def test_every_fault_that_gains_has_a_mended_twin():
+    without = [
+        case.name
+        for case in CASES
+        if case.causes and case.criterion == "gain" and not case.mended
+    ]
+
+    assert without == []
+
+
+def test_no_planted_cause_is_also_listed_as_its_own_equivalent():
+    for case in CASES:
+        assert not set(case.causes) & set(case.equivalents), case.name
+
+
+def test_parts_of_a_data_set_share_no_row():
+    material = draw(WINE)
+
+    rows = np.concatenate([material.train.x, material.val.x, material.hidden.x])
+    assert len(np.unique(rows, axis=0)) == len(rows)
+
+
+@pytest.mark.parametrize("name", SEEN_ONLY_IN_TRAINING)
+def test_what_spoils_training_leaves_hidden_rows_alone(name):
+    material = draw(WINE)
+
+    spoiled = spoil(material, ((name, 0.5 if name != "imbalance" else 5.0),))
+
+    assert np.array_equal(spoiled.hidden.x, material.hidden.x)
+    assert np.array_equal(spoiled.hidden.y, material.hidden.y)
+    before, after = material.train, spoiled.train
+    changed = (
+        len(before.y) != len(after.y)
+        or not np.array_equal(before.x, after.x)
+        or not np.array_equal(before.y, after.y)
+    )
+    assert changed or not np.array_equal(spoiled.val.x, material.val.x)
+
+
+@pytest.mark.parametrize("name", sorted(SPOILS))
+def test_spoils_are_the_same_every_time(name):
+    strength = 5.0 if name == "imbalance" else 0.5
+
+    first = spoil(draw(WINE), ((name, strength),))
+    second = spoil(draw(WINE), ((name, strength),))
+
+    for part in ("train", "val", "hidden"):
+        one, other = getattr(first, part), getattr(second, part)
+        assert np.array_equal(one.x, other.x, equal_nan=True)
+        assert np.array_equal(one.y, other.y)
+
+
+def test_label_noise_replaces_the_asked_share():
+    material = draw(WINE)
+
+    spoiled = spoil(material, (("label_noise", 0.2),))
+
+    wrong = np.mean(spoiled.train.y != material.train.y)
+    assert wrong == pytest.approx(0.2, abs=1 / len(material.train.y))
+
+
+def test_repairing_takes_sentinels_and_missing_values_out():
+    material = draw(WINE)
+
+    for kind in ("sentinels", "missing", "outliers"):
+        spoiled = spoil(material, ((kind, 0.2), ("repaired_by_median", 0.0)))
+        assert np.isfinite(spoiled.train.x).all()
+        assert np.abs(spoiled.train.x).max() < 50
