@@ -14,16 +14,16 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import datetime, timedelta
 
-from cronsim import CronSim
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.contract.errors import Problem, Unavailable
+from service.contract.errors import InvalidFields, Problem, Unavailable
 from service.contract.jobs import TERMINAL
 from service.dispatch import Publisher, Relay
+from service.schedules import next_run, start_scheduled
 from service.settings import Settings
 from service.store.database import Database, database_time
 from service.store.tables import AuditRow, ScheduleRow, ScheduleRunRow
@@ -36,17 +36,6 @@ DATABASE_PAUSE_SECONDS = 3
 AGAIN_SECONDS = 5.0
 
 StartAudit = Callable[[Session, ScheduleRow, datetime], str]
-
-
-def next_run(cron: str, timezone: str, *, after: datetime) -> datetime:
-    """Compute when a schedule is due next, in UTC.
-
-    Raises:
-        CronSimError: the expression is not valid, or never comes true.
-        ZoneInfoNotFoundError: there is no such time zone.
-    """
-    local = after.astimezone(ZoneInfo(timezone))
-    return next(CronSim(cron, local)).astimezone(UTC)
 
 
 class Scheduler:
@@ -97,8 +86,8 @@ class Scheduler:
                 return self._try(session, schedule_id, now)
         except Unavailable:
             raise
-        except Problem as problem:
-            LOG.warning("schedule %s: %s", schedule_id, problem.detail)
+        except (Problem, ValidationError) as error:  # an older version's request, say
+            LOG.warning("schedule %s: %s", schedule_id, error)
         # What the audit's part of the transaction wrote is rolled back; what came of
         # the due time is recorded in another.
         with self._database.transaction() as session:
@@ -110,6 +99,9 @@ class Scheduler:
             return False
         due_at = schedule.next_run_at
         audit_id = None
+        if session.get(ScheduleRunRow, (schedule.id, due_at)) is not None:
+            _move_on(schedule, now)  # its times were changed and changed back
+            return False
         if now - due_at > MISFIRE_BOUND:
             result = "skipped_late"
         elif _is_unfinished(session, schedule.last_audit_id):
@@ -160,12 +152,16 @@ def _finish(
             schedule_id=schedule.id, due_at=due_at, audit_id=audit_id, result=result
         )
     )
+    _move_on(schedule, now)
+    LOG.info("schedule %s, due %s: %s", schedule.id, due_at, result)
+
+
+def _move_on(schedule: ScheduleRow, now: datetime) -> None:
     try:
-        schedule.next_run_at = next_run(schedule.cron, schedule.timezone, after=now)
-    except (ValueError, StopIteration, KeyError):  # it never comes true again
+        schedule.next_run_at = next_run(schedule.cron, schedule.timezone, now)
+    except InvalidFields:  # its time zone is not known here any more, say
         schedule.next_run_at = None
         LOG.warning("schedule %s has no next time", schedule.id)
-    LOG.info("schedule %s, due %s: %s", schedule.id, due_at, result)
 
 
 @contextmanager
@@ -175,8 +171,6 @@ def loops(settings: Settings, database: Database) -> Iterator[Relay]:
     Yields:
         The relay, to be woken where there is something to send.
     """
-    from service.audits import start_scheduled_audit  # noqa: PLC0415
-
     publisher = Publisher(
         settings.redis_url or "", timeout_seconds=settings.broker_timeout_seconds
     )
@@ -186,7 +180,7 @@ def loops(settings: Settings, database: Database) -> Iterator[Relay]:
     upkeep = Upkeep(database, interval_seconds=settings.reaper_interval_seconds)
     scheduler = Scheduler(
         database,
-        start_scheduled_audit,
+        start_scheduled,
         interval_seconds=settings.schedule_interval_seconds,
     )
     stop = threading.Event()

@@ -1,0 +1,310 @@
+import json
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from service.contract.report import Report
+from service.store import ending, outbox
+from service.store.database import database_time
+from service.store.tables import ModelRow, OutboxRow, OutcomeRow, PieceRow, WorkerRow
+from tests.worker.queue.scenes import Stage
+from worker.sandbox import probe_level
+
+OTHER = "0123456789abcdef"
+
+
+def count(here: Stage, table: type, **values: object) -> int:
+    with here.database.reading() as session:
+        query = select(func.count()).select_from(table).filter_by(**values)
+        return session.execute(query).scalar_one()
+
+
+def child_pids(here: Stage) -> set[int]:
+    with here.database.reading() as session:
+        bodies = session.scalars(select(OutcomeRow.body)).all()
+    return {int(body.partition('"pid":')[2].partition(",")[0]) for body in bodies}
+
+
+def in_background(here: Stage, subject_id: str) -> threading.Thread:
+    thread = threading.Thread(target=here.turn.take, args=(subject_id,))
+    thread.start()
+    return thread
+
+
+def wait_for(condition: Any, *, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.02)
+
+
+def test_the_parent_never_imports_torch() -> None:
+    program = (
+        "import sys, worker.supervise, worker.tasks, worker.turn;"
+        "print([m for m in ('torch', 'numpy', 'sklearn') if m in sys.modules])"
+    )
+
+    found = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert found.stdout.strip() == "[]"
+
+
+def test_a_turn_takes_an_audit_to_its_report(here: Stage) -> None:
+    audit_id = here.audit({})
+
+    pieces = here.turn.take(audit_id)
+
+    audit = here.row(audit_id)
+    assert pieces == 6  # advance, a, b, advance, c, advance
+    assert (audit.status, audit.error) == ("succeeded", None)
+    assert audit.progress["fraction"] == 1.0
+    Report.model_validate(here.report(audit_id))
+
+
+def test_one_child_serves_an_audit_for_as_long_as_it_is_warm(here: Stage) -> None:
+    here.turn.take(here.audit({}))
+
+    assert len(child_pids(here)) == 1
+
+
+def test_another_audit_gets_another_child(here: Stage) -> None:
+    here.turn.take(here.audit({}))
+    first = child_pids(here)
+
+    here.turn.take(here.audit({}, seed=1))
+
+    assert len(child_pids(here) - first) == 1
+
+
+def test_a_repeated_audit_trains_nothing(here: Stage) -> None:
+    here.turn.take(here.audit({}))
+
+    again = here.audit({})
+    pieces = here.turn.take(again)
+
+    assert here.row(again).status == "succeeded"
+    assert pieces == 3  # only what the auditor says is asked again
+    assert count(here, OutcomeRow) == 3
+
+
+def test_the_parent_says_whose_report_it_is_and_how_confined(here: Stage) -> None:
+    audit_id = here.audit({})
+
+    here.turn.take(audit_id)
+
+    report = here.report(audit_id)
+    assert report["audit_id"] == audit_id
+    assert report["environment"]["sandbox"] == probe_level()[0]
+
+
+def test_the_policy_fills_the_gate(here: Stage) -> None:
+    strict = here.audit({}, policy={"min_accuracy": 1.0})
+    lenient = here.audit({}, policy={"min_accuracy": 0.0})
+
+    here.turn.take(strict)
+    here.turn.take(lenient)
+
+    assert here.report(strict)["gate"]["passed"] is False
+    assert "accuracy" in here.report(strict)["gate"]["reasons"][0]
+    assert here.report(lenient)["gate"]["passed"] is True
+
+
+def test_a_report_without_a_kept_model_has_no_link(here: Stage) -> None:
+    audit_id = here.audit({})
+
+    here.turn.take(audit_id)
+
+    assert here.report(audit_id)["remedy"]["model"] is None
+    assert here.row(audit_id).remedy_sha256 is None
+
+
+@pytest.mark.parametrize("moment", ["open", "c"])
+def test_a_problem_that_the_child_finds_fails_the_audit(
+    here: Stage, moment: str
+) -> None:
+    audit_id = here.audit({moment: "problem"})
+
+    here.turn.take(audit_id)
+
+    audit = here.row(audit_id)
+    assert audit.status == "failed"
+    assert audit.error is not None
+    assert audit.error["type"] == "/problems/unusable-model"
+    assert audit.error["detail"] == "It has two inputs."
+
+
+@pytest.mark.parametrize(("moment", "how"), [("open", "kill"), ("b", "segfault")])
+def test_a_child_that_is_killed_twice_fails_the_audit(
+    here: Stage, moment: str, how: str
+) -> None:
+    audit_id = here.audit({moment: how})
+
+    here.turn.take(audit_id)
+
+    audit = here.row(audit_id)
+    assert audit.status == "failed"
+    assert audit.error is not None
+    assert audit.error["type"] == "/problems/crashed"
+    assert "signal" in audit.error["detail"]
+    assert count(here, PieceRow, subject_id=audit_id, deaths_by_signal=2) == 1
+
+
+def test_a_defect_in_the_engine_fails_the_audit_without_its_trace(
+    here: Stage,
+) -> None:
+    audit_id = here.audit({"a": "exception"})
+
+    here.turn.take(audit_id)
+
+    error = here.row(audit_id).error
+    assert error is not None
+    assert error["type"] == "/problems/internal"
+    assert "Traceback" not in error["detail"]
+
+
+def test_an_answer_that_is_nonsense_fails_the_audit(here: Stage) -> None:
+    for script in ({"nonsense": "b"}, {"report": {"audit_id": 7}}):
+        audit_id = here.audit(script)
+
+        here.turn.take(audit_id)
+
+        error = here.row(audit_id).error
+        assert error is not None
+        assert error["type"] == "/problems/internal"
+
+
+def test_a_hanging_child_is_ended(here: Stage) -> None:
+    here.turn._settings = here.turn._settings.model_copy(  # noqa: SLF001
+        update={"experiment_seconds": 0.5}
+    )
+    audit_id = here.audit({"a": "hang"})
+
+    here.turn.take(audit_id)
+
+    error = here.row(audit_id).error
+    assert error is not None
+    assert error["type"] == "/problems/crashed"
+    assert "0.5 s" in error["detail"]
+
+
+def test_a_cancelled_audit_stops_within_a_second(here: Stage) -> None:
+    audit_id = here.audit({"a": "hang"})
+    thread = in_background(here, audit_id)
+    wait_for(lambda: count(here, PieceRow, status="running", kind="experiment"))
+    time.sleep(0.3)
+
+    begin = time.monotonic()
+    with here.database.transaction() as session:
+        ending.cancel(session, audit_id, now=database_time(session))
+    thread.join(timeout=10)
+
+    assert time.monotonic() - begin < 1.5
+    assert here.row(audit_id).status == "cancelled"
+    assert count(here, OutcomeRow) == 0
+
+
+def test_a_lost_lease_stops_the_work_and_nothing_is_written(here: Stage) -> None:
+    audit_id = here.audit({"a": "hang"})
+    thread = in_background(here, audit_id)
+    wait_for(lambda: count(here, PieceRow, status="running", kind="experiment"))
+
+    with here.database.transaction() as session:
+        piece = session.scalars(
+            select(PieceRow).filter_by(status="running", kind="experiment")
+        ).one()
+        piece.token = OTHER
+    thread.join(timeout=10)
+
+    assert not thread.is_alive()
+    assert count(here, PieceRow, token=OTHER, status="running") == 1
+    with here.database.reading() as session:  # it went on with the other experiment
+        [body] = session.scalars(select(OutcomeRow.body))
+    assert json.loads(body)["values"]["name"] == "b"
+
+
+def test_a_stopping_worker_gives_its_piece_back(here: Stage) -> None:
+    audit_id = here.audit({"a": "hang"})
+    thread = in_background(here, audit_id)
+    wait_for(lambda: count(here, PieceRow, status="running", kind="experiment"))
+
+    here.stopping.set()
+    thread.join(timeout=10)
+
+    ready = {"subject_id": audit_id, "kind": "experiment", "status": "ready"}
+    assert count(here, PieceRow, **ready, attempts=0, token=None) == 2
+    assert here.row(audit_id).status == "running"
+    with here.database.reading() as session:
+        assert outbox.has_due(session, database_time(session))
+
+
+def test_an_inspection_is_written_to_the_model(here: Stage) -> None:
+    model_id = here.model({})
+
+    here.turn.take(model_id)
+
+    with here.database.reading() as session:
+        model = session.get(ModelRow, model_id)
+        assert model is not None
+        assert model.inspection == {
+            "status": "ok",
+            "facts": {"parameters": 7, "format": "torchscript"},
+            "problem": None,
+        }
+
+
+@pytest.mark.parametrize(
+    ("how", "problem"),
+    [
+        ("problem", "unusable-model"),
+        ("segfault", "crashed"),
+        ("exception", "internal"),
+    ],
+)
+def test_an_inspection_that_fails_says_why(here: Stage, how: str, problem: str) -> None:
+    model_id = here.model({"inspect": how})
+
+    here.turn.take(model_id)
+
+    with here.database.reading() as session:
+        model = session.get(ModelRow, model_id)
+        assert model is not None
+        assert model.inspection["status"] == "failed"
+        assert model.inspection["problem"]["type"] == f"/problems/{problem}"
+
+
+def test_a_file_that_is_gone_fails_the_audit(here: Stage) -> None:
+    audit_id = here.audit({})
+    with here.database.reading() as session:
+        model = session.get(ModelRow, here.row(audit_id).model_id)
+        assert model is not None
+        here.blobs.delete(model.sha256)
+
+    here.turn.take(audit_id)
+
+    error = here.row(audit_id).error
+    assert error is not None
+    assert "not in the store" in error["detail"]
+
+
+def test_a_turn_ends_so_that_others_are_served(here: Stage) -> None:
+    here.turn._settings = here.turn._settings.model_copy(  # noqa: SLF001
+        update={"turn_seconds": 0.0}
+    )
+    audit_id = here.audit({})
+    before = count(here, OutboxRow, subject_id=audit_id)
+
+    assert here.turn.take(audit_id) == 1
+    assert count(here, OutboxRow, subject_id=audit_id) == before + 1
+
+
+def test_a_worker_is_seen_while_it_lives(here: Stage) -> None:
+    wait_for(lambda: count(here, WorkerRow, id="here") == 1)
+
+    assert count(here, WorkerRow) == 1
