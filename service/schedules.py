@@ -5,11 +5,12 @@ from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
+from sqlalchemy.orm import Session
 
-from service.audits import check_request
+from service.audits import check_request, start_audit
 from service.contract.errors import FieldError, InvalidFields, NotFound
 from service.contract.jobs import Page, ScheduleBody
-from service.contract.request import SchedulePatch, ScheduleRequest
+from service.contract.request import AuditRequest, SchedulePatch, ScheduleRequest
 from service.cursors import Slice, as_page
 from service.ids import is_id, new_id
 from service.keys import Caller
@@ -170,10 +171,10 @@ def next_run(cron: str, timezone: str, after: datetime) -> datetime:
                 )
             ],
         )
+    # A sixth field, which the library takes for seconds, is not for audits.
+    written = cron if len(cron.split()) == _FIELDS else ""
     try:
-        if len(cron.split()) != _FIELDS:
-            raise CronSimError
-        due = next(CronSim(cron, after.astimezone(ZoneInfo(timezone))))
+        due = next(CronSim(written, after.astimezone(ZoneInfo(timezone))))
     except (CronSimError, StopIteration) as error:
         raise InvalidFields(
             detail="The times of the schedule are not valid.",
@@ -186,6 +187,21 @@ def next_run(cron: str, timezone: str, after: datetime) -> datetime:
             ],
         ) from error
     return due.astimezone(UTC)
+
+
+def start_scheduled(session: Session, row: ScheduleRow, now: datetime) -> str:
+    """Start the audit of a due schedule, in the scheduler's transaction.
+
+    Returns:
+        The id of the audit.
+
+    Raises:
+        Problem: the audit cannot be done (any more).
+    """
+    request = AuditRequest.model_validate(row.audit)
+    audit = start_audit(session, row.project, request, now=now, schedule_id=row.id)
+    audit.tags = [*request.tags, f"schedule:{row.id}"]
+    return audit.id
 
 
 def schedule_body(row: ScheduleRow) -> ScheduleBody:

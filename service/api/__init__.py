@@ -1,0 +1,1 @@
+"""HTTP and nothing else: routes, who may call them, errors as problem documents."""

@@ -1,0 +1,23 @@
+"""Asks the broker for a sign of life, without the weight of the queue's library."""
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+
+def broker_answers(url: str, *, timeout_seconds: float) -> bool:
+    """Say whether the broker answers in time.
+
+    Args:
+        url: `redis://…`, `unix://…` or, as Celery writes it, `redis+socket://…`.
+        timeout_seconds: for connecting and for the answer.
+    """
+    address = url.replace("redis+socket://", "unix://", 1)
+    client = Redis.from_url(
+        address, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds
+    )
+    try:
+        return bool(client.ping())
+    except (RedisError, OSError):
+        return False
+    finally:
+        client.close()
