@@ -90,7 +90,9 @@ def class_counts(correct: Flags, y: Labels) -> tuple[Numbers, Numbers]:
 def balanced_accuracy(correct: Flags, y: Labels, level: float = LEVEL) -> Interval:
     """Estimate the mean recall over the classes that occur.
 
-    The limits of the recalls (Wilson) are combined by their recovered variances.
+    The limits of the recalls are combined by their recovered variances; each is the
+    wider of Wilson's, which holds at the edges, and the normal one, since Wilson's pull
+    to the middle does not cancel in a mean over classes.
     Source: Zou & Donner 2008, Statistics in Medicine 27:1693 (MOVER).
 
     Args:
@@ -104,8 +106,10 @@ def balanced_accuracy(correct: Flags, y: Labels, level: float = LEVEL) -> Interv
     low, high = _wilson_bounds(hits, rows, level)
     recalls = hits / rows
     value = float(recalls.mean())
-    below = float(np.sqrt(((recalls - low) ** 2).sum())) / len(rows)
-    above = float(np.sqrt(((high - recalls) ** 2).sum())) / len(rows)
+    variance = recalls * (1 - recalls) / np.maximum(rows - 1, 1)
+    half = normal_quantile(level) * np.sqrt(variance)
+    below = float(np.sqrt((np.maximum(recalls - low, half) ** 2).sum())) / len(rows)
+    above = float(np.sqrt((np.maximum(high - recalls, half) ** 2).sum())) / len(rows)
     return Interval(
         value=value, low=max(0.0, value - below), high=min(1.0, value + above)
     )
