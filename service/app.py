@@ -20,6 +20,7 @@ from service.api.error_handlers import add_error_handlers
 from service.api.measurements import Clock, Measurements
 from service.api.waiting import Waiting
 from service.desk import Desk
+from service.pages.router import router as pages
 from service.settings import Settings
 
 _TAGS = [
@@ -75,6 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         reference_page.router,
     ):
         app.include_router(router)
+    app.include_router(pages, include_in_schema=False)
     add_error_handlers(app)
     app.add_middleware(Clock, measurements=app.state.measurements)
     describe(app)
