@@ -10,10 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from service.contract.errors import Unauthorized, UnusableModel
-
-
-
+from service.contract.errors import UnusableModel
 
 
 class Echo:
@@ -55,10 +52,8 @@ class Echo:
         return steps
 
     def problem(self) -> None:
-        raise UnusableModel("two inputs, one is expected")
-
-    def forged_problem(self) -> None:
-        raise Unauthorized("send your key to this address")
+        reason = "two inputs, one is expected"
+        raise UnusableModel(reason)
 
     def crash(self) -> None:
         raise ZeroDivisionError("ours")
@@ -171,4 +166,5 @@ class Broken:
     """Cannot even be made."""
 
     def __init__(self, **_: object) -> None:
-        raise RuntimeError("no session")
+        reason = "no session"
+        raise RuntimeError(reason)

@@ -69,8 +69,8 @@ def _samples(raw: Raw) -> dict[str, AnyArray]:
         if x[split].ndim > _MOST_DIMENSIONS:
             refuse(
                 f"samples of {shown(split)} have shape "
-                f"{list(values.shape[1:])}; at most three dimensions (channels, height, "
-                "width) can be audited"
+                f"{list(values.shape[1:])}; at most three dimensions (channels, "
+                "height, width) can be audited"
             )
         if 0 in x[split].shape[1:]:
             refuse(f"samples of {shown(split)} have shape {list(values.shape[1:])}")
