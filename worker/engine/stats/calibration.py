@@ -54,9 +54,10 @@ def calibration(
     sums = np.bincount(place, weights=confidence, minlength=len(counts))
     counts, hits, sums = counts[used], hits[used], sums[used]
     accuracy, mean = hits / counts, sums / counts
-    # Shrunk a little to the confidence, so that a bin without errors has a variance.
-    shrunk = (hits + mean) / (counts + 1)
-    variance = shrunk * (1 - shrunk) / counts
+    # The larger of what was seen and what the confidence implies, so that neither a bin
+    # without errors nor an overconfident one counts as free of noise.
+    implied = mean * (1 - mean) / counts
+    variance = np.maximum(accuracy * (1 - accuracy) / counts, implied)
     share, gap = counts / rows, accuracy - mean
 
     value = float((share * _debiased(gap, variance)).sum())
@@ -64,7 +65,7 @@ def calibration(
     draws = gap + rng.standard_normal((RESAMPLES, len(gap))) * np.sqrt(variance)
     errors = (share * _debiased(draws, 2 * variance)).sum(1)
     low, high = np.quantile(errors, [(1 - level) / 2, (1 + level) / 2])
-    chance = stats.chi2.sf((gap**2 / np.maximum(variance, 1e-18)).sum(), len(gap))
+    chance = stats.chi2.sf((gap**2 / np.maximum(implied, 1e-18)).sum(), len(gap))
     if chance > 1 - level:
         low = 0.0
     bounds = np.concatenate([[0.0], edges, [1.0]])
