@@ -77,7 +77,11 @@ class _Widening:
         for node in self.edited.nodes:
             self._node(node)
         self._pin_operand(self.edited.program.output)
-        free = [v for v in range(len(self.sizes)) if self._root(v) == v and v not in self.pinned]
+        free = [
+            v
+            for v in range(len(self.sizes))
+            if self._root(v) == v and v not in self.pinned
+        ]
         if not free:
             raise SurgeryImpossible("no hidden width can be changed with certainty")
         if all(self.size(v) == self.sizes[v] for v in free):
@@ -217,7 +221,9 @@ class _Widening:
         self.axes[node.outputs[0]] = axis
         return True
 
-    def _claim(self, operand: Operand, place: int, parts: tuple[Part, ...], times: int = 1) -> bool:
+    def _claim(
+        self, operand: Operand, place: int, parts: tuple[Part, ...], times: int = 1
+    ) -> bool:
         if not isinstance(operand, Parameter):
             return not (isinstance(operand, Constant) and operand.value is not None)
         self.claims.append(_Claim(operand.name, place, parts, times))
@@ -267,7 +273,10 @@ class _Widening:
         if place == 8 and _constant(node, 6):  # noqa: PLR2004 - transposed
             return False
         shape = self.edited.parameters[weight.name].shape
-        if axis is not None and axis.place != self._rank(node.inputs[0]) - len(shape) + 1:
+        if (
+            axis is not None
+            and axis.place != self._rank(node.inputs[0]) - len(shape) + 1
+        ):
             return False
         if groups == 1:
             if axis is not None:
@@ -283,7 +292,9 @@ class _Widening:
         self.claims.append(_Claim(weight.name, 0, parts))
         if not self._claim(node.inputs[2], 0, parts):
             return False
-        return self._set(node, Axis(self._rank(Slot(node.outputs[0])) - len(shape) + 1, parts))
+        return self._set(
+            node, Axis(self._rank(Slot(node.outputs[0])) - len(shape) + 1, parts)
+        )
 
     def _embedding(self, node: Node) -> bool:
         weight = node.inputs[0]
@@ -338,7 +349,9 @@ class _Widening:
 
     def _zeros(self, operand: Operand) -> tuple[Node, bool] | None:
         """Find the node that holds the size of an initial state: a list, or the zeros."""
-        zeros = self.producers.get(operand.number) if isinstance(operand, Slot) else None
+        zeros = (
+            self.producers.get(operand.number) if isinstance(operand, Slot) else None
+        )
         if zeros is None or zeros.kind != "aten::zeros":
             return None
         sizes = zeros.inputs[0]
@@ -349,7 +362,9 @@ class _Widening:
 
     def _resized(self, node: Node, listed: bool, parts: tuple[Part, ...]) -> Node:  # noqa: FBT001
         if listed:
-            return replace(node, inputs=(*node.inputs[:-1], Constant(self.total(parts))))
+            return replace(
+                node, inputs=(*node.inputs[:-1], Constant(self.total(parts)))
+            )
         sizes = list(_constant(node, 0))  # type: ignore[call-overload]
         sizes[-1] = self.total(parts)
         return _with(node, 0, sizes)
@@ -535,7 +550,9 @@ class _Widening:
             if last != -1:
                 self._rewrite(
                     node,
-                    lambda n: _with(n, 1, [*list(_constant(n, 1) or ())[:-1], self.total(parts)]),  # type: ignore[call-overload]
+                    lambda n: _with(
+                        n, 1, [*list(_constant(n, 1) or ())[:-1], self.total(parts)]
+                    ),  # type: ignore[call-overload]
                 )
         else:
             listed = self.producers[sizes.number] if isinstance(sizes, Slot) else None
@@ -545,7 +562,9 @@ class _Widening:
             if final.value != -1:
                 self._rewrite(
                     listed,
-                    lambda n: replace(n, inputs=(*n.inputs[:-1], Constant(self.total(parts)))),
+                    lambda n: replace(
+                        n, inputs=(*n.inputs[:-1], Constant(self.total(parts)))
+                    ),
                 )
         return self._set(node, folded)
 
@@ -594,7 +613,11 @@ class _Widening:
         dims = [dims] if isinstance(dims, int) else dims
         if axis is None or not isinstance(dims, list):
             return False
-        shape = self._shape(node.inputs[0].number) if isinstance(node.inputs[0], Slot) else ()
+        shape = (
+            self._shape(node.inputs[0].number)
+            if isinstance(node.inputs[0], Slot)
+            else ()
+        )
         gone = {dim % rank for dim in dims if shape[dim % rank] == 1}
         if axis.place in gone:
             return False
@@ -619,7 +642,14 @@ class _Widening:
 
 
 _SAME = frozenset(
-    {"aten::contiguous", "aten::to", "aten::detach", "aten::clone", "aten::neg", "aten::abs"}
+    {
+        "aten::contiguous",
+        "aten::to",
+        "aten::detach",
+        "aten::clone",
+        "aten::neg",
+        "aten::abs",
+    }
 )
 
 

@@ -116,7 +116,9 @@ def _conv(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
     picture, channels_last = picture_shape(shape)
     side = (picture[1] // 4) * (picture[2] // 4)
     if side == 0:
-        raise SurgeryImpossible(f"pictures of {picture[1]} x {picture[2]} are too small")
+        raise SurgeryImpossible(
+            f"pictures of {picture[1]} x {picture[2]} are too small"
+        )
     return nn.Sequential(
         _Pictures(picture, channels_last=channels_last),
         nn.Conv2d(picture[0], width, 3, padding=1),
@@ -152,7 +154,9 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def _on_tokens(family: str, steps: int, vocabulary: int, classes: int, width: int) -> nn.Module:
+def _on_tokens(
+    family: str, steps: int, vocabulary: int, classes: int, width: int
+) -> nn.Module:
     """The same families on looked-up tokens."""
     embedding = nn.Embedding(vocabulary, width)
     if family == "linear":
@@ -186,7 +190,9 @@ def reference_module(
         SurgeryImpossible: the family does not fit the samples.
     """
     if family not in FAMILIES:
-        raise SurgeryImpossible(f"no family `{family}`; there are {', '.join(FAMILIES)}")
+        raise SurgeryImpossible(
+            f"no family `{family}`; there are {', '.join(FAMILIES)}"
+        )
 
     def build(width: int) -> nn.Module:
         if vocabulary is not None:

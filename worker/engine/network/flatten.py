@@ -213,7 +213,9 @@ class _Flattening:
         if kind in {"aten::slice", "aten::copy"} or (
             kind in PLAIN and kind not in {"aten::format", "aten::str"}
         ):
-            plain = [self._agreed(v) if isinstance(v, _Known) else v for v in values[1:]]
+            plain = [
+                self._agreed(v) if isinstance(v, _Known) else v for v in values[1:]
+            ]
             if kind == "aten::append":
                 plain = values[1:]
             if kind == "aten::_set_item":

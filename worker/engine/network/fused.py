@@ -6,7 +6,7 @@ Modules traced under `no_grad` in inference mode hold these; they have no gradie
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from worker.engine.network.program import Constant, Operand, Slot
+from worker.engine.network.program import CannotLift, Constant, Operand, Slot
 
 
 class Emit(Protocol):
@@ -22,6 +22,12 @@ _NONE = Constant(None)
 
 def _value(operand: Operand) -> object:
     return operand.value if isinstance(operand, Constant) else None
+
+
+def _unmasked(mask: list[Operand]) -> None:
+    """Refuse a mask, whose meaning varies between versions."""
+    if mask and not (isinstance(mask[0], Constant) and mask[0].value is None):
+        raise CannotLift("a fused transformer operator with a mask")
 
 
 def _self_attention(
@@ -81,6 +87,7 @@ def _encoder_layer(
             [bent] = emit("aten::relu", (up,))
         return emit("aten::linear", (bent, down_weight, down_bias), scope=scope)[0]
 
+    _unmasked(inputs[18:19])
     if norm_first:
         middle = add(x, attend(norm(x, norm1)))
         return (add(middle, feed(norm(middle, norm2))),)
@@ -93,6 +100,9 @@ def _native_attention(
 ) -> tuple[Operand, ...]:
     """`_native_multi_head_attention` where query, key and value are one."""
     width, heads = int(str(_value(inputs[3]))), int(str(_value(inputs[4])))
+    _unmasked(inputs[9:10])
+    if inputs[0] != inputs[1] or inputs[0] != inputs[2]:
+        raise CannotLift("fused attention between different sequences")
     out = _self_attention(emit, inputs[0], width, heads, inputs[5:9], scope)
     return (out, _NONE)
 

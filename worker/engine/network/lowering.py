@@ -89,7 +89,7 @@ _VIEWS = frozenset(
     }
 )
 _DROPOUT_KINDS = frozenset(kind.replace("net::", "aten::") for kind in DROPOUTS)
-_RECURRENT = {
+RECURRENT = {
     "aten::lstm.input": "lstm",
     "aten::gru.input": "gru",
     "aten::rnn_tanh.input": "rnn_tanh",
@@ -140,7 +140,12 @@ def lift(module: torch.jit.ScriptModule) -> Lifted:
         "traced" if is_traced(module) else "scripted"
     )
     train = _Reading(module, training=True, traced=origin == "traced")
-    train_program = train.read()
+    try:
+        train_program = train.read()
+    except CannotLift:
+        # State kept at inference is the graver finding: see whether there is any.
+        _Reading(module, training=False, traced=origin == "traced").read()
+        raise
     evaluation = _Reading(
         module, training=False, traced=origin == "traced", momenta=train.momenta
     )
@@ -442,10 +447,10 @@ class _Reading:
             return self._norm(kind, inputs, scope)
         if kind == "aten::scaled_dot_product_attention":
             return self.emit("net::attention", inputs[:8], scope=scope)
-        if op in _RECURRENT:
-            return self._recurrent(_RECURRENT[op], inputs, count, scope)
+        if op in RECURRENT:
+            return self._recurrent(RECURRENT[op], inputs, count, scope)
         if kind in fused.DECOMPOSED:
-            return self._decomposed(kind, inputs, scope)
+            return self._decomposed(kind, inputs, count, scope)
         for place in scalar_type_positions(op):
             operand = inputs[place] if place < len(inputs) else None
             if isinstance(operand, Constant):
@@ -454,13 +459,21 @@ class _Reading:
         return self.emit(op, inputs, count, scope)
 
     def _decomposed(
-        self, kind: str, inputs: list[Operand], scope: str
+        self, kind: str, inputs: list[Operand], count: int, scope: str
     ) -> tuple[Operand, ...]:
-        self.notes.append(
-            "The archive holds a fused transformer operator; it was written out, and "
-            "its dropout, which such archives no longer hold, is off in training."
-        )
-        return fused.DECOMPOSED[kind](self.emit, inputs, scope)
+        if self.depth == 0:
+            self.notes.append(
+                "The archive holds a fused transformer operator; it was written out, "
+                "without the dropout, which such archives no longer hold."
+            )
+        try:
+            return fused.DECOMPOSED[kind](self.emit, inputs, scope)
+        except CannotLift as found:
+            if self.depth == 0:
+                raise
+            # A script's fast path, which is not taken while gradients are wanted.
+            self.emit("prim::RaiseException", (Constant(str(found)),), 0)
+            return (Constant(None),) * count
 
     def _dropout(self, kind: str, inputs: list[Operand], scope: str) -> Operand:
         x, p, train = inputs[:3]
@@ -505,20 +518,10 @@ class _Reading:
     ) -> tuple[Operand, ...]:
         x, start, weights = inputs[:3]
         flags = [o.value if isinstance(o, Constant) else None for o in inputs[3:]]
-        if None in flags:
-            raise CannotLift(f"{cell} with computed settings")
-        biases, layers, p, train, bidirectional, batch_first = flags
-        if train and not self.training and p and layers > 1:
-            self.baked = True
         states = self._parts(start) if cell == "lstm" else (start,)
-        settings = RecurrentSettings(
-            cell=cell,
-            biases=bool(biases),
-            layers=int(layers),
-            p=float(p),
-            bidirectional=bool(bidirectional),
-            batch_first=bool(batch_first),
-        )
+        settings = settings_of(cell, flags)
+        if flags[3] and not self.training and settings.p and settings.layers > 1:
+            self.baked = True
         given = (Constant(settings), x, *states, *self._parts(weights))
         return self.emit("net::recurrent", given, count, scope)
 
@@ -606,6 +609,25 @@ _WEIGHT_PLACES: dict[str, tuple[int, ...]] = {
     "aten::embedding": (0,),
     "aten::prelu": (1,),
 }
+
+
+def settings_of(cell: str, flags: list[Any]) -> RecurrentSettings:
+    """Read a recurrent operator's settings, in the order of its schema.
+
+    Raises:
+        CannotLift: one is computed.
+    """
+    if None in flags:
+        raise CannotLift(f"{cell} with computed settings")
+    biases, layers, p, _, bidirectional, batch_first = flags
+    return RecurrentSettings(
+        cell=cell,
+        biases=bool(biases),
+        layers=int(layers),
+        p=float(p),
+        bidirectional=bool(bidirectional),
+        batch_first=bool(batch_first),
+    )
 
 
 def _storage(tensor: torch.Tensor) -> tuple[int, tuple[int, ...]]:

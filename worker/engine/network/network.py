@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from worker.engine.network.batch_size import baked_sizes, freed, takes
 from worker.engine.network.editing import Change, Edited, SurgeryImpossible
 from worker.engine.network.facts import NetworkFacts, facts_of
 from worker.engine.network.families import reference_module
@@ -32,6 +33,7 @@ from worker.engine.network.scripting import CannotScript, scripted
 from worker.engine.network.surgery import SURGEONS
 
 Tensors = dict[str, torch.Tensor]
+_NOT_STACKED = "The network cannot be stacked: its members are trained one by one."
 
 
 class Network:
@@ -219,16 +221,82 @@ class Network:
         return self._closed(surgeon(self._opened(sample), change, classes), sample)
 
     def fitted(self, sample: torch.Tensor) -> "Network":
-        """Take branches and loops out, for samples of this shape.
+        """Adapt the network to samples of this shape, once it is known.
 
-        What runs is the same; the facts then show only the layers that do run. A
-        network whose way depends on the data comes back as it is.
+        Branches and loops are taken out, so that the facts show only the layers that
+        do run; a batch size baked in by tracing is freed; stacking is tried. A network
+        that admits none of it comes back as it is.
+
+        Args:
+            sample: (at least one row, *sample shape), as the network takes it.
         """
+        network = self._any_batch(sample)
         try:
-            edited = self._opened(sample)
+            edited = network._opened(sample)  # noqa: SLF001
         except SurgeryImpossible:
+            edited = None
+        if edited is not None:
+            network = network._made(edited, network.module)  # noqa: SLF001
+        if network.stackable and not network._stacks(sample):  # noqa: SLF001
+            network.stackable = False
+            network.facts = network.facts.model_copy(
+                update={"notes": (*network.facts.notes, _NOT_STACKED)}
+            )
+        return network
+
+    def _any_batch(self, sample: torch.Tensor) -> "Network":
+        """Free the batch size, if one is baked in and that can be done surely."""
+        x = sample.cpu()
+
+        def run(network: Network, rows: int) -> torch.Tensor | None:
+            def forward(batch: torch.Tensor) -> torch.Tensor:
+                given = (network.parameters, network.buffers, batch)
+                with torch.no_grad():
+                    return network.forward(*given, training=False)[0]
+
+            return takes(forward, x, rows)
+
+        if run(self, 3) is not None and run(self, 2) is not None:
             return self
-        return self._made(edited, self.module)
+        if self.eval_program is not self.train_program:
+            return self
+        for baked in baked_sizes(self.train_program):
+            expected = run(self, baked)
+            if expected is None:
+                continue
+            program = freed(self.train_program, baked)
+            edited = Edited(program, self.parameters, self.buffers)
+            network = self._made(edited, None)
+            note = (
+                f"The traced model only took batches of {baked}; it was freed of that."
+            )
+            network.facts = network.facts.model_copy(
+                update={"notes": (*network.facts.notes, note)}
+            )
+            fewer = run(network, 2)
+            if fewer is not None and torch.allclose(
+                fewer, expected[:2], rtol=1e-4, atol=1e-5, equal_nan=True
+            ):
+                return network
+        return self
+
+    def _stacks(self, sample: torch.Tensor) -> bool:
+        """Try two members in one stack."""
+        held = [
+            {name: torch.stack([tensor, tensor]) for name, tensor in tensors.items()}
+            for tensors in (self.parameters, self.buffers)
+        ]
+        x = sample.cpu()[torch.arange(3) % len(sample)]
+
+        def one(parameters: Tensors, buffers: Tensors) -> torch.Tensor:
+            return self.forward(parameters, buffers, x, training=True)[0]
+
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                torch.func.vmap(one, randomness="different")(*held)
+        except (RuntimeError, ValueError, NotImplementedError):
+            return False
+        return True
 
     def _opened(self, sample: torch.Tensor) -> Edited:
         """Lay the program out straight."""
@@ -271,9 +339,7 @@ class Network:
                 raise SurgeryImpossible("the result does not keep rows apart")
         return made
 
-    def _made(
-        self, edited: Edited, module: torch.jit.ScriptModule | None
-    ) -> "Network":
+    def _made(self, edited: Edited, module: torch.jit.ScriptModule | None) -> "Network":
         facts = facts_of(
             edited.program,
             edited.parameters,

@@ -52,7 +52,9 @@ def scripted(
     for name in names(program, Parameter):
         value = parameters[name].detach().cpu().clone()
         _hold(root, name, nn.Parameter(value))
-    kept = {name: buffers[name].detach().cpu().clone() for name in names(program, Buffer)}
+    kept = {
+        name: buffers[name].detach().cpu().clone() for name in names(program, Buffer)
+    }
     for name, value in kept.items():
         _hold(root, name, value)
     printer = _Printer(program)
@@ -83,7 +85,9 @@ class _Printer:
     def __init__(self, program: Program) -> None:
         self.tensors: dict[str, torch.Tensor] = {}
         lines = ["def forward(self, x):"]
-        lines += [f"  {line}" for node in program.body.nodes for line in self._node(node)]
+        lines += [
+            f"  {line}" for node in program.body.nodes for line in self._node(node)
+        ]
         lines.append(f"  return {self._show(program.output)}")
         self.source = "\n".join(lines) + "\n"
 

@@ -138,9 +138,7 @@ def _with_p(node: Node, p: float) -> Node:
     if node.kind in DROPOUTS:
         return replace(node, inputs=(node.inputs[0], Constant(p)))
     if node.kind == "net::attention":
-        return replace(
-            node, inputs=(*node.inputs[:4], Constant(p), *node.inputs[5:])
-        )
+        return replace(node, inputs=(*node.inputs[:4], Constant(p), *node.inputs[5:]))
     if node.kind == "net::recurrent" and isinstance(node.inputs[0], Constant):
         settings = replace(node.inputs[0].value, p=p)
         return replace(node, inputs=(Constant(settings), *node.inputs[1:]))
@@ -186,7 +184,9 @@ def _reads_of(edited: Edited, name: str) -> int:
 
 def _width(edited: Edited, change: Change, classes: int) -> Edited:
     if change.factor is None or not math.isfinite(change.factor) or change.factor <= 0:
-        raise SurgeryImpossible(f"width times {change.factor}; a positive factor is due")
+        raise SurgeryImpossible(
+            f"width times {change.factor}; a positive factor is due"
+        )
     return widened(edited, change.factor)
 
 
@@ -201,7 +201,9 @@ def _depth(edited: Edited, change: Change, classes: int) -> Edited:
         if not gone:
             raise SurgeryImpossible("no hidden layer has as many outputs as inputs")
         following = [_own_activation(edited, node) for node in gone]
-        return edited.without([*gone, *[node for node in following if node is not None]])
+        return edited.without(
+            [*gone, *[node for node in following if node is not None]]
+        )
     raise SurgeryImpossible(f"depth times {change.factor}; 2 or 0.5 are expected")
 
 
@@ -235,10 +237,14 @@ def _deepened(edited: Edited, square: list[Node]) -> Edited:
         for operand in node.inputs:
             if isinstance(operand, Parameter):
                 owner, _, leaf = operand.name.rpartition(".")
-                renamed[operand.name] = f"{owner}_again.{leaf}" if owner else f"{leaf}_again"
+                renamed[operand.name] = (
+                    f"{owner}_again.{leaf}" if owner else f"{leaf}_again"
+                )
                 parameters[renamed[operand.name]] = parameters[operand.name].clone()
 
-        def again(slot: Slot, new: int, node: Node = node, r: dict[str, str] = renamed) -> Node:
+        def again(
+            slot: Slot, new: int, node: Node = node, r: dict[str, str] = renamed
+        ) -> Node:
             given = tuple(
                 Parameter(r[o.name]) if isinstance(o, Parameter) else o
                 for o in node.inputs[1:]
@@ -251,7 +257,9 @@ def _deepened(edited: Edited, square: list[Node]) -> Edited:
             added = made.nodes[place + 1]
 
             def bend(slot: Slot, new: int, follower: Node = follower) -> Node:
-                return replace(follower, inputs=(slot, *follower.inputs[1:]), outputs=(new,))
+                return replace(
+                    follower, inputs=(slot, *follower.inputs[1:]), outputs=(new,)
+                )
 
             made = made.after([added], bend)
     return replace(made, parameters=parameters)

@@ -10,6 +10,7 @@ import torch
 
 from service.contract.errors import BadRequest, UnusableModel
 from worker.engine.network.facts import facts_of
+from worker.engine.network.lowering import RECURRENT, settings_of
 from worker.engine.network.network import Network
 from worker.engine.network.operators import overload
 from worker.engine.network.program import (
@@ -60,7 +61,9 @@ def network_of_export(exported: torch.export.ExportedProgram) -> Network:
         reading = _Reading(exported)
         program = reading.read()
     except CannotLift as found:
-        raise UnusableModel(f"The model cannot be read: {found}. {_EXPECTED}") from found
+        raise UnusableModel(
+            f"The model cannot be read: {found}. {_EXPECTED}"
+        ) from found
     parameters = {
         name: exported.state_dict[name].detach().clone()
         for name in exported.graph_signature.parameters
@@ -196,8 +199,29 @@ class _Reading:
             return self._norm(given)
         if kind == "aten::scaled_dot_product_attention":
             return self._emit("net::attention", given[:8])
+        if op in RECURRENT:
+            return self._recurrent(RECURRENT[op], given)
         overload(op)
         return self._emit(op, given)
+
+    def _recurrent(self, cell: str, given: list[Operand]) -> Operand:
+        x, start, weights = given[:3]
+        flags = [o.value if isinstance(o, Constant) else None for o in given[3:]]
+        states = self._parts(start) if cell == "lstm" else (start,)
+        settings = settings_of(cell, flags)
+        self.baked |= bool(flags[3]) and settings.p > 0 and settings.layers > 1
+        inputs = (Constant(settings), x, *states, *self._parts(weights))
+        first = self.size
+        outputs = tuple(range(first, first + 1 + len(states)))
+        self.size += len(outputs)
+        self.out.append(Node("net::recurrent", inputs, outputs))
+        return self._emit("prim::TupleConstruct", [Slot(slot) for slot in outputs])
+
+    def _parts(self, operand: Operand) -> tuple[Operand, ...]:
+        for node in self.out:
+            if isinstance(operand, Slot) and operand.number in node.outputs:
+                return node.inputs
+        raise CannotLift("a list of weights that is computed")
 
     def _norm(self, given: list[Operand]) -> Operand:
         x, weight, bias, mean, var, train, momentum, eps = given[:8]
@@ -206,7 +230,9 @@ class _Reading:
         self.baked |= (
             mean_name is not None and isinstance(train, Constant) and bool(train.value)
         )
-        count = f"{(mean_name or '').rpartition('.')[0]}.num_batches_tracked".lstrip(".")
+        count = f"{(mean_name or '').rpartition('.')[0]}.num_batches_tracked".lstrip(
+            "."
+        )
         held = count if count in self.exported.state_dict else None
         names = Constant(BufferNames(mean_name, var_name, held))
         return self._emit("net::batch_norm", [x, weight, bias, names, momentum, eps])

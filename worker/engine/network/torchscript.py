@@ -1,13 +1,15 @@
 """Open a TorchScript archive as a network, or say why it cannot be audited."""
 
-from typing import BinaryIO
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 import torch
 
 from service.contract.errors import BadRequest, UnusableModel
-from worker.engine.network.lowering import Lifted, lift
+from worker.engine.network.lowering import lift
 from worker.engine.network.machine import check_operators
 from worker.engine.network.network import Network
+from worker.engine.network.opaque import OpaqueNetwork
 from worker.engine.network.program import CannotLift, StateKept
 
 _EXPECTED = (
@@ -49,10 +51,9 @@ def network_of(module: torch.jit.ScriptModule) -> Network:
             f"The model keeps state between calls: {found}. {_EXPECTED}"
         ) from found
     except CannotLift as found:
-        raise UnusableModel(
-            f"The model cannot be read: {found}. {_EXPECTED}"
-        ) from found
-    check_parameters(lifted)
+        check_parameters(dict(module.named_parameters()))
+        return OpaqueNetwork(module, str(found))
+    check_parameters(lifted.parameters)
     return Network.from_lifted(lifted, module)
 
 
@@ -68,8 +69,11 @@ def check_signature(module: torch.jit.ScriptModule) -> None:
     required = [a for a in schema.arguments[1:] if not a.has_default_value()]
     if len(required) != 1 or len(schema.arguments) != 2:  # noqa: PLR2004
         given = ", ".join(f"{a.name}: {a.type}" for a in schema.arguments[1:])
+        written = sorted(set(_written(module.inlined_graph)))
+        state = f" and keeps state in `{'`, `'.join(written)}`" if written else ""
         raise UnusableModel(
-            f"The model takes {len(schema.arguments) - 1} inputs ({given}). {_EXPECTED}"
+            f"The model takes {len(schema.arguments) - 1} inputs ({given}){state}. "
+            f"{_EXPECTED}"
         )
     if str(schema.arguments[1].type) != "Tensor":
         raise UnusableModel(
@@ -82,18 +86,27 @@ def check_signature(module: torch.jit.ScriptModule) -> None:
         )
 
 
-def check_parameters(lifted: Lifted) -> None:
+def _written(block: Any) -> Iterator[str]:  # noqa: ANN401 - torch._C.Block
+    """Names of the attributes that a graph writes to."""
+    for node in block.nodes():
+        if node.kind() == "prim::SetAttr":
+            yield str(node.s("name"))
+        for inner in node.blocks():
+            yield from _written(inner)
+
+
+def check_parameters(parameters: dict[str, torch.Tensor]) -> None:
     """Refuse a model without trainable parameters of floating-point type.
 
     Raises:
         UnusableModel: it has none.
     """
-    if not lifted.parameters:
+    if not parameters:
         raise UnusableModel(
             "The model has no parameters that could be trained: it is quantised, or "
             f"computes by rules alone. {_EXPECTED}"
         )
-    for name, tensor in lifted.parameters.items():
+    for name, tensor in parameters.items():
         if tensor.is_quantized or not tensor.is_floating_point():
             raise UnusableModel(
                 f"Parameter `{name}` is {tensor.dtype}; floats are expected."
