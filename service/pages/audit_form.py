@@ -5,16 +5,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, UploadFile
 from pydantic import ValidationError
+from starlette.datastructures import UploadFile as ReceivedFile
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from service.audits import Audits
 from service.contract.errors import FieldError, InvalidFields, Problem
 from service.contract.request import AuditRequest, DatasetSpec
 from service.cursors import Slice
-from service.keys import Caller, Keys
-from service.pages.browser_session import caller_of, refuse_foreign_form
-from service.pages.page_route import show
+from service.keys import Caller
+from service.pages.browser_session import caller_of, desk_of
+from service.pages.page_route import KeyedRoute, show
 from service.uploads import Upload, Uploads
 
 CHOICES = 50
@@ -27,64 +27,64 @@ EXAMPLE_RECIPE = """{
 }"""
 
 
-def add_form_routes(
-    router: APIRouter, keys: Keys, uploads: Uploads, audits: Audits
-) -> None:
-    """Add the form and what takes it in."""
+router = APIRouter(route_class=KeyedRoute, include_in_schema=False)
 
-    def form_page(
-        request: Request,
-        caller: Caller,
-        *,
-        problem: Problem | None = None,
-        recipe: str = EXAMPLE_RECIPE,
-        budget: str = "standard",
-    ) -> Response:
-        return show(
-            request,
-            "new_audit.html",
-            status_code=problem.status if problem else 200,
-            models=uploads.models(caller, Slice(CHOICES)).items,
-            datasets=uploads.datasets(caller, Slice(CHOICES)).items,
-            recipe=recipe,
-            budget=budget,
-            problem=problem,
+
+@router.get("/audits/new")
+def new_audit(request: Request) -> Response:
+    """Show the form."""
+    return _form_page(request, caller_of(request, role="submitter"))
+
+
+@router.post("/audits/new")
+def start_audit(  # noqa: PLR0913, PLR0917 - one parameter a field
+    request: Request,
+    model: Annotated[UploadFile | str | None, File()] = None,
+    dataset: Annotated[UploadFile | str | None, File()] = None,
+    model_id: Annotated[str, Form()] = "",
+    dataset_id: Annotated[str, Form()] = "",
+    recipe: Annotated[str, Form()] = "",
+    budget: Annotated[str, Form()] = "standard",
+    seed: Annotated[str, Form()] = "0",
+) -> Response:
+    """Take in what is new, and start the audit."""
+    caller = caller_of(request, role="submitter")
+    desk = desk_of(request)
+    try:
+        settings = _settings(recipe=recipe, budget=budget, seed=seed)
+        _check(settings)
+        asked = _request(
+            model_id=_model(desk.uploads, caller, model, model_id),
+            dataset_id=_dataset(desk.uploads, caller, dataset, dataset_id),
+            **settings,
         )
+        found = desk.audits.submit(caller, asked, None)
+    except Problem as problem:
+        return _form_page(
+            request, caller, problem=problem, recipe=recipe, budget=budget
+        )
+    return RedirectResponse(f"/audits/{found.id}", status_code=303)
 
-    @router.get("/audits/new")
-    def new_audit(request: Request) -> Response:
-        return form_page(request, caller_of(request, keys, role="submitter"))
 
-    @router.post("/audits/new")
-    def start_audit(  # noqa: PLR0913, PLR0917 - one parameter a field
-        request: Request,
-        model: Annotated[UploadFile | str | None, File()] = None,
-        dataset: Annotated[UploadFile | str | None, File()] = None,
-        model_id: Annotated[str, Form()] = "",
-        dataset_id: Annotated[str, Form()] = "",
-        recipe: Annotated[str, Form()] = "",
-        budget: Annotated[str, Form()] = "standard",
-        seed: Annotated[str, Form()] = "0",
-    ) -> Response:
-        refuse_foreign_form(request)
-        caller = caller_of(request, keys, role="submitter")
-        try:
-            settings = _settings(recipe=recipe, budget=budget, seed=seed)
-            _check(settings)
-            found = audits.submit(
-                caller,
-                _request(
-                    model_id=_model(uploads, caller, model, model_id),
-                    dataset_id=_dataset(uploads, caller, dataset, dataset_id),
-                    **settings,
-                ),
-                None,
-            )
-        except Problem as problem:
-            return form_page(
-                request, caller, problem=problem, recipe=recipe, budget=budget
-            )
-        return RedirectResponse(f"/audits/{found.id}", status_code=303)
+def _form_page(
+    request: Request,
+    caller: Caller,
+    *,
+    problem: Problem | None = None,
+    recipe: str = EXAMPLE_RECIPE,
+    budget: str = "standard",
+) -> Response:
+    uploads = desk_of(request).uploads
+    return show(
+        request,
+        "new_audit.html",
+        status_code=problem.status if problem else 200,
+        models=uploads.models(caller, Slice(CHOICES)).items,
+        datasets=uploads.datasets(caller, Slice(CHOICES)).items,
+        recipe=recipe,
+        budget=budget,
+        problem=problem,
+    )
 
 
 def _settings(*, recipe: str, budget: str, seed: str) -> dict[str, Any]:
@@ -124,9 +124,9 @@ def _request(**fields: Any) -> AuditRequest:  # noqa: ANN401 - pydantic checks t
 
 
 def _model(
-    uploads: Uploads, caller: Caller, file: UploadFile | str | None, chosen: str
+    uploads: Uploads, caller: Caller, file: ReceivedFile | str | None, chosen: str
 ) -> str:
-    if not isinstance(file, UploadFile) or not file.filename:
+    if not isinstance(file, ReceivedFile) or not file.filename:
         return chosen or _missing("model")
     upload = _take_in(uploads, file)
     try:
@@ -139,9 +139,9 @@ def _model(
 
 
 def _dataset(
-    uploads: Uploads, caller: Caller, file: UploadFile | str | None, chosen: str
+    uploads: Uploads, caller: Caller, file: ReceivedFile | str | None, chosen: str
 ) -> str:
-    if not isinstance(file, UploadFile) or not file.filename:
+    if not isinstance(file, ReceivedFile) or not file.filename:
         return chosen or _missing("dataset")
     upload = _take_in(uploads, file)
     try:
@@ -153,7 +153,7 @@ def _dataset(
     return body.id
 
 
-def _take_in(uploads: Uploads, file: UploadFile) -> Upload:
+def _take_in(uploads: Uploads, file: ReceivedFile) -> Upload:
     upload = uploads.begin()
     upload.file_name = file.filename or ""
     try:

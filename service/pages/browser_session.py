@@ -4,7 +4,7 @@ The cookie is HttpOnly and SameSite=Strict, and every form is refused unless the
 says that it came from these pages. The API reads no cookie at all.
 """
 
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -12,7 +12,8 @@ from starlette.responses import Response
 
 from service.contract.errors import Forbidden, Unauthorized
 from service.contract.jobs import Role
-from service.keys import Caller, Keys
+from service.desk import Desk
+from service.keys import Caller
 
 COOKIE: Final = "model_audit_key"
 COOKIE_SECONDS = 30 * 24 * 3600
@@ -22,20 +23,34 @@ class NotSignedIn(Exception):  # noqa: N818 - not an error, a way to the sign-in
     """The page needs a key, and the browser has none that is valid."""
 
 
-def caller_of(request: Request, keys: Keys, *, role: Role = "viewer") -> Caller:
+def desk_of(request: Request) -> Desk:
+    """Find the use cases of the application that a request came to."""
+    return cast("Desk", request.app.state.desk)
+
+
+def identify(request: Request) -> Caller:
     """Find out who asks for a page.
 
     Raises:
         NotSignedIn: there is no valid key.
-        Forbidden: the key's role does not allow it.
     """
     secret = request.cookies.get(COOKIE)
     if not secret:
         raise NotSignedIn
+    keys = desk_of(request).keys
     try:
-        caller = keys.known(secret) or keys.authenticate(secret)
+        return keys.known(secret) or keys.authenticate(secret)
     except Unauthorized as error:
         raise NotSignedIn from error
+
+
+def caller_of(request: Request, *, role: Role = "viewer") -> Caller:
+    """Tell who was found out to ask, if they may do this.
+
+    Raises:
+        Forbidden: the key's role does not allow it.
+    """
+    caller = cast("Caller", request.state.caller)
     if not caller.may_act_as(role):
         raise Forbidden(detail=f"This needs a key of the role {role}.")
     return caller

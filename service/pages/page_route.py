@@ -7,11 +7,17 @@ from urllib.parse import quote
 from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from service.contract.errors import Problem
-from service.pages.browser_session import COOKIE, NotSignedIn
+from service.pages.browser_session import (
+    COOKIE,
+    NotSignedIn,
+    identify,
+    refuse_foreign_form,
+)
 from service.render import html
 from service.render.figures import METRIC_WORDS
 
@@ -29,21 +35,21 @@ HEADERS = {
 
 
 class PageRoute(APIRoute):
-    """A route whose problems are shown as pages."""
+    """A route whose problems are shown as pages; forms only from these pages."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap the route: sign-in where it is needed, problems as pages, headers."""
+        """Wrap the route: foreign forms refused, problems as pages, strict headers."""
         inner = super().get_route_handler()
 
         async def answer(request: Request) -> Response:
             response: Response
             try:
+                if request.method == "POST":
+                    refuse_foreign_form(request)
+                await self.prepare(request)
                 response = await inner(request)
             except NotSignedIn:
-                way_back = quote(request.url.path, safe="/")
-                response = RedirectResponse(f"/login?next={way_back}", status_code=303)
-                if "application/json" in request.headers.get("accept", ""):
-                    response = Response(status_code=401)
+                response = _to_sign_in(request)
             except Problem as problem:
                 response = show(
                     request,
@@ -57,6 +63,24 @@ class PageRoute(APIRoute):
             return response
 
         return answer
+
+    async def prepare(self, request: Request) -> None:
+        """Do what is due before the body is read: nothing, on an open page."""
+
+
+class KeyedRoute(PageRoute):
+    """A route that knows its caller before it reads a byte of the body."""
+
+    async def prepare(self, request: Request) -> None:
+        """Find out who asks."""
+        request.state.caller = await run_in_threadpool(identify, request)
+
+
+def _to_sign_in(request: Request) -> Response:
+    if request.url.path.endswith("/state"):  # asked by a script, which reloads
+        return Response(status_code=401)
+    way_back = quote(request.url.path, safe="/")
+    return RedirectResponse(f"/login?next={way_back}", status_code=303)
 
 
 def make_environment() -> Environment:

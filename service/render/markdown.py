@@ -7,7 +7,7 @@ from service.contract.report import Finding, Report
 from service.render import figures
 from service.render.headline import headline
 
-_SPECIAL = re.compile(r"([\\`*_\[\]<>#|~])")
+_SPECIAL = re.compile(r"([\\`*\[\]<>#|~]|(?<!\w)_|_(?!\w))")
 
 
 def render_markdown(report: Report) -> str:
