@@ -59,6 +59,7 @@ def _imbalance() -> list[Case]:
         (replace(bases.SEGMENT, epochs=10), 40.0),
         (bases.MAGIC, 30.0),
         (bases.PIMA, 15.0),
+        (replace(bases.BREAST_CANCER, epochs=10), 50.0),
         (replace(bases.LETTER, rows=4000, epochs=8), 40.0),
         (bases.FASHION_DENSE, 40.0),
         (bases.PHONEME, 40.0),

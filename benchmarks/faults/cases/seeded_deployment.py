@@ -112,6 +112,13 @@ def _leakage() -> list[Case]:
         Sketch(data="vowel", widths=(64, 64), epochs=60, rows=250),
         Sketch(data="adult", rows=800, widths=(128, 128), epochs=80),
         Sketch(data="vehicle", widths=(128, 128), epochs=100),
+        Sketch(
+            data="breast_cancer",
+            rows=150,
+            widths=(256, 256),
+            epochs=150,
+            spoils=(("label_noise_everywhere", 0.15),),
+        ),
         Sketch(data="fashion", rows=600, widths=(128,), epochs=30, lr=1e-3),
     )
     return [
@@ -128,7 +135,7 @@ def _leakage() -> list[Case]:
             criterion="inflation",
         )
         for sketch, share in zip(
-            heart, (0.5, 0.4, 0.8, 0.6, 0.5, 0.7, 0.6), strict=True
+            heart, (0.5, 0.4, 0.8, 0.6, 0.5, 0.7, 0.6, 0.6), strict=True
         )
     ]
 

@@ -1,0 +1,26 @@
+"""Every cause of the catalogue is named where it was planted."""
+
+import pytest
+
+from service.contract.causes import Cause
+from tests.planted.defects import SPOILED, case_named
+
+
+def test_every_cause_has_a_spoiled_program():
+    assert set(SPOILED) == set(Cause)
+    for cause, name in SPOILED.items():
+        assert cause in case_named(name).causes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cause", SPOILED, ids=lambda cause: cause.value)
+def test_the_planted_defect_is_named(cause, audit):
+    case = case_named(SPOILED[cause])
+
+    report = audit(case.name)
+
+    verdicts = {entry["cause"]: entry["verdict"] for entry in report["findings"]}
+    named = {name for name, verdict in verdicts.items() if verdict == "found"}
+    tied = {*report["equivalent"], *report["explained_by"]}
+    assert cause in named | tied, verdicts
+    assert report["primary_cause"] in {*case.causes, *case.equivalents}
