@@ -25,6 +25,7 @@ from worker.engine.combination import (
     choose_compatible,
     compatible,
     compose,
+    first_to_name,
     name,
     preference,
 )
@@ -200,6 +201,8 @@ class Auditor:
         screen, skipped = yield from self._screen(mends)
         best = self._best(screen, mends)
         chosen = yield from self._interact(screen, mends, best)
+        # What the combination uses of a cause stands for it, if not the best alone.
+        best = {**best, **{mend.cause: mend for mend in chosen}}
         confirm = yield from self._confirm(screen, mends, chosen, best)
         chosen = self._settle(confirm, chosen)
         remedy = yield from self._remedy(chosen, screen, measures)
@@ -386,7 +389,7 @@ class Auditor:
             top = max(self._value(screen, option) for option in options)
             kept = min(
                 (o for o in options if self._value(screen, o) >= top - tolerance / 2),
-                key=lambda option: preference(option[-1].cause),
+                key=lambda option: preference(option[-1]),
             )
         return kept
 
@@ -410,10 +413,9 @@ class Auditor:
             return None
         yield from self._extend(screen, options, "Does anything help in addition?")
         worth = [
-            (self._value(screen, o) - now, -preference(o[-1].cause), o[-1])
-            for o in options
+            (self._value(screen, option) - now, option[-1]) for option in options
         ]
-        value, _, mend = max(worth, key=lambda item: item[:2])
+        value, mend = max(worth, key=lambda item: item[0])
         if value < max(self.floors.material, 0.15 * now):
             return None
         return mend
@@ -459,9 +461,7 @@ class Auditor:
         promising = [m for m in best.values() if self._is_promising(screen, m)]
         if not promising:
             return ()
-        top = max(self._gain(screen, m).value for m in promising)
-        near = [m for m in promising if self._gain(screen, m).value >= 0.9 * top]
-        return (min(near, key=lambda m: preference(m.cause)),)
+        return (first_to_name([(m, self._gain(screen, m).value) for m in promising]),)
 
     def _everything(self, mends: Mapping[Cause, Sequence[Mend]]) -> tuple[Mend, ...]:
         """One sane mend a cause, as many as go together."""
@@ -470,7 +470,7 @@ class Auditor:
             fitting = [m for m in options if m.sane]
             if fitting:
                 sane.append(max(fitting, key=lambda m: len(m.changes)))
-        sane.sort(key=lambda m: preference(m.cause))
+        sane.sort(key=preference)
         return tuple(choose_compatible(sane))
 
     def _is_promising(self, screen: Results, mend: Mend) -> bool:

@@ -34,7 +34,9 @@ class Mend:
             say) without this one thing; the gain is then over the better of control
             and baseline.
         sane: whether it belongs to the arm in which everything is mended at once.
-        urgent: a cheap sign speaks for it, so it is tried first.
+        urgent: likely or cheap enough to be tried first.
+        evident: something in the graph, the data or the recipe is out of the ordinary
+            and speaks for it; of mends that help as much, evident ones are named first.
         measuring: trained only to measure something, never a remedy itself.
     """
 
@@ -45,6 +47,7 @@ class Mend:
     control: tuple[Change, ...] = ()
     sane: bool = False
     urgent: bool = False
+    evident: bool = False
     measuring: bool = False
 
     @property

@@ -28,11 +28,33 @@ CHEAPEST_FIRST: tuple[Cause, ...] = (
 )
 
 
-def preference(cause: Cause) -> int:
-    """Rank of a cause among equals; low is preferred."""
-    if cause in CHEAPEST_FIRST:
-        return CHEAPEST_FIRST.index(cause)
-    return len(CHEAPEST_FIRST)
+EVIDENT_SHARE = 0.8  # of the best gain; from here on an evident mend is named first
+NEAR_SHARE = 0.9  # of the best gain; from here on the order of preference decides
+
+
+def preference(mend: Mend) -> tuple[bool, int]:
+    """Rank of a mend among equals; low is preferred."""
+    order = (
+        CHEAPEST_FIRST.index(mend.cause)
+        if mend.cause in CHEAPEST_FIRST
+        else len(CHEAPEST_FIRST)
+    )
+    return not mend.evident, order
+
+
+def first_to_name(gains: Sequence[tuple[Mend, float]]) -> Mend:
+    """Of mends with their gains, the one to name: the best, or nearly so and likelier.
+
+    Args:
+        gains: (mend, balanced accuracy), not empty.
+    """
+    top = max(gain for _, gain in gains)
+    near = [
+        mend
+        for mend, gain in gains
+        if gain >= (EVIDENT_SHARE if mend.evident else NEAR_SHARE) * top
+    ]
+    return min(near or [max(gains, key=lambda item: item[1])[0]], key=preference)
 
 
 def compatible(first: Mend, second: Mend) -> bool:
@@ -67,7 +89,7 @@ def choose_compatible(mends: Iterable[Mend]) -> list[Mend]:
 
 
 def _ordered(mends: Iterable[Mend]) -> list[Mend]:
-    return sorted(mends, key=lambda mend: (preference(mend.cause), mend.key))
+    return sorted(mends, key=lambda mend: (CHEAPEST_FIRST.index(mend.cause), mend.key))
 
 
 def _touched(changes: Sequence[Change]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ from worker.engine.lab.experiment import (
     ArmOutcome,
     Training,
     TrainingOutcome,
-    unpack_mask,
+    unpack_flags,
 )
 from worker.engine.stats.pairs import (
     Bits,
@@ -80,7 +81,7 @@ class Results:
         """Balanced accuracy of the best arm."""
         return max((self.accuracy(key) for key in self.arms), default=0.0)
 
-    @property
+    @cached_property
     def _pooled(self) -> float:
         reference = self.arms.get(BASELINE)
         if reference is None or len(reference.correct) < 2:
@@ -118,7 +119,7 @@ def collect(
 
 
 def _bits(arm: ArmOutcome, rows: int) -> Bits:
-    return np.array([unpack_mask(trial.correct, rows) for trial in arm.trials], bool)
+    return np.array([unpack_flags(trial.correct, rows) for trial in arm.trials])
 
 
 def figures(arm: ArmOutcome) -> dict[str, float]:
@@ -157,6 +158,6 @@ def _late_improvement(losses: Sequence[float | None]) -> float | None:
 def against_delivered(results: Results, mask: str) -> PairedGain:
     """Paired difference of the baseline to delivered hits packed in `mask`."""
     after = results.arms[BASELINE].correct
-    delivered = np.array(unpack_mask(mask, len(results.labels)), bool)
+    delivered = unpack_flags(mask, len(results.labels))
     before = np.repeat(delivered[None], len(after), axis=0)
     return paired_gain(after, before, results.labels)

@@ -17,6 +17,15 @@ HIGHEST_RATE: dict[OptimizerName, float] = {
     "adagrad": 3.0,
     "adadelta": 30.0,
 }
+CUSTOMARY_RATES: dict[OptimizerName, tuple[float, float]] = {
+    "sgd": (0.005, 0.3),
+    "adam": (1e-4, 0.01),
+    "adamw": (1e-4, 0.01),
+    "nadam": (1e-4, 0.01),
+    "rmsprop": (1e-4, 0.01),
+    "adagrad": (0.003, 0.3),
+    "adadelta": (0.1, 3.0),
+}
 LOWEST_RATE = 1e-6
 ENOUGH_UPDATES = 2000  # optimiser steps after which a small network has settled
 
@@ -50,14 +59,18 @@ def duration_factors(subject: Subject) -> list[int]:
     return factors
 
 
-def customary_rate(subject: Subject, candidates: list[float]) -> float | None:
+def customary_rate(
+    subject: Subject, candidates: list[float], *, higher: bool
+) -> float | None:
     """The candidate nearest to what the optimiser customarily uses.
 
     Returns:
-        None where the given rate is within a factor of ten of custom.
+        None where the given rate is customary, or off on the other side.
     """
-    custom = default_optimizer(subject.recipe.optimizer.name).lr
-    given = subject.recipe.optimizer.lr
-    if not candidates or custom / 10 < given < custom * 10:
+    optimizer = subject.recipe.optimizer
+    low, high = CUSTOMARY_RATES[optimizer.name]
+    off = optimizer.lr < low if higher else optimizer.lr > high
+    if not candidates or not off:
         return None
+    custom = default_optimizer(optimizer.name).lr
     return min(candidates, key=lambda rate: abs(math.log(rate / custom)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from service.contract.causes import Cause
 from worker.engine.auditor import Learned
 from worker.engine.check import Case, Mend, Trial
-from worker.engine.combination import name, preference
+from worker.engine.combination import NEAR_SHARE, first_to_name, name
 from worker.engine.results import (
     BASELINE,
     CONTROL,
@@ -16,8 +16,6 @@ from worker.engine.results import (
 )
 from worker.engine.stats.decisions import Floors, decide, holm
 from worker.engine.stats.pairs import PairedGain
-
-EQUIVALENT_SHARE = 0.9  # of the primary's gain
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def _with_roles(
             if extra.value >= floors.material and extra.low > floors.proven:
                 chosen.add(cause)
     primary = _primary({c: found[c] for c in chosen})
-    least = EQUIVALENT_SHARE * found[primary].gain.value
+    least = NEAR_SHARE * found[primary].gain.value
     roles = dict(trials)
     for cause, trial in found.items():
         if cause == primary:
@@ -155,11 +153,7 @@ def _with_roles(
 
 
 def _primary(found: Mapping[Cause, Trial]) -> Cause:
-    top = max(trial.gain.value for trial in found.values())
-    near = [
-        c for c, t in found.items() if t.gain.value >= EQUIVALENT_SHARE * top
-    ] or list(found)
-    return min(near, key=preference)
+    return first_to_name([(t.mend, t.gain.value) for t in found.values()]).cause
 
 
 def case_for(

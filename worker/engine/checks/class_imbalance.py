@@ -50,6 +50,7 @@ class ClassImbalance:
                     text="Draw balanced batches",
                     changes=(RecipeChange(patch={"sampler": "balanced"}),),
                     urgent=urgent,
+                    evident=urgent,
                 )
             )
         if subject.recipe.loss.class_weights is None:
@@ -60,6 +61,7 @@ class ClassImbalance:
                     text="Weight the loss by the inverse class frequency",
                     changes=(RecipeChange(patch={"loss": {"class_weights": weights}}),),
                     urgent=urgent,
+                    evident=urgent,
                 )
             )
         return found

@@ -48,6 +48,7 @@ class CorruptedInputs:
                 changes=(DataChange(name="repair_inputs", limit=self.limit),),
                 sane=broken,
                 urgent=True,
+                evident=True,
             )
         ]
         mask = inputs.get("mask")
@@ -60,6 +61,7 @@ class CorruptedInputs:
                     "defect",
                     changes=(DataChange(name="drop", mask=mask),),
                     urgent=True,
+                    evident=True,
                 )
             )
         return found

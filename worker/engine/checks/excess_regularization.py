@@ -41,6 +41,7 @@ class ExcessRegularization:
                 changes=(change,),
                 sane=urgent,
                 urgent=urgent,
+                evident=urgent,
             )
             for key, text, change, urgent in present
         ]

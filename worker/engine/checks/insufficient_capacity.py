@@ -44,6 +44,7 @@ class InsufficientCapacity:
                     text="Add hidden layers",
                     changes=(reference,),
                     urgent=True,
+                    evident=True,
                 )
             ]
         factors = [8, 4, 2] if smallest <= self.narrow else [4, 2]
@@ -59,6 +60,7 @@ class InsufficientCapacity:
                     text=text,
                     changes=(wide,),
                     urgent=factor == factors[0] and smallest <= self.narrow,
+                    evident=smallest <= self.narrow // 2,
                 )
             )
         wide = NetworkChange(name="width", factor=float(factors[0]))

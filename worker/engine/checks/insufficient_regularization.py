@@ -107,5 +107,10 @@ class InsufficientRegularization:
         self, key: str, text: str, changes: tuple[Change, ...], *, urgent: bool = False
     ) -> Mend:
         return Mend(
-            cause=self.cause, key=key, text=text, changes=changes, urgent=urgent
+            cause=self.cause,
+            key=key,
+            text=text,
+            changes=changes,
+            urgent=urgent,
+            evident=urgent,
         )

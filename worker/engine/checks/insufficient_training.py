@@ -16,6 +16,9 @@ from worker.engine.lab.experiment import RecipeChange
 from worker.engine.subject import Subject
 from worker.engine.sweeps import ENOUGH_UPDATES, duration_factors
 
+FEW_UPDATES = 300  # optimiser steps below which hardly any training has settled
+FEW_EPOCHS = 4
+
 
 @dataclass(frozen=True)
 class InsufficientTraining:
@@ -40,6 +43,7 @@ class InsufficientTraining:
                 changes=(RecipeChange(patch={"epochs": epochs * factor}),),
                 sane=factor == factors[-1] and short,
                 urgent=short or factor == factors[0],
+                evident=subject.updates < FEW_UPDATES or epochs < FEW_EPOCHS,
             )
             for factor in factors
         ]

@@ -32,7 +32,7 @@ class LearningRateTooHigh:
         """List the rates below the given one."""
         given = subject.recipe.optimizer.lr
         found = rates(subject, higher=False)
-        custom = customary_rate(subject, found)
+        custom = customary_rate(subject, found, higher=False)
         return [
             Mend(
                 cause=self.cause,
@@ -40,6 +40,7 @@ class LearningRateTooHigh:
                 text=f"Lower the learning rate from {given:g} to {rate:g}",
                 changes=(rate_change(rate),),
                 sane=rate == custom,
+                evident=custom is not None,
                 urgent=given >= self.high_rate or rate > given / 20,
             )
             for rate in found

@@ -32,7 +32,7 @@ class LearningRateTooLow:
         """List the rates above the given one."""
         given = subject.recipe.optimizer.lr
         found = rates(subject, higher=True)
-        custom = customary_rate(subject, found)
+        custom = customary_rate(subject, found, higher=True)
         return [
             Mend(
                 cause=self.cause,
@@ -40,6 +40,7 @@ class LearningRateTooLow:
                 text=f"Raise the learning rate from {given:g} to {rate:g}",
                 changes=(rate_change(rate),),
                 sane=rate == custom,
+                evident=custom is not None,
                 urgent=rate < given * self.near,
             )
             for rate in found

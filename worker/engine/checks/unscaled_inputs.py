@@ -42,7 +42,8 @@ class UnscaledInputs:
                 "deviation",
                 changes=(RecipeChange(patch={"normalization": "standardize"}),),
                 sane=True,
-                urgent=self._odd(measures),
+                urgent=True,
+                evident=self._odd(measures),
             )
         ]
 

@@ -104,6 +104,7 @@ class UnsuitableActivation:
             changes=changes,
             sane=urgent,
             urgent=urgent,
+            evident=urgent,
         )
 
     def _hidden(self, subject: Subject) -> list[tuple[str, bool]]:

@@ -47,6 +47,7 @@ class UnsuitableLayers:
                 changes=(change,),
                 control=(change, shuffled),
                 urgent=True,
+                evident=True,
             ),
             Mend(
                 cause=self.cause,
@@ -54,6 +55,7 @@ class UnsuitableLayers:
                 text=text + " and a tenth of the learning rate",
                 changes=(change, slower),
                 control=(slower,),
+                evident=True,
             ),
         ]
 

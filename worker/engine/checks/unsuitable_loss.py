@@ -109,4 +109,5 @@ class UnsuitableLoss:
             changes=changes,
             sane=urgent,
             urgent=urgent,
+            evident=urgent,
         )

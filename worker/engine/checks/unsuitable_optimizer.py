@@ -38,7 +38,6 @@ class UnsuitableOptimizer:
         """List other optimisers, batch sizes and the usual epsilon."""
         given = subject.recipe.optimizer
         found = []
-        odd = given.name in ("adagrad", "adadelta")
         for name, lr in self._others(given.name):
             patch = {"optimizer": {"name": name, "lr": lr}}
             if name == "sgd":
@@ -49,7 +48,7 @@ class UnsuitableOptimizer:
                     f"Use {name} with a learning rate of {lr:g}",
                     (RecipeChange(patch=patch),),
                     sane=name == "adam" and lr == default_optimizer("adam").lr,
-                    urgent=odd and name == "adam",
+                    urgent=name == "adam" and lr == default_optimizer("adam").lr,
                 )
             )
         rows = subject.data.rows["train"]
@@ -67,6 +66,7 @@ class UnsuitableOptimizer:
                     (RecipeChange(patch={"optimizer": {"eps": usual}}),),
                     sane=True,
                     urgent=True,
+                    evident=True,
                 )
             )
         if given.name == "sgd" and given.momentum == 0:
@@ -101,6 +101,7 @@ class UnsuitableOptimizer:
             f"Use batches of {size}",
             (RecipeChange(patch={"batch_size": size}),),
             urgent=True,
+            evident=True,
         )
 
     def _mend(
@@ -111,6 +112,7 @@ class UnsuitableOptimizer:
         *,
         sane: bool = False,
         urgent: bool = False,
+        evident: bool = False,
     ) -> Mend:
         return Mend(
             cause=self.cause,
@@ -119,4 +121,5 @@ class UnsuitableOptimizer:
             changes=changes,
             sane=sane,
             urgent=urgent,
+            evident=evident,
         )

@@ -5,11 +5,15 @@ is stored, so nothing is trained twice.
 """
 
 import base64
+import binascii
 import hashlib
 import json
 import zlib
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 
@@ -17,26 +21,34 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def pack_mask(flags: list[bool]) -> str:
+def pack_mask(flags: Sequence[bool] | npt.NDArray[np.bool_]) -> str:
     """Pack one flag a row into text: base64 of zlib of the bits, first row first."""
-    bits = bytearray((len(flags) + 7) // 8)
-    for row, flag in enumerate(flags):
-        if flag:
-            bits[row >> 3] |= 0x80 >> (row & 7)
-    return base64.b64encode(zlib.compress(bytes(bits), 6)).decode()
+    bits = np.packbits(np.asarray(flags, dtype=np.bool_))
+    return base64.b64encode(zlib.compress(bits.tobytes(), 6)).decode()
 
 
-def unpack_mask(text: str, count: int) -> list[bool]:
+def unpack_flags(text: str, count: int) -> npt.NDArray[np.bool_]:
     """Undo `pack_mask` for `count` rows.
+
+    Returns:
+        bool, (count,).
 
     Raises:
         ValueError: the text does not hold that many flags.
     """
     size = (count + 7) // 8
-    bits = zlib.decompressobj().decompress(base64.b64decode(text), size + 1)
-    if len(bits) != size:
-        raise ValueError(f"expected {size} bytes of flags, got {len(bits)}")
-    return [bool(bits[row >> 3] & (0x80 >> (row & 7))) for row in range(count)]
+    try:
+        raw = zlib.decompressobj().decompress(base64.b64decode(text), size + 1)
+    except (zlib.error, binascii.Error) as error:
+        raise ValueError("the flags are not packed as they should be") from error
+    if len(raw) != size:
+        raise ValueError(f"expected {size} bytes of flags, got {len(raw)}")
+    return np.unpackbits(np.frombuffer(raw, np.uint8), count=count).astype(np.bool_)
+
+
+def unpack_mask(text: str, count: int) -> list[bool]:
+    """As `unpack_flags`, as a list."""
+    return [bool(flag) for flag in unpack_flags(text, count)]
 
 
 class RecipeChange(_Value):

@@ -78,8 +78,14 @@ def balanced_accuracies(correct: Bits, labels: Labels) -> Floats:
     Returns:
         float64, (seeds,).
     """
-    recalls = [correct[:, labels == k].mean(axis=1) for k in np.unique(labels)]
-    return np.mean(recalls, axis=0)
+    return np.asarray(correct @ row_weights(labels), np.float64)
+
+
+def row_weights(labels: Labels) -> Floats:
+    """Weight of each row in balanced accuracy: 1 / (classes · rows of its class)."""
+    counts = np.bincount(labels)
+    present = int((counts > 0).sum())
+    return np.asarray(1.0 / (present * counts[labels]), np.float64)
 
 
 def seed_variance(after: Bits, before: Bits, labels: Labels) -> float:
@@ -95,13 +101,12 @@ def seed_variance(after: Bits, before: Bits, labels: Labels) -> float:
 def row_variance(after: Bits, before: Bits, labels: Labels) -> float:
     """Variance of the mean difference that comes from the finite held-out set."""
     difference = after.mean(axis=0) - before.mean(axis=0)
-    classes = np.unique(labels)
-    total = 0.0
-    for k in classes:
-        d = difference[labels == k]
-        squares = float(((d - d.mean()) ** 2).sum()) + ROW_PRIOR
-        total += squares / (len(d) + 1) / len(d)
-    return total / len(classes) ** 2
+    counts = np.bincount(labels)
+    present = counts > 0
+    n = counts[present]
+    means = np.bincount(labels, difference)[present] / n
+    squares = np.bincount(labels, difference**2)[present] - n * means**2 + ROW_PRIOR
+    return float((squares / (n + 1) / n).sum() / len(n) ** 2)
 
 
 def paired_gain(

@@ -1,0 +1,168 @@
+"""Subjects, and a world in which every change has a known effect."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from service.contract.causes import Cause
+from service.contract.recipe import Loss, Optimizer, Recipe
+from worker.engine.auditor import Learned, advance
+from worker.engine.lab.experiment import (
+    Arm,
+    ArmOutcome,
+    Experiment,
+    Measurement,
+    MeasurementOutcome,
+    Outcome,
+    Training,
+    TrainingOutcome,
+    TrialOutcome,
+    pack_mask,
+)
+from worker.engine.recipe import complete
+from worker.engine.subject import DataShape, NetworkShape, Subject
+
+Effect = Callable[[Arm], float]
+
+
+def make_subject(
+    *,
+    recipe: Recipe | None = None,
+    kind: str = "table",
+    counts: tuple[int, ...] = (400, 400, 400),
+    decide_rows: int = 600,
+    network: NetworkShape | None = None,
+    budget: str = "standard",
+    seed: int = 0,
+    wanted: Iterable[Cause] = Cause,
+) -> Subject:
+    """A small multilayer perceptron on a table, fully described."""
+    given = recipe or Recipe(
+        optimizer=Optimizer(
+            name="adam", lr=1e-3, momentum=0.9, weight_decay=0.0, eps=1e-8
+        ),
+        loss=Loss(name="cross_entropy", label_smoothing=0.0),
+        epochs=40,
+        batch_size=32,
+        sampler="shuffle",
+        normalization="none",
+        seed=0,
+    )
+    done, assumed = complete(given, fitting_loss="cross_entropy", train_rows=sum(counts))
+    labels = np.arange(decide_rows) % len(counts)
+    return Subject(
+        network=network
+        or NetworkShape(
+            parameters=2000,
+            layer_kinds=("linear", "activation", "linear"),
+            activations=("relu",),
+            output_activation="none",
+            outputs=len(counts),
+            smallest_width=32,
+        ),
+        data=DataShape(
+            kind=kind,
+            sample_shape=(10,),
+            dtype="float32",
+            rows={"train": sum(counts), "decide": decide_rows, "final": 300},
+            class_names=tuple(f"class {k}" for k in range(len(counts))),
+            class_counts=counts,
+        ),
+        given=given,
+        recipe=done,
+        assumed=assumed,
+        head_kind="logits",
+        fitting_loss="cross_entropy",
+        labels={"decide": labels, "final": np.arange(300) % len(counts)},
+        wanted=frozenset(wanted),
+        seed=seed,
+        budget=budget,
+        budget_seconds=100.0,
+    )
+
+
+class World:
+    """Answers experiments: an arm's accuracy is `base + effect(arm)`, plus noise.
+
+    Args:
+        base: accuracy of the baseline.
+        effect: true gain of an arm's changes.
+        spread: standard deviation over seeds that pairing does not remove.
+        measures: values of probes; others are empty.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        *,
+        base: float,
+        effect: Effect,
+        spread: float = 0.01,
+        measures: dict[str, dict] | None = None,
+        noise_seed: int = 0,
+    ) -> None:
+        self.subject = subject
+        self.base = base
+        self.effect = effect
+        self.spread = spread
+        cheap = {"step_seconds": {"1": 1e-4, "16": 3e-4}}
+        self.measures = {"cost": cheap, **(measures or {})}
+        self.rng = np.random.default_rng(noise_seed)
+        self.difficulty = {
+            split: self.rng.uniform(size=len(labels))
+            for split, labels in subject.labels.items()
+        }
+        self.trained: list[Training] = []
+
+    def answer(self, experiment: Experiment) -> Outcome:
+        if isinstance(experiment, Measurement):
+            return MeasurementOutcome(
+                values=self.measures.get(experiment.name, {}), seconds=0.1
+            )
+        self.trained.append(experiment)
+        arms = tuple(
+            ArmOutcome(
+                name=arm.name,
+                trials=tuple(
+                    self._trial(arm, seed, experiment.split)
+                    for seed in experiment.seeds
+                ),
+            )
+            for arm in experiment.arms
+        )
+        return TrainingOutcome(
+            arms=arms, seconds=0.5, member_steps=100, rows=100, kept_seed=None
+        )
+
+    def _trial(self, arm: Arm, seed: int, split: str) -> TrialOutcome:
+        rows = self.difficulty[split]
+        true = self.base + self.effect(arm) + self.rng.normal(0, self.spread)
+        # Rows near the border differ from training to training, as in life.
+        blur = rows + self.rng.normal(0, 0.03, len(rows))
+        correct = blur < np.clip(true, 0, 1)
+        share = float(correct.mean())
+        return TrialOutcome(
+            seed=seed,
+            correct=pack_mask(correct.tolist()),
+            accuracy=share,
+            balanced_accuracy=share,
+            log_loss=1 - share,
+            train_accuracy=min(1.0, share + 0.02),
+            train_balanced_accuracy=min(1.0, share + 0.02),
+            train_loss=0.1,
+        )
+
+    def audit(self) -> Learned:
+        """Run all rounds."""
+        outcomes: dict[str, Outcome] = {}
+        for _ in range(50):
+            step = advance(self.subject, outcomes)
+            if step.learned is not None:
+                return step.learned
+            for experiment in step.experiments:
+                outcomes[experiment.digest()] = self.answer(experiment)
+        raise AssertionError("the audit does not end")
+
+
+def no_effect(_arm: Arm) -> float:
+    return 0.0

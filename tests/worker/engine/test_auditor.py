@@ -1,0 +1,180 @@
+import pytest
+
+from service.contract.causes import Cause
+from tests.builders_engine import World, make_subject, no_effect
+from worker.engine.auditor import advance
+from worker.engine.lab.experiment import Arm, RecipeChange
+from worker.engine.stats.decisions import Floors
+from worker.engine.verdicts import weigh
+
+
+def patches(arm: Arm, *path: str):
+    """What an arm's recipe changes say about a field; None where they say nothing."""
+    for change in arm.changes:
+        if isinstance(change, RecipeChange):
+            value = change.patch
+            for key in path:
+                value = value.get(key) if isinstance(value, dict) else None
+            if value is not None:
+                return value
+    return None
+
+
+def found(learned):
+    trials = weigh(learned, Floors())
+    return {c for c, t in trials.items() if t.role in ("primary", "component")}
+
+
+def test_a_healthy_subject_is_screened_and_left_alone():
+    world = World(make_subject(), base=0.9, effect=no_effect)
+
+    learned = world.audit()
+
+    assert found(learned) == set()
+    assert learned.remedy is None
+    assert not any(training.keep for training in world.trained)
+
+
+def test_a_single_fault_is_named_confirmed_and_repaired():
+    def effect(arm):
+        return 0.2 if (patches(arm, "optimizer", "lr") or 0) >= 0.01 else 0.0
+
+    world = World(make_subject(), base=0.7, effect=effect)
+
+    learned = world.audit()
+
+    trials = weigh(learned, Floors())
+    assert trials[Cause.LEARNING_RATE_TOO_LOW].role == "primary"
+    assert trials[Cause.LEARNING_RATE_TOO_LOW].gain.value == pytest.approx(
+        0.2, abs=0.03
+    )
+    assert trials[Cause.LEARNING_RATE_TOO_LOW].confirmed
+    assert learned.remedy is not None
+
+
+def test_confirmation_uses_seeds_that_the_screen_never_saw():
+    world = World(make_subject(), base=0.7, effect=lambda arm: 0.2 * bool(arm.changes))
+
+    world.audit()
+
+    screened = {s for t in world.trained if t.round == "screen" for s in t.seeds}
+    confirmed = {s for t in world.trained if t.round == "confirm" for s in t.seeds}
+    assert confirmed
+    assert not screened & confirmed
+
+
+def test_the_remedy_is_judged_on_the_split_that_no_decision_saw():
+    world = World(make_subject(), base=0.7, effect=lambda arm: 0.2 * bool(arm.changes))
+
+    world.audit()
+
+    splits = {t.round: t.split for t in world.trained}
+    assert splits["screen"] == splits["confirm"] == "decide"
+    assert splits["remedy"] == "final"
+
+
+def test_two_faults_that_hide_each_other_are_both_named():
+    def effect(arm):
+        fast = (patches(arm, "optimizer", "lr") or 0) >= 1e-3
+        scaled = patches(arm, "normalization") == "standardize"
+        return 0.3 if fast and scaled else 0.0
+
+    recipe = make_subject().given
+    slow = recipe.model_copy(
+        update={"optimizer": recipe.optimizer.model_copy(update={"lr": 1e-5})}
+    )
+    world = World(make_subject(recipe=slow), base=0.6, effect=effect)
+
+    learned = world.audit()
+
+    assert found(learned) == {Cause.LEARNING_RATE_TOO_LOW, Cause.UNSCALED_INPUTS}
+
+
+def test_a_second_fault_that_adds_to_the_first_is_named_too():
+    def effect(arm):
+        fast = (patches(arm, "optimizer", "lr") or 0) >= 0.01
+        scaled = patches(arm, "normalization") == "standardize"
+        return 0.15 * fast + 0.12 * scaled
+
+    world = World(make_subject(), base=0.6, effect=effect)
+
+    assert found(world.audit()) == {
+        Cause.LEARNING_RATE_TOO_LOW,
+        Cause.UNSCALED_INPUTS,
+    }
+
+
+def test_a_cause_whose_gain_vanishes_is_explained_by_the_other():
+    def effect(arm):
+        fast = (patches(arm, "optimizer", "lr") or 0) >= 0.01
+        longer = (patches(arm, "epochs") or 0) > 40
+        return 0.2 * fast or 0.12 * longer
+
+    world = World(make_subject(), base=0.6, effect=effect)
+
+    trials = weigh(world.audit(), Floors())
+
+    assert trials[Cause.LEARNING_RATE_TOO_LOW].role == "primary"
+    assert trials[Cause.INSUFFICIENT_TRAINING].role == "explained"
+    assert (
+        trials[Cause.INSUFFICIENT_TRAINING].explained_by is Cause.LEARNING_RATE_TOO_LOW
+    )
+
+
+def test_an_audit_goes_on_from_any_outcomes_with_the_same_experiments():
+    world = World(make_subject(), base=0.7, effect=lambda arm: 0.2 * bool(arm.changes))
+    outcomes = {}
+    first = advance(world.subject, outcomes)
+    half = first.experiments[: len(first.experiments) // 2]
+    outcomes |= {e.digest(): world.answer(e) for e in half}
+
+    again = advance(world.subject, outcomes)
+
+    assert [e.digest() for e in again.experiments] == [
+        e.digest() for e in first.experiments[len(half) :]
+    ]
+
+
+def test_a_check_that_crashes_does_not_take_the_others_along():
+    from worker.engine.catalog import CATALOG
+
+    class Broken:
+        cause = Cause.UNSCALED_INPUTS
+
+        def obstacle(self, subject):
+            return None
+
+        def mends(self, subject, measures):
+            raise ZeroDivisionError("planted")
+
+    checks = [Broken(), *(c for c in CATALOG if c.cause != Cause.UNSCALED_INPUTS)]
+    world = World(make_subject(), base=0.9, effect=no_effect)
+    outcomes = {
+        e.digest(): world.answer(e)
+        for e in advance(world.subject, {}, checks).experiments
+    }
+
+    step = advance(world.subject, outcomes, checks)
+
+    assert step.experiments
+    assert step.stage == "screen"
+
+
+@pytest.mark.slow
+def test_false_alarms_are_held_to_five_percent_an_audit():
+    alarms = sum(
+        bool(
+            found(
+                World(
+                    make_subject(seed=seed, decide_rows=300),
+                    base=0.85,
+                    effect=no_effect,
+                    spread=0.02,
+                    noise_seed=seed,
+                ).audit()
+            )
+        )
+        for seed in range(120)
+    )
+
+    assert alarms <= 6  # 5 % of 120

@@ -1,0 +1,35 @@
+import pytest
+
+from worker.engine.stats.learning_curve import extrapolate
+from worker.engine.stats.pairs import PairedGain
+
+
+def measured(value: float, error: float = 0.001) -> PairedGain:
+    return PairedGain(value=value, error=error, degrees=1e6, seeds=8)
+
+
+def test_a_power_law_is_continued():
+    # error(n) = n^-1: 4, 2, 1 hundredths at a quarter, a half and all; then 0.5.
+    curve = extrapolate(measured(-0.01), measured(-0.03))
+
+    assert curve.doubled[0] == pytest.approx(0.005)
+    assert curve.quadrupled[0] == pytest.approx(0.0075)
+    assert curve.is_well_behaved
+
+
+def test_a_flat_curve_promises_nothing():
+    value, _, high = extrapolate(measured(0.0), measured(-0.001)).doubled
+
+    assert value == 0.0
+    assert high < 0.01
+
+
+def test_noise_widens_the_prediction():
+    sharp = extrapolate(measured(-0.04), measured(-0.1))
+    vague = extrapolate(measured(-0.04, 0.02), measured(-0.1, 0.02))
+
+    assert vague.doubled[2] - vague.doubled[1] > sharp.doubled[2] - sharp.doubled[1]
+
+
+def test_a_curve_that_gets_steeper_is_ill_behaved():
+    assert not extrapolate(measured(-0.05), measured(-0.06)).is_well_behaved

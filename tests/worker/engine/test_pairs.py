@@ -1,0 +1,110 @@
+import numpy as np
+
+from worker.engine.stats.decisions import Floors, decide, holm, severity_of
+from worker.engine.stats.pairs import (
+    PairedGain,
+    balanced_accuracies,
+    paired_gain,
+)
+
+ROWS, SEEDS = 300, 6
+
+
+def simulate(rng, *, gain: float, spread: float, rows: int = ROWS, seeds: int = SEEDS):
+    """Hits of two arms on rows of which each has its own difficulty."""
+    labels = rng.integers(0, 3, rows)
+    difficulty = rng.uniform(0.6, 1.0, rows)
+    shifts = rng.normal(gain, spread, seeds)
+    shared = rng.uniform(size=(seeds, rows))
+    before = shared < difficulty
+    after = shared < np.clip(difficulty + shifts[:, None], 0, 1)
+    return after, before, labels
+
+
+def test_balanced_accuracy_weighs_classes_equally():
+    correct = np.array([[True, True, True, False]])
+    labels = np.array([0, 0, 0, 1])
+
+    assert balanced_accuracies(correct, labels).tolist() == [0.5]
+
+
+def test_equal_arms_differ_by_nothing():
+    rng = np.random.default_rng(0)
+    _, before, labels = simulate(rng, gain=0.0, spread=0.0)
+
+    gain = paired_gain(before, before, labels)
+
+    assert gain.value == 0.0
+    assert gain.low < 0.0 < gain.high
+
+
+def test_the_interval_holds_what_it_promises():
+    rng = np.random.default_rng(1)
+    true_gain = 0.05
+    inside = 0
+    for _ in range(300):
+        after, before, labels = simulate(rng, gain=true_gain, spread=0.02)
+        gain = paired_gain(after, before, labels, pooled_variance=0.02**2)
+        # Clipping at 1 takes a little of the gain from easy rows.
+        expected = 0.05 - 0.05**2 / (2 * 0.4)
+        inside += gain.low <= expected <= gain.high
+
+    assert inside / 300 >= 0.95
+
+
+def test_more_rows_narrow_the_interval():
+    rng = np.random.default_rng(2)
+    few = paired_gain(*simulate(rng, gain=0.05, spread=0.0, rows=100))
+    many = paired_gain(*simulate(rng, gain=0.05, spread=0.0, rows=4000))
+
+    assert many.error < few.error / 3
+
+
+def test_the_spread_of_seeds_widens_the_interval():
+    rng = np.random.default_rng(3)
+    calm = paired_gain(*simulate(rng, gain=0.05, spread=0.001, rows=5000))
+    wild = paired_gain(*simulate(rng, gain=0.05, spread=0.1, rows=5000))
+
+    assert wild.error > 3 * calm.error
+
+
+def test_two_seeds_that_agree_by_chance_are_moderated():
+    correct = np.zeros((2, 200), bool)
+    correct[:, :120] = True
+    better = np.zeros((2, 200), bool)
+    better[:, :140] = True
+    labels = np.arange(200) % 2
+
+    alone = paired_gain(better, correct, labels)
+    moderated = paired_gain(better, correct, labels, pooled_variance=0.05**2)
+
+    assert moderated.error > alone.error
+
+
+def test_holm_multiplies_the_smallest_most():
+    adjusted = holm({"a": 0.001, "b": 0.02, "c": 0.5}, tested=3)
+
+    assert adjusted == {"a": 0.003, "b": 0.04, "c": 0.5}
+
+
+def test_holm_counts_what_was_given_up_earlier():
+    assert holm({"a": 0.004}, tested=20) == {"a": 0.08}
+
+
+def test_a_gain_is_found_only_when_proven_and_material():
+    floors = Floors()
+    proven = PairedGain(value=0.05, error=0.005, degrees=50, seeds=8)
+    tiny = PairedGain(value=0.015, error=0.0005, degrees=50, seeds=8)
+    vague = PairedGain(value=0.05, error=0.05, degrees=50, seeds=8)
+    nothing = PairedGain(value=0.0, error=0.005, degrees=50, seeds=8)
+
+    verdicts = [
+        decide(g, adjusted_p=g.p_above(floors.lower(0.05)), floors=floors)
+        for g in (proven, tiny, vague, nothing)
+    ]
+
+    assert verdicts == ["found", "not_found", "inconclusive", "not_found"]
+
+
+def test_severity_grows_with_the_gain():
+    assert [severity_of(g) for g in (0.03, 0.08, 0.3)] == ["minor", "major", "critical"]

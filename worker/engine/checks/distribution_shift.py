@@ -1,0 +1,112 @@
+"""Distribution shift: held-out data is drawn from elsewhere than the training data.
+
+Idea:      a classifier that tells training from held-out rows better than chance; the
+           mix of classes is tested apart.
+Source:    Lopez-Paz & Oquab 2017, Revisiting classifier two-sample tests,
+           arXiv:1610.06545; Rabanser et al. 2019, Failing loudly, arXiv:1810.11953.
+Blind to:  shifts that only larger samples would show.
+
+The finding has no gain: only other training data could mend it.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from service.contract.causes import BY_CAUSE, Cause
+from service.contract.report import Evidence, Finding, Recommendation
+from worker.engine.check import Case, Measures, Mend, clear, undecided
+from worker.engine.stats.decisions import severity_of
+from worker.engine.subject import Subject
+
+
+@dataclass(frozen=True)
+class DistributionShift:
+    """Tell the splits apart."""
+
+    cause: ClassVar[Cause] = Cause.DISTRIBUTION_SHIFT
+
+    p_value: float = 0.0025  # a twentieth of 5 %, since about twenty causes are judged
+    material_auc: float = 0.6  # 0.5: alike, 1: never alike
+    label_distance: float = 0.1  # total variation between the class shares
+
+    def obstacle(self, subject: Subject) -> str | None:
+        """A split that the audit drew itself cannot be shifted."""
+        if not subject.data.held_out_given:
+            return "the held-out rows were drawn at random from the same data"
+        return None
+
+    def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
+        """Nothing to retrain."""
+        return []
+
+    def judge(self, subject: Subject, case: Case) -> Finding:
+        """How well the splits can be told apart."""
+        values = case.measures.get("shift")
+        if not values:
+            return undecided(self.cause, "The splits were not compared.")
+        auc = values.get("auc")
+        if isinstance(auc, dict):
+            auc, low = auc.get("value"), auc.get("low")
+        else:
+            low = values.get("low")
+        p_value = values.get("p_value")
+        labels = values.get("label_shift")
+        moved = values.get("features")
+        names = (
+            ", ".join(str(f.get("name")) for f in moved[:3] if isinstance(f, dict))
+            if isinstance(moved, list)
+            else ""
+        )
+        evidence = [
+            Evidence(
+                kind="two_sample_test",
+                statement=f"A classifier tells the splits apart with AUC {auc}.",
+                values={**values, "low": low},
+            )
+        ]
+        inputs_moved = (
+            isinstance(auc, int | float)
+            and isinstance(p_value, int | float)
+            and p_value <= self.p_value
+            and auc >= self.material_auc
+        )
+        labels_moved = (
+            isinstance(labels, dict)
+            and self._number(labels.get("p_value"), 1.0) <= self.p_value
+            and self._number(labels.get("distance"), 0.0) >= self.label_distance
+        )
+        if not inputs_moved and not labels_moved:
+            return clear(
+                self.cause,
+                "Training and held-out data cannot be told apart to speak of.",
+                evidence=evidence,
+            )
+        impact = values.get("impact")
+        worth = (
+            self._number(impact.get("value"), 0.0) if isinstance(impact, dict) else 0.0
+        )
+        entry = BY_CAUSE[self.cause]
+        what = (
+            f"The inputs moved (AUC {auc:.2f}"
+            + (f"; most of all {names}" if names else "")
+            + ")"
+            if inputs_moved
+            else "The mix of classes moved"
+        )
+        return Finding(
+            cause=self.cause,
+            group=entry.group,
+            verdict="found",
+            severity=severity_of(worth),
+            confidence=0.97,
+            summary=f"{what} between training and held-out data.",
+            evidence=evidence,
+            recommendation=Recommendation(
+                text="Train on data like those that the model meets; look first at the "
+                "features that moved most."
+            ),
+            docs=entry.docs,
+        )
+
+    def _number(self, value: object, otherwise: float) -> float:
+        return float(value) if isinstance(value, int | float) else otherwise

@@ -1,0 +1,107 @@
+"""Split leakage: held-out samples also stand in the training data.
+
+Idea:      count held-out samples that equal a training sample, or lie closer to one
+           than chance allows; score the delivered model with and without them.
+Source:    Kapoor & Narayanan 2023, Leakage and the reproducibility crisis in
+           machine-learning-based science, doi:10.1016/j.patter.2023.100804.
+Blind to:  leakage through features that encode the label, or through related samples
+           (the same patient, say) that do not look alike.
+
+The finding has no gain: no retraining mends a score that was flattered.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from service.contract.causes import BY_CAUSE, Cause
+from service.contract.report import Evidence, Finding, Recommendation
+from worker.engine.check import Case, Measures, Mend, clear, undecided
+from worker.engine.stats.decisions import severity_of
+from worker.engine.subject import Subject
+
+
+@dataclass(frozen=True)
+class SplitLeakage:
+    """Count twins."""
+
+    cause: ClassVar[Cause] = Cause.SPLIT_LEAKAGE
+
+    tolerated_share: float = 0.01  # of the held-out rows, by its lower bound
+
+    def obstacle(self, subject: Subject) -> str | None:
+        """A split that the audit made itself can still hold duplicates."""
+        return None
+
+    def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
+        """Nothing to retrain."""
+        return []
+
+    def judge(self, subject: Subject, case: Case) -> Finding:
+        """The share of held-out rows with a twin, against what is tolerated."""
+        values = case.measures.get("leakage")
+        if not values:
+            return undecided(self.cause, "Twins were not looked for.")
+        exact, near = self._part(values.get("exact")), self._part(values.get("near"))
+        inflation = values.get("inflation")
+        shown = {
+            name: values.get(name)
+            for name in (
+                "exact",
+                "near",
+                "same_label",
+                "expected_share",
+                "pairs",
+                "accuracy",
+                "inflation",
+            )
+        }
+        share = exact["share"] + near["share"]
+        evidence = [
+            Evidence(
+                kind="twins",
+                statement=(
+                    f"{100 * exact['share']:.1f} % of the held-out rows equal a "
+                    f"training row, {100 * near['share']:.1f} % nearly do."
+                ),
+                values=shown,
+            )
+        ]
+        expected = values.get("expected_share")
+        floor = self.tolerated_share
+        if isinstance(expected, int | float):
+            floor = max(floor, 2 * float(expected))
+        if values.get("by_chance") or max(exact["low"], near["low"]) <= floor:
+            return clear(
+                self.cause,
+                "Held-out and training data share no more samples than is to be "
+                "expected.",
+                evidence=evidence,
+            )
+        worth = float(inflation) if isinstance(inflation, int | float) else 0.0
+        entry = BY_CAUSE[self.cause]
+        return Finding(
+            cause=self.cause,
+            group=entry.group,
+            verdict="found",
+            severity=severity_of(max(worth, 0.05 if share > 0.1 else 0.0)),  # noqa: PLR2004
+            confidence=0.99,
+            summary=(
+                f"{100 * share:.1f} % of the held-out rows also stand in the training "
+                f"data; they flatter balanced accuracy by {100 * worth:.1f} points."
+            ),
+            evidence=evidence,
+            recommendation=Recommendation(
+                text="Remove the listed rows from one of the splits and measure again."
+            ),
+            docs=entry.docs,
+        )
+
+    def _part(self, value: object) -> dict[str, float]:
+        found = {"share": 0.0, "low": 0.0}
+        if isinstance(value, dict):
+            found |= {
+                k: float(v)
+                for k, v in value.items()
+                if k in found and isinstance(v, int | float)
+            }
+        return found
