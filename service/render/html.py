@@ -80,7 +80,7 @@ def render_html(
     head = headline(report)
     model_name = _name(report.model, "the model")
     return (
-        environment(docs_base)
+        environment()
         .get_template("report.html")
         .render(
             **_first_screen(report),
@@ -90,6 +90,7 @@ def render_html(
             head=head,
             title=title or f"{head.verdict}: {model_name}",
             links=dict(links or {}),
+            docs_base=docs_base,
             style=Markup(style()),  # noqa: S704 - our own file
             policy=content_policy(),
             model_name=model_name,
@@ -121,7 +122,7 @@ def content_policy() -> str:
 
 
 @cache
-def environment(docs_base: str = "") -> Environment:
+def environment() -> Environment:
     """Make the template environment; everything is escaped unless it is `Markup`."""
     made = Environment(
         loader=PackageLoader("service.render"),
@@ -144,7 +145,7 @@ def environment(docs_base: str = "") -> Environment:
             "json": show_json,
             "brief": _brief,
             "anchor": lambda text: quote(figures.plain(text), safe="_-"),
-            "docs": lambda address: _docs(docs_base, address),
+            "docs": _docs,
             "tables": _tables,
             "score": _arm_score,
             "in_one_line": plots.experiment_line,
@@ -312,7 +313,7 @@ def _arm_score(arm: ReportArm) -> str:
     return figures.share(value)
 
 
-def _docs(base: str, address: str) -> str:
+def _docs(address: str, base: str) -> str:
     """Refuse anything but our own documentation, so no report can link elsewhere."""
     return base + address if address.startswith("/docs/causes/") else "#findings"
 
