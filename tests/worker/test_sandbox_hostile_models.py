@@ -1,5 +1,6 @@
 """Uploaded TorchScript that is hostile gains nothing and always ends."""
 
+import contextlib
 import io
 import time
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from service.contract.errors import Crashed
 from worker.sandbox import Child, ChildCrashed, ChildDied, ChildTimedOut
 
 pytestmark = [
@@ -79,9 +81,8 @@ class HangsAtLoad(torch.nn.Module):
 
 class Hangs(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        n = 1
-        while n > 0:
-            n = 1
+        while float(x.sum()) >= 0:
+            x = x * 0
         return x
 
 
@@ -105,10 +106,12 @@ class Huge(torch.nn.Module):
 
 class Prints(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        n = 0
-        while n >= 0:
-            print("all work and no play makes jack a dull boy" * 1_000)  # noqa: T201
-            n = 1
+        text = "all work and no play makes jack a dull boy"
+        for _ in range(8):
+            text = text + text
+        while float(x.sum()) >= 0:
+            print(text)  # noqa: T201
+            x = x * 0
         return x
 
 
@@ -124,6 +127,13 @@ def child(tmp_path):
         keep_spare=False,
     ) as started:
         yield started
+
+
+def _run_here(module):
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(module), buffer)
+    buffer.seek(0)
+    torch.jit.load(buffer)(torch.zeros(2, 2))
 
 
 def _run(child, module, tmp_path, seconds=20.0):
@@ -156,12 +166,18 @@ def test_a_model_cannot_read_a_file(child, tmp_path):
 @pytest.mark.parametrize("kind", [Writer, WriterAtLoad])
 def test_a_model_cannot_write_a_file(child, tmp_path, kind):
     victim = tmp_path / "victim"
+    _run_here(kind(str(victim)))
+    assert victim.stat().st_size > 100  # so it is hostile indeed
     victim.write_bytes(b"precious")
+    other = tmp_path / "other"
 
-    with pytest.raises(ChildCrashed):
-        _run(child, kind(str(victim)), tmp_path)
+    # TorchScript does not say that it could not write.
+    for path in (victim, other):
+        with contextlib.suppress(ChildCrashed):
+            _run(child, kind(str(path)), tmp_path)
 
     assert victim.read_bytes() == b"precious"
+    assert not other.exists()
 
 
 @pytest.mark.parametrize("kind", [Hangs, HangsAtLoad, Prints])
@@ -181,12 +197,11 @@ def test_a_model_that_crashes_takes_only_its_child_along(child, tmp_path):
 
 
 def test_a_model_that_grows_is_ended(child, tmp_path):
-    with pytest.raises(ChildDied, match="memory"):
+    # Which of the two limits it meets first depends on how busy the machine is.
+    with pytest.raises((ChildDied, Crashed), match="memory"):
         _run(child, Grows(), tmp_path)
 
 
 def test_a_huge_output_is_a_problem_in_words(child, tmp_path):
-    from service.contract.errors import Crashed  # noqa: PLC0415
-
     with pytest.raises(Crashed, match="memory"):
         _run(child, Huge(), tmp_path)
