@@ -38,7 +38,8 @@ from worker.engine.stats.intervals import paired_balanced_accuracy
 
 MOST_ROWS = 2_000
 BEST_FEW = 2
-LEAST_STEP = 0.02  # balanced accuracy that a second step must add to be tried further
+TIE = 0.005  # balanced accuracy within which the likelier transformation is chosen
+LEAST_STEP = 0.02  # balanced accuracy that a step must add for another to be tried
 
 
 def measure(material: Material, settings: Values) -> Values:
@@ -58,8 +59,9 @@ def measure(material: Material, settings: Values) -> Values:
     y = split.y
 
     def best(rows: Flags) -> str:
-        # Ties go to the first, which is the identity.
-        return max(hits, key=lambda name: balanced(hits[name][rows], y[rows]))
+        scores = {name: balanced(hit[rows], y[rows]) for name, hit in hits.items()}
+        enough = max(scores.values()) - TIE
+        return next(name for name, score in scores.items() if score >= enough)
 
     after, chosen = cross_fitted(y, best, lambda name, rows: hits[name][rows])
     values["best"] = best(np.ones(len(y), dtype=np.bool_))
@@ -94,7 +96,8 @@ def _try_all(
             if second in ("identity", first):
                 continue
             both = _hits(material, split, prepare, f"{first}+{second}", known)
-            if both is not None:
+            needed = balanced(found[first], split.y) + LEAST_STEP
+            if both is not None and balanced(both, split.y) >= needed:
                 found[f"{first}+{second}"] = both
     return found
 

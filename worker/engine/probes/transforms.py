@@ -189,28 +189,31 @@ def transform(name: str, x: Tensor, f: Figures) -> Tensor:
 
 
 def applicable(f: Figures) -> tuple[str, ...]:
-    """List the transformations that make sense for these inputs, identity first."""
+    """List the transformations that make sense for these inputs, the likeliest first."""
     if f.kind == "tokens":
         return ("identity",)
-    names = ["identity", "standardize", "scale_to_unit", "minus_one_to_one"]
-    names += ["per_sample_standardize", "per_sample_unit_norm"]
     lowest, highest = float(f.low.min()), float(f.high.max())
+    names = ["identity"]
     if f.undo is not None:
         names.append("undo_standardize")
-    if f.kind != "table":
-        names.append("standardize_each")
-    if lowest >= 0:
-        names.append("log1p")
     if f.kind == "image":
         names += _for_images(f, highest)
+    names += ["standardize", "scale_to_unit", "minus_one_to_one"]
+    if f.kind != "table":
+        names.append("standardize_each")
+    if f.kind == "image":
+        names.append("fixed_normalize")
     else:
         names.append("reverse_features")
+    names += ["per_sample_standardize", "per_sample_unit_norm"]
+    if lowest >= 0:
+        names.append("log1p")
     return tuple(names)
 
 
 def _for_images(f: Figures, highest: float) -> list[str]:
-    names = ["invert", "fixed_normalize", "flip_horizontal", "flip_vertical"]
-    names.append("divide_255" if highest > 2 else "multiply_255")  # noqa: PLR2004
+    names = ["divide_255" if highest > 2 else "multiply_255"]  # noqa: PLR2004
+    names += ["invert", "flip_horizontal", "flip_vertical"]
     height, width = f.height_width
     shape = (0, *f.sample_shape)
     if shape[height] == shape[width]:

@@ -1,0 +1,340 @@
+"""Faults of delivery: label order, form of the inputs, training mode, weights."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from probe_subjects import (
+    breast_cancer,
+    digits,
+    fit,
+    mlp,
+    noise_subject,
+    shuffled,
+    subject,
+)
+
+from worker.engine.lab.materials import Material
+from worker.engine.probes import determinism, label_order, preprocessing, weights
+from worker.engine.probes.selection import cross_fitted, halves
+
+# What is audited are TorchScript archives, deprecated as they are.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+
+
+class Reordered(torch.nn.Module):
+    def __init__(self, inner: torch.nn.Module, order: list[int]) -> None:
+        super().__init__()
+        self.inner = inner
+        self.register_buffer("order", torch.tensor(order))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.index_select(self.inner(x), 1, self.order)
+
+
+@pytest.fixture(scope="module")
+def digits_parts():
+    x, y = shuffled(*digits())
+    x = x / 16
+    module = fit(mlp(64, 10), x[:1100], y[:1100])
+    return module, (x[:1100], y[:1100]), (x[1100:], y[1100:])
+
+
+def test_halves_share_every_class():
+    y = np.array([0] * 40 + [1] * 10)
+
+    first = halves(y)
+
+    assert first.sum() == 25
+    assert (y[first] == 1).sum() == 5
+
+
+def test_a_choice_is_never_judged_on_the_rows_it_was_made_on():
+    y = np.zeros(20, dtype=np.int64)
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def judge(choice: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        seen.append((choice, rows))
+        return np.ones(int(rows.sum()), dtype=bool)
+
+    hits, _ = cross_fitted(y, lambda rows: rows, judge)
+
+    assert hits.all()
+    assert all(not (choice & rows).any() for choice, rows in seen)
+
+
+def test_a_permuted_head_is_found_with_its_order(digits_parts):
+    module, train, held = digits_parts
+    order = [3, 0, 1, 2, 4, 5, 9, 7, 8, 6]
+
+    values = label_order.measure(subject(Reordered(module, order), train, held), {})
+
+    json.dumps(values, allow_nan=False)
+    assert values["permutation"] == order
+    assert values["moved"] == 6
+    assert values["gain"]["low"] > 0.4
+    assert values["stable"] is True
+
+
+def test_an_inverted_output_for_two_classes_is_found():
+    x, y = shuffled(*breast_cancer())
+    x = (x - x.mean(0)) / x.std(0)
+    inner = fit(mlp(30, 2), x[:380], 1 - y[:380], epochs=10)
+
+    class One(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raw = self.inner(x)
+            return torch.sigmoid(raw[:, 1] - raw[:, 0])
+
+    material = subject(One(), (x[:380], y[:380]), (x[380:], y[380:]))
+    values = label_order.measure(material, {})
+
+    assert values["permutation"] == [1, 0]
+    assert values["gain"]["low"] > 0.7
+
+
+def test_a_sound_order_is_left_alone(healthy_digits, healthy_cancer):
+    for material in (healthy_digits, healthy_cancer):
+        values = label_order.measure(material, {})
+
+        assert values["permutation"] is None
+        assert values["gain"]["value"] == 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_order_is_not_found_in_noise(seed: int):
+    values = label_order.measure(noise_subject(seed=seed, classes=3), {})
+
+    assert values["gain"]["low"] < 0.02
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mends"),
+    [
+        (lambda x: x / 255, {"multiply_255", "scale_to_unit"}),
+        (lambda x: 1 - x, {"invert"}),
+        (lambda x: np.swapaxes(x, -1, -2), {"transpose_hw"}),
+    ],
+)
+def test_pictures_in_another_form_are_found(digits_parts, spoil, mends):
+    module, train, held = digits_parts
+    whole = torch.nn.Sequential(torch.nn.Flatten(), module)
+    parts = [
+        (np.ascontiguousarray(spoil(x.reshape(-1, 1, 8, 8))).astype(np.float32), y)
+        for x, y in (train, held)
+    ]
+
+    values = preprocessing.measure(
+        subject(whole, *parts, kind="image", layout="NCHW"), {}
+    )
+
+    json.dumps(values, allow_nan=False)
+    assert values["best"] in mends
+    assert values["gain"]["low"] > 0.1
+    assert values["after"] > 0.93
+
+
+def test_a_table_that_was_not_standardised_is_found():
+    x, y = shuffled(*breast_cancer())
+    mean, std = x[:380].mean(0), x[:380].std(0)
+    module = fit(mlp(30, 2), (x[:380] - mean) / std, y[:380], epochs=10)
+
+    values = preprocessing.measure(
+        subject(module, (x[:380], y[:380]), (x[380:], y[380:])), {}
+    )
+
+    assert values["best"] == "standardize"
+    assert values["gain"]["low"] > 0.2
+
+
+def test_a_normalisation_too_many_is_found(digits_parts):
+    module, train, held = digits_parts
+
+    values = preprocessing.measure(
+        subject(module, train, held, normalization={"mean": 5.0, "std": 0.2}), {}
+    )
+
+    assert "undo_standardize" in values["best"] or values["best"] == "scale_to_unit"
+    assert values["gain"]["low"] > 0.3
+
+
+def test_a_sound_form_is_left_alone(healthy_digits, healthy_cancer):
+    for material in (healthy_digits, healthy_cancer):
+        values = preprocessing.measure(material, {})
+
+        assert values["best"] == "identity"
+        assert values["gain"]["value"] == 0
+        assert values["first_norm"] is None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_form_is_not_found_in_noise(seed: int):
+    values = preprocessing.measure(noise_subject(seed=seed), {})
+
+    assert values["gain"]["low"] < 0.03
+
+
+def normed(features: int, classes: int) -> torch.nn.Sequential:
+    return torch.nn.Sequential(
+        torch.nn.Linear(features, 64),
+        torch.nn.BatchNorm1d(64),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(0.4),
+        torch.nn.Linear(64, classes),
+    )
+
+
+@pytest.fixture(scope="module")
+def normed_parts(digits_parts):
+    _, train, held = digits_parts
+    return fit(normed(64, 10), *train, epochs=10), train, held
+
+
+def test_stored_batch_statistics_are_held_against_the_data(normed_parts):
+    module, train, held = normed_parts
+
+    sound = preprocessing.measure(subject(module, train, held), {})["first_norm"]
+    scaled = (train[0] * 255, train[1]), (held[0] * 255, held[1])
+    spoiled = preprocessing.measure(subject(module, *scaled), {})["first_norm"]
+
+    assert sound["features"] == 64
+    assert 0.8 < sound["ratio"] < 1.25
+    assert sound["shift"] < 0.5
+    assert spoiled["ratio"] == pytest.approx(255 * sound["ratio"], rel=0.05)
+
+
+def test_a_sound_model_is_the_same_from_call_to_call(normed_parts, healthy_cancer):
+    for material in (subject(*normed_parts), healthy_cancer):
+        values = determinism.measure(material, {})
+
+        json.dumps(values, allow_nan=False)
+        assert values["varies"] is False
+        assert values["repeat"]["changed"] == 0
+        assert values["company"]["changed"] == 0
+        assert values["gain"]["value"] == 0
+
+
+class AlwaysDropping(torch.nn.Module):
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(torch.nn.functional.dropout(x, 0.5, training=True))
+
+
+def test_dropout_left_on_changes_from_call_to_call(digits_parts):
+    module, train, held = digits_parts
+
+    values = determinism.measure(subject(AlwaysDropping(module), train, held), {})
+
+    assert values["varies"] is True
+    assert values["repeat"]["changed"] > 0.02
+
+
+def test_a_model_saved_in_training_mode_is_found(normed_parts):
+    module, train, held = normed_parts
+
+    values = determinism.measure(subject(module, train, held, training=True), {})
+
+    assert values["varies"] is True
+    assert values["repeat"]["changed"] > 0.005
+    module.eval()
+
+
+def test_batch_statistics_left_on_change_with_the_company(digits_parts):
+    _, train, held = digits_parts
+    module = torch.nn.Sequential(
+        torch.nn.Linear(64, 32),
+        torch.nn.BatchNorm1d(32, track_running_stats=False),
+        torch.nn.ReLU(),
+        torch.nn.Linear(32, 10),
+    )
+    fit(module, *train, epochs=5)
+
+    values = determinism.measure(subject(module, train, held), {})
+
+    assert values["repeat"]["changed"] == 0
+    assert values["company"]["difference"] > 0.01
+    assert values["alone"]["needs_company"] is True
+    assert values["varies"] is True
+
+
+def test_the_probe_leaves_torchs_generator_alone(healthy_digits: Material):
+    state = torch.random.get_rng_state()
+
+    determinism.measure(healthy_digits, {})
+
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_sound_weights_show_nothing_odd(healthy_digits, normed_parts):
+    for material in (healthy_digits, subject(*normed_parts)):
+        values = weights.measure(material, {})
+
+        json.dumps(values, allow_nan=False)
+        for name in ("non_finite", "constant", "zero_rows", "outliers", "untouched"):
+            assert not values[name], name
+        assert values["untouched_share"] == 0
+        assert values["untouched_norms"] == []
+        assert max(values["dead"].values()) < 0.6
+
+
+@pytest.mark.parametrize(
+    "initialize",
+    [
+        None,
+        torch.nn.init.xavier_uniform_,
+        torch.nn.init.kaiming_normal_,
+    ],
+)
+def test_untrained_weights_are_recognised_whatever_the_scheme(digits_parts, initialize):
+    _, train, held = digits_parts
+    module = mlp(64, 10)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        for layer in (module[0], module[2]):
+            layer.reset_parameters()
+            if initialize is not None:
+                initialize(layer.weight)
+
+    values = weights.measure(subject(module, train, held), {})
+
+    assert values["untouched_share"] == 1
+
+
+def test_spoiled_weights_are_named(digits_parts):
+    _, train, held = digits_parts
+    module = fit(mlp(64, 10), *train, epochs=3)
+    with torch.no_grad():
+        module[0].weight[3] = 0.0
+        module[0].weight[5] = module[0].weight[4]
+        module[0].weight[7, 7] = 1e4
+        module[0].bias[:40] = -1e6
+        module[2].weight[1, 1] = torch.nan
+
+    values = weights.measure(subject(module, train, held), {})
+
+    json.dumps(values, allow_nan=False)
+    assert values["zero_rows"] == {"0.weight": 1}
+    assert values["duplicate_rows"] == {"0.weight": 1}
+    assert list(values["outliers"]) == ["0.weight"]
+    assert values["non_finite"] == {"2.weight": 1}
+    assert max(values["dead"].values()) >= 40 / 64
+
+
+def test_a_constant_weight_and_an_unused_norm_are_named(digits_parts):
+    _, train, held = digits_parts
+    module = normed(64, 10)
+    with torch.no_grad():
+        module[4].weight.fill_(0.25)
+
+    values = weights.measure(subject(module.eval(), train, held), {})
+
+    assert values["constant"] == ["4.weight"]
+    assert values["untouched_norms"] == ["1"]
