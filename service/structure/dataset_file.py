@@ -55,7 +55,7 @@ def dataset_format(
     head = file.read(16)
     if not head:
         raise _refused(BadRequest, "The file is empty")
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _archive_format(file, size_bytes, limits)
     if head.startswith(b"PAR1"):
         _check_parquet(file, size_bytes)

@@ -1,0 +1,237 @@
+import hashlib
+import zipfile
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+
+from service.settings import Settings
+from service.store.tables import OutboxRow, PieceRow
+from tests.service.api.app_client import AppClient
+from tests.service.api.callers import new_audit, problem, upload_dataset, upload_model
+from tests.service.files import archive, npz, torchscript
+
+RAW = {"content-type": "application/octet-stream"}
+FORM = {"content-type": "multipart/form-data; boundary=B"}
+
+
+def kept(settings: Settings) -> list[Path]:
+    return [path for path in (settings.data_dir / "blobs").rglob("*") if path.is_file()]
+
+
+def test_a_model_is_kept_under_the_hash_of_its_bytes(
+    admin: AppClient, settings: Settings
+):
+    content = torchscript()
+
+    answer = admin.post(
+        "/v1/models",
+        files={"file": ("net.pt", content)},
+        data={"metadata": '{"commit": "3f2a"}'},
+    )
+
+    body = answer.json()
+    assert answer.status_code == 201
+    assert answer.headers["location"] == f"/v1/models/{body['id']}"
+    assert body["name"] == "net.pt"
+    assert body["format"] == "torchscript"
+    assert body["sha256"] == hashlib.sha256(content).hexdigest()
+    assert body["size_bytes"] == len(content)
+    assert body["metadata"] == {"commit": "3f2a"}
+    assert body["inspection"]["status"] == "pending"
+    assert admin.get(f"/v1/models/{body['id']}").json() == body
+    assert [path.read_bytes() for path in kept(settings)] == [content]
+
+
+def test_an_upload_asks_for_its_inspection_once(app: FastAPI, admin: AppClient):
+    model_id = upload_model(admin)
+    upload_model(admin)
+
+    with app.state.desk.database.reading() as session:
+        [piece] = session.query(PieceRow).all()
+        [invitation] = session.query(OutboxRow).all()
+    assert (piece.subject_id, piece.kind) == (model_id, "inspect_model")
+    assert invitation.subject_id == model_id
+
+
+def test_the_same_bytes_give_the_same_id(admin: AppClient):
+    first = admin.post("/v1/models?name=a", content=torchscript(), headers=RAW)
+    second = admin.post("/v1/models", files={"file": ("b.pt", torchscript())})
+
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert first.json()["id"] == second.json()["id"]
+    assert first.json()["name"] == second.json()["name"] == "a"
+
+
+def test_the_same_dataset_under_another_spec_is_another_dataset(admin: AppClient):
+    def send(spec: str) -> str:
+        answer = admin.post(
+            "/v1/datasets", files={"file": ("d.npz", npz())}, data={"spec": spec}
+        )
+        return str(answer.json()["id"])
+
+    assert send("{}") == send("{}")
+    assert send("{}") != send('{"class_names": ["a", "b"]}')
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "name", "status"),
+    [
+        (b"x", {"content-type": "text/plain"}, "unsupported-media-type", 415),
+        (b"x", {}, "unsupported-media-type", 415),
+        (b"", RAW, "bad-request", 400),
+        (b"\x80\x04", RAW, "unsupported-media-type", 415),
+        (torchscript()[:-20], RAW, "bad-request", 400),
+        (bytes(5_000_001), RAW, "too-large", 413),
+        (b"x", {"content-type": "multipart/form-data"}, "bad-request", 400),
+        (b"no form", FORM, "bad-request", 400),
+        (b"--B--\r\n", FORM, "invalid-fields", 422),
+        (
+            b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\ncut',
+            FORM,
+            "bad-request",
+            400,
+        ),
+        (
+            b'--B\r\nContent-Disposition: form-data; name="nix"\r\n\r\nx\r\n--B--\r\n',
+            FORM,
+            "invalid-fields",
+            422,
+        ),
+        (
+            b'--B\r\nContent-Disposition: form-data; name="name"\r\n\r\n\xff\r\n--B--',
+            FORM,
+            "bad-request",
+            400,
+        ),
+        (b"--B\r\nx\r\n\r\n--B--", FORM, "bad-request", 400),
+        (
+            b"x",
+            {"content-type": "multipart/form-data; boundary=" + "b" * 500},
+            "bad-request",
+            400,
+        ),
+    ],
+)
+def test_of_a_refused_upload_nothing_is_kept(
+    admin: AppClient, settings: Settings, body, headers, name, status
+):
+    answer = admin.post("/v1/models", content=body, headers=headers)
+
+    problem(answer, name, status)
+    assert kept(settings) == []
+    assert admin.get("/v1/models").json()["items"] == []
+
+
+def test_an_upload_shorter_than_announced_is_refused(
+    admin: AppClient, settings: Settings
+):
+    content = torchscript()
+    headers = {**RAW, "content-length": str(len(content) + 10)}
+
+    answer = admin.post("/v1/models", content=content, headers=headers)
+
+    assert "cut off" in problem(answer, "bad-request", 400)["detail"]
+    assert kept(settings) == []
+
+
+def test_an_upload_of_more_than_allowed_is_refused_before_it_is_read(
+    admin: AppClient,
+):
+    headers = {**RAW, "content-length": str(10**12)}
+
+    problem(admin.post("/v1/models", content=b"x", headers=headers), "too-large", 413)
+
+
+@pytest.mark.parametrize(
+    ("data", "pointer"),
+    [
+        ({"metadata": "{"}, "/metadata"),
+        ({"metadata": "[]"}, "/metadata"),
+        ({"metadata": '{"a": "\\u0000"}'}, "/metadata"),
+        ({"name": ""}, "/name"),
+        ({"name": "n" * 201}, "/name"),
+    ],
+)
+def test_a_wrong_field_of_a_form_is_named(admin: AppClient, data, pointer):
+    answer = admin.post("/v1/models", files={"file": torchscript()}, data=data)
+
+    found = problem(answer, "invalid-fields", 422)
+    assert found["errors"][0]["pointer"] == pointer
+
+
+def test_a_wrong_field_of_a_spec_is_named(admin: AppClient):
+    answer = admin.post(
+        "/v1/datasets",
+        files={"file": ("d.npz", npz())},
+        data={"spec": '{"image": {"layout": "XYZ"}, "colour": 1}'},
+    )
+
+    found = problem(answer, "invalid-fields", 422)
+    assert {error["pointer"] for error in found["errors"]} == {
+        "/spec/image/layout",
+        "/spec/colour",
+    }
+
+
+def test_a_zip_bomb_is_refused(admin: AppClient, settings: Settings):
+    bomb = archive(
+        {"n/data.pkl": bytes(100_000_000), "n/code/a.py": b""},
+        compression=zipfile.ZIP_DEFLATED,
+    )
+
+    problem(admin.post("/v1/models", content=bomb, headers=RAW), "too-large", 413)
+    assert kept(settings) == []
+
+
+def test_an_idempotency_key_for_another_upload_is_refused_and_nothing_kept(
+    admin: AppClient, settings: Settings
+):
+    headers = {**RAW, "Idempotency-Key": "k"}
+    first = admin.post("/v1/models", content=torchscript(), headers=headers)
+    same = admin.post("/v1/models", content=torchscript(), headers=headers)
+    other = admin.post("/v1/models", content=torchscript("x"), headers=headers)
+
+    assert first.json() == same.json()
+    problem(other, "idempotency-mismatch", 422)
+    assert len(kept(settings)) == 1
+
+
+def test_a_model_in_use_is_not_deleted(admin: AppClient, settings: Settings):
+    audit_id = new_audit(admin)
+    model_id, dataset_id = upload_model(admin), upload_dataset(admin)
+
+    problem(admin.delete(f"/v1/models/{model_id}"), "conflict", 409)
+    problem(admin.delete(f"/v1/datasets/{dataset_id}"), "conflict", 409)
+    problem(admin.delete(f"/v1/audits/{audit_id}"), "conflict", 409)
+    admin.post(f"/v1/audits/{audit_id}/cancel")
+    for address in (
+        f"/v1/audits/{audit_id}",
+        f"/v1/models/{model_id}",
+        f"/v1/datasets/{dataset_id}",
+    ):
+        assert admin.delete(address).status_code == 204
+        problem(admin.get(address), "not-found", 404)
+    assert kept(settings) == []
+
+
+def test_pages_of_a_list_hold_everything_once_newest_first(admin: AppClient):
+    made = [upload_model(admin, torchscript(f"x = {n}")) for n in range(5)]
+
+    found, cursor = [], ""
+    while cursor is not None:
+        page = admin.get(f"/v1/models?limit=2{cursor and '&cursor='}{cursor}").json()
+        found += [item["id"] for item in page["items"]]
+        cursor = page["next_cursor"]
+
+    assert found == made[::-1]
+
+
+def test_lists_are_filtered_by_fields(admin: AppClient):
+    upload_model(admin, torchscript("a"))
+    admin.post("/v1/models?name=wanted", content=torchscript("b"), headers=RAW)
+
+    [only] = admin.get("/v1/models?name=wanted").json()["items"]
+    assert only["name"] == "wanted"
+    assert admin.get("/v1/models?format=torch_export").json()["items"] == []
+    problem(admin.get("/v1/models?format=nix"), "invalid-fields", 422)
