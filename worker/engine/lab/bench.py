@@ -28,10 +28,11 @@ from worker.engine.lab.materials import Material as Material  # noqa: PLC0414
 from worker.engine.lab.members import Builder, Member, merged, stacks
 from worker.engine.lab.packaging import packaged
 from worker.engine.lab.residence import ResidentSplit
-from worker.engine.lab.scoring import SCORED_ROWS, Scorer, finite
+from worker.engine.lab.evaluation import finite
+from worker.engine.lab.scoring import SCORED_ROWS, Scorer
 from worker.engine.lab.stack import Stack, Trial
 from worker.engine.lab.views import ChangeImpossible, base_rows
-from worker.engine.network.surgery import SurgeryImpossible
+from worker.engine.network.editing import SurgeryImpossible
 
 Progress = Callable[[float, str], None]
 _SAMPLE_ROWS = 4  # rows that surgery tries a network on

@@ -22,6 +22,10 @@ from worker.engine.network.network import Network
 Buffers = dict[str, Tensor]
 _Answer = tuple[Tensor, Tensor, Buffers]
 
+# What forward keeps for backward, of all members of a block. Measured on convolutions
+# of 28 x 28 pictures: 4 members (8 MB) took two thirds of the time of 16 (32 MB).
+_CACHE_BYTES = 8 << 20
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -38,6 +42,15 @@ class Batch:
     noise: tuple[Tensor, ...]
     target: Tensor
     weight: Tensor
+
+    def members(self, start: int, stop: int) -> "Batch":
+        """Take some of the members."""
+        return Batch(
+            self.x[start:stop],
+            tuple(noise[start:stop] for noise in self.noise),
+            self.target[start:stop],
+            self.weight[start:stop],
+        )
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,7 @@ class Gradients:
     form: Form
     layout: Layout
     capture: bool
+    _block: int | None = None
     _graphs: dict[tuple[Any, ...], Callable[..., Sequence[Tensor]]] = field(
         default_factory=dict, repr=False
     )
@@ -106,6 +120,25 @@ class Gradients:
         """
         if not self.network.stackable:
             return self._looped(rows, buffers, batch)
+        if self._block is None:
+            self._block = self._members_a_block(rows, buffers, batch)
+        if len(rows) <= self._block:
+            return self._together(rows, buffers, batch)
+        answers = [
+            self._together(
+                rows[start:stop],
+                {name: value[start:stop] for name, value in buffers.items()},
+                batch.members(start, stop),
+            )
+            for start, stop in _blocks(len(rows), self._block)
+        ]
+        return (
+            torch.cat([gradient for gradient, _, _ in answers]),
+            torch.cat([loss for _, loss, _ in answers]),
+            {name: torch.cat([one[name] for _, _, one in answers]) for name in buffers},
+        )
+
+    def _together(self, rows: Tensor, buffers: Buffers, batch: Batch) -> _Answer:
         if not self.capture:
             return self._direct(rows, buffers, batch)
         key = (tuple(batch.x.shape), batch.x.dtype, rows.dtype)
@@ -114,6 +147,31 @@ class Gradients:
             graph = self._graphs[key] = self._captured(rows, buffers, batch)
         flat = graph(rows, *buffers.values(), *_tensors(batch))
         return flat[0], flat[1], dict(zip(buffers, flat[2:], strict=True))
+
+    def _members_a_block(self, rows: Tensor, buffers: Buffers, batch: Batch) -> int:
+        """Return how many members at once still work within the processor's caches."""
+        if rows.device.type != "cpu":
+            return len(rows)
+        held: dict[int, int] = {}
+
+        def see(tensor: Tensor) -> Tensor:
+            held[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+            return tensor
+
+        row = rows[0].detach().requires_grad_()
+        with (
+            torch.enable_grad(),
+            torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor),
+        ):
+            self._loss(
+                row,
+                {name: value[0] for name, value in buffers.items()},
+                batch.x[0],
+                tuple(noise[0] for noise in batch.noise),
+                batch.target[0],
+                batch.weight[0],
+            )
+        return max(1, _CACHE_BYTES // max(1, sum(held.values())))
 
     def _loss(
         self,
@@ -149,7 +207,8 @@ class Gradients:
             return [gradient, loss, *(fresh[name] for name in names)]
 
         graph = make_fx(step)(rows, *buffers.values(), *_tensors(batch))
-        return streamlined(graph)
+        examples = (rows, *buffers.values(), *_tensors(batch))
+        return streamlined(graph, examples, len(rows))
 
     def _looped(self, rows: Tensor, buffers: Buffers, batch: Batch) -> _Answer:
         gradients, losses, fresh = [], [], []
@@ -177,3 +236,10 @@ class Gradients:
 
 def _tensors(batch: Batch) -> tuple[Tensor, ...]:
     return (batch.x, batch.target, batch.weight, *batch.noise)
+
+
+def _blocks(members: int, most: int) -> list[tuple[int, int]]:
+    """Cut members into blocks of nearly equal size, so that few shapes are captured."""
+    count = -(-members // most)
+    size = -(-members // count)
+    return [(start, min(start + size, members)) for start in range(0, members, size)]

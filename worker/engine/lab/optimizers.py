@@ -91,7 +91,7 @@ class StackedOptimizer:
         name = settings[0].name
         momentum = column([one.momentum for one in settings], rows)
         slots = list(_SLOTS[name])
-        if name in {"sgd", "rmsprop"} and momentum == 0.0:
+        if name in {"sgd", "rmsprop"} and _is_zero(momentum):
             slots.remove("buffer")
         return cls(
             name=name,

@@ -1,14 +1,325 @@
-"""Leaves out of a captured step what does nothing, and joins what belongs together."""
+"""Leaves out of a captured step what does nothing, and joins what belongs together.
+
+`torch.func` and `make_fx` write a step down faithfully and at length: copies that copy
+nothing, products with one, a bias added after its matrix product. On small networks
+those calls are most of the time. Every rule here keeps the numbers (a fused bias may
+round differently in the last place); the equality tests hold the step to that.
+"""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Interpreter, Node
+
+from worker.engine.lab import narrow, pictures
+
+_aten = torch.ops.aten
+_RESHAPES = {
+    _aten.view.default,
+    _aten._unsafe_view.default,  # noqa: SLF001 - an operator's name
+    _aten.reshape.default,
+    _aten._reshape_alias.default,  # noqa: SLF001
+}
+_STACKED = 5  # dimensions of a stack's pictures
+
+Compiled = Callable[..., Sequence[Tensor]]
 
 
-def streamlined(module: GraphModule) -> Callable[..., Sequence[Tensor]]:
-    """Return the captured step with less to do, as a plain Python function."""
-    module.graph.eliminate_dead_code()
+class _Shapes(Interpreter):
+    """Runs the graph once and notes the shape and strides of every value."""
+
+    def run_node(self, n: Node) -> Any:  # noqa: ANN401 - whatever the node gives
+        value = super().run_node(n)
+        if isinstance(value, Tensor):
+            n.meta["shape"] = tuple(value.shape)
+            n.meta["stride"] = value.stride()
+            n.meta["dtype"] = value.dtype
+        return value
+
+
+def streamlined(
+    module: GraphModule, examples: Sequence[Tensor], members: int
+) -> Compiled:
+    """Return the captured step with less to do.
+
+    Args:
+        module: as captured; it is rewritten.
+        examples: what it is called with; the first is `(members, parameters)`.
+        members: of the stack.
+
+    Returns:
+        A function of the same arguments and results.
+    """
+    with torch.no_grad():
+        _Shapes(module).run(*examples)
+    for node in list(module.graph.nodes):
+        _simplify(node)
+    _sweep(module)
+    for node in list(module.graph.nodes):
+        _lay_out(node, members)
+    _sweep(module)
+    for node in list(module.graph.nodes):
+        _simplify(node)
+        _join_bias(node)
+        _join_picture_bias(node)
+        _narrow(node)
+    _sweep(module)
+    _share(module)
+    for node in list(module.graph.nodes):
+        _write_in_place(node)
     module.recompile()
     return module.forward
+
+
+def _sweep(module: GraphModule) -> None:
+    module.graph.eliminate_dead_code()
+
+
+def _share(module: GraphModule) -> None:
+    """Compute once what is computed twice; nothing here writes to its inputs."""
+    seen: dict[tuple[Any, ...], Node] = {}
+    for node in list(module.graph.nodes):
+        if node.op != "call_function" or node.kwargs:
+            continue
+        key = (node.target, repr(node.args))
+        if key in seen:
+            _replace(node, seen[key])
+        else:
+            seen[key] = node
+
+
+def _shape(node: Any) -> tuple[int, ...] | None:  # noqa: ANN401 - any argument
+    return node.meta.get("shape") if isinstance(node, Node) else None
+
+
+def _replace(node: Node, by: Node) -> None:
+    node.replace_all_uses_with(by)
+    node.graph.erase_node(node)
+
+
+def _simplify(node: Node) -> None:
+    """Drop a node that does nothing; fold reshapes, transpositions and constants."""
+    if node.op != "call_function" or not node.args:
+        return
+    target, source = node.target, node.args[0]
+    if not isinstance(source, Node):
+        return
+    if target in _RESHAPES:
+        _simplify_reshape(node, source)
+    elif target == _aten.clone.default or target == _aten.detach.default:
+        _replace(node, source)
+    elif target == _aten.expand.default:
+        if _shape(node) == _shape(source):
+            _replace(node, source)
+    elif target == _aten.permute.default:
+        if list(node.args[1]) == list(range(len(_shape(source) or ()))):  # type: ignore[arg-type]
+            _replace(node, source)
+    elif target == _aten.transpose.int:
+        _simplify_transpose(node, source)
+    elif target in {_aten.mul.Scalar, _aten.mul.Tensor}:
+        _simplify_product(node)
+
+
+def _simplify_reshape(node: Node, source: Node) -> None:
+    while source.target in _RESHAPES and isinstance(source.args[0], Node):
+        source = source.args[0]
+    if _shape(source) is not None and _shape(source) == _shape(node):
+        _replace(node, source)
+        return
+    # Layouts change under our hands, so that a view may have to become a copy.
+    node.target = _aten.reshape.default
+    node.args = (source, list(_shape(node) or ()))
+
+
+def _simplify_transpose(node: Node, source: Node) -> None:
+    if source.target != _aten.transpose.int:
+        return
+    rank = len(_shape(node) or ())
+    dims = [{dim % rank for dim in one.args[1:3]} for one in (node, source)]  # type: ignore[operator]
+    if dims[0] == dims[1] and isinstance(source.args[0], Node):
+        _replace(node, source.args[0])
+
+
+def _constant(node: Any) -> float | None:  # noqa: ANN401 - any argument
+    """Return the number that fills a tensor, where the graph says so."""
+    if isinstance(node, int | float):
+        return float(node)
+    if not isinstance(node, Node) or not node.args:
+        return None
+    if node.target == _aten.ones_like.default:
+        return 1.0
+    if node.target == _aten.neg.default:
+        inner = _constant(node.args[0])
+        return None if inner is None else -inner
+    passing = _RESHAPES | {_aten.expand.default, _aten.unsqueeze.default}
+    return _constant(node.args[0]) if node.target in passing else None
+
+
+def _simplify_product(node: Node) -> None:
+    for one, other in (node.args[:2], node.args[1::-1]):
+        factor = _constant(one)
+        if not isinstance(other, Node) or _shape(other) != _shape(node):
+            continue
+        if other.meta.get("dtype") != node.meta.get("dtype"):
+            continue
+        if factor == 1.0:
+            _replace(node, other)
+            return
+        if factor == -1.0:
+            node.target, node.args = _aten.neg.default, (other,)
+            return
+
+
+def _join_bias(node: Node) -> None:
+    """Turn a matrix product followed by a bias into one operation."""
+    if node.target != _aten.add.Tensor or node.kwargs:
+        return
+    for one, other in (node.args[:2], node.args[1::-1]):
+        if (
+            isinstance(one, Node)
+            and isinstance(other, Node)
+            and other.target == _aten.bmm.default
+            and len(other.users) == 1
+            and _shape(other) == _shape(node)
+            and len(_shape(one) or ()) == len(_shape(node) or ())
+        ):
+            node.target = _aten.baddbmm.default
+            node.args = (one, *other.args)
+            return
+
+
+def _join_picture_bias(node: Node) -> None:
+    """Let a convolution add the bias that follows it."""
+    if node.target != _aten.add.Tensor or node.kwargs:
+        return
+    order = {one: at for at, one in enumerate(node.graph.nodes)}
+    for turned, bias in (node.args[:2], node.args[1::-1]):
+        found = _convolution_behind(turned)
+        shape = _shape(bias)
+        if found is None or not isinstance(bias, Node) or shape is None:
+            continue
+        source = bias
+        while source.target in _RESHAPES | {_aten.unsqueeze.default}:
+            source = source.args[0]  # type: ignore[assignment]
+        stack = _shape(node) or ()
+        fits = shape == (stack[0], 1, stack[2], 1, 1) and order[source] < order[found]
+        if not fits or found.args[2] is not None:
+            continue
+        with node.graph.inserting_before(found):
+            flat = _reshaped(source, (stack[0] * stack[2],))
+        found.args = (*found.args[:2], flat, *found.args[3:])
+        node.replace_all_uses_with(turned)  # type: ignore[arg-type]
+        node.graph.erase_node(node)
+        return
+
+
+def _convolution_behind(node: Any) -> Node | None:  # noqa: ANN401 - any argument
+    """Find the convolution that a stack of pictures was unfolded from."""
+    if not isinstance(node, Node) or len(_shape(node) or ()) != _STACKED:
+        return None
+    while node.target in _RESHAPES | {_aten.permute.default}:
+        if len(node.users) != 1 or not isinstance(node.args[0], Node):
+            return None
+        node = node.args[0]
+    if node.target != pictures.convolution or len(node.users) != 1:
+        return None
+    return None if node.args[6] else node  # transposed ones fold otherwise
+
+
+def _narrow(node: Node) -> None:
+    """Use formulas that suit a softmax over few classes."""
+    shape = _shape(node) or ()
+    if node.target == _aten._log_softmax.default:  # noqa: SLF001
+        if node.args[1] in {-1, len(shape) - 1} and shape[-1] <= narrow.MOST_CLASSES:
+            node.target, node.args = narrow.log_softmax, node.args[:1]
+    elif (
+        node.target == _aten._log_softmax_backward_data.default  # noqa: SLF001
+        and node.args[2] in {-1, len(shape) - 1}
+        and shape[-1] <= narrow.MOST_CLASSES
+    ):
+        node.target, node.args = narrow.log_softmax_backward, node.args[:2]
+
+
+def _lay_out(node: Node, members: int) -> None:
+    """Put convolution and pooling of stacks into the layout of `pictures`."""
+    if node.target == _aten.convolution.default:
+        node.target = pictures.convolution
+        _channels_last(node, count=2)
+    elif node.target == _aten.convolution_backward.default:
+        node.target = pictures.convolution_backward
+        _channels_last(node, count=3)
+    elif node.target == _aten.max_pool2d_with_indices.default:
+        _stack(node, pictures.max_pool, members, stacked=(0,))
+    elif node.target == _aten.avg_pool2d.default:
+        _stack(node, pictures.average_pool, members, stacked=(0,))
+    elif node.target == _aten.avg_pool2d_backward.default:
+        _stack(node, pictures.average_pool_backward, members, stacked=(0, 1))
+    elif node.target == _aten.max_pool2d_with_indices_backward.default:
+        gradient, x, *settings, places = node.args
+        node.args = (gradient, x, places, *settings)
+        _stack(node, pictures.max_pool_backward, members, stacked=(0, 1, 2))
+
+
+def _channels_last(node: Node, count: int) -> None:
+    """Convert operands by nodes of their own, so that both passes share the copy."""
+    arguments = list(node.args)
+    for at in range(count):
+        source = arguments[at]
+        if isinstance(source, Node):
+            with node.graph.inserting_before(node):
+                made = node.graph.call_function(pictures.last, (source,))
+            made.meta.update(source.meta)
+            arguments[at] = made
+    node.args = tuple(arguments)
+
+
+def _stack(
+    node: Node, target: Callable[..., Any], members: int, stacked: tuple[int, ...]
+) -> None:
+    """Call `target` on stacks, and give its users what they had before."""
+    arguments = list(node.args)
+    for at in stacked:
+        source = arguments[at]
+        shape = _shape(source)
+        if not isinstance(source, Node) or shape is None or shape[0] % members:
+            return
+        wanted = (members, shape[0] // members, *shape[1:])
+        with node.graph.inserting_before(node):
+            arguments[at] = _reshaped(source, wanted)
+    node.target, node.args = target, tuple(arguments)
+    results = list(node.users) if _shape(node) is None else [node]
+    for result in results:
+        shape = _shape(result)
+        if shape is None:
+            continue
+        users = list(result.users)
+        with node.graph.inserting_after(result):
+            flat = _reshaped(result, shape)
+        flat.args = (result, list(shape))
+        result.meta["shape"] = (members, shape[0] // members, *shape[1:])
+        for user in users:
+            user.replace_input_with(result, flat)
+
+
+def _reshaped(source: Node, shape: tuple[int, ...]) -> Node:
+    made = source.graph.call_function(_aten.reshape.default, (source, list(shape)))
+    made.meta["shape"], made.meta["dtype"] = shape, source.meta.get("dtype")
+    return made
+
+
+_ELEMENTWISE = {
+    _aten.relu.default: _aten.relu_.default,
+    _aten.neg.default: _aten.neg_.default,
+}
+
+
+def _write_in_place(node: Node) -> None:
+    """Let a one-argument operation overwrite an input that nobody else reads."""
+    if node.target not in _ELEMENTWISE:
+        return
+    [source] = node.args
+    fresh = {_aten.baddbmm.default, _aten.bmm.default, _aten.add.Tensor}
+    if isinstance(source, Node) and source.target in fresh and len(source.users) == 1:
+        node.target = _ELEMENTWISE[node.target]

@@ -3,17 +3,20 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from worker.engine.lab.batches import Rows, stratified_order
-from worker.engine.lab.evaluation import Marks, Weights, finite, marks, outputs
-from worker.engine.lab.members import Member
+from worker.engine.lab.evaluation import Marks, Weights, marks, outputs
+from worker.engine.lab.members import End, Member
 from worker.engine.lab.residence import ResidentSplit
+from worker.engine.lab.signs import activity
 
 SCORED_ROWS = 20_000  # most held-out rows scored
 TRAIN_ROWS = 2_000  # most training rows scored
 POINTS = 12  # of a curve
 _CURVE_SHARE = 0.05  # of the training's time that its curve may take
 _CURVE_ROWS = (64, 1_000)  # least and most rows of a point
+_ACTIVITY_ROWS = 128  # training rows that hidden units are watched on
 _BACKWARD = 3  # a training row costs about three scored rows
 
 
@@ -44,17 +47,20 @@ class Scorer:
         self._train_places = np.sort(self._train_order[:TRAIN_ROWS])
         self._curve_rows = _CURVE_ROWS[1]
 
+    @staticmethod
+    def moments_of(end: End) -> list[int]:
+        """Return the steps at which the curve of a trial gets its points."""
+        found = {round(end.step * (k + 1) / POINTS) for k in range(POINTS)}
+        return sorted(found - {0})
+
     def moments(self, member: Member) -> list[int]:
-        """Return the steps at which a member's curve gets its points."""
-        found: set[int] = set()
-        for end in member.ends:
-            found.update(round(end.step * (k + 1) / POINTS) for k in range(POINTS - 1))
-            found.add(end.step)
+        """Return the steps at which a member is looked at."""
+        found = sorted({at for end in member.ends for at in self.moments_of(end)})
         rows = member.steps * member.stream.batch * _BACKWARD
         affordable = int(rows * _CURVE_SHARE / (2 * len(found)))
         least, most = _CURVE_ROWS
         self._curve_rows = min(self._curve_rows, max(least, min(most, affordable)))
-        return sorted(found - {0})
+        return found
 
     def points(self, members: list[Member], weights: Weights) -> list[Point]:
         """Look at members on few rows."""
@@ -77,26 +83,47 @@ class Scorer:
             )
         return found
 
-    def final(self, member: Member, weights: Weights) -> tuple[Marks, Marks]:
-        """Score a member for good: held-out marks, then training marks.
+    def final(
+        self, members: list[Member], weights: Weights
+    ) -> list[tuple[Marks, Marks]]:
+        """Score members for good: held-out marks, then training marks, of each.
 
-        Training rows that the arm leaves out do not count.
+        Training rows that an arm leaves out do not count for it.
         """
-        network, pipes = member.network, [member.pipe]
-        [raw] = outputs(network, weights, pipes, self._held_out, self.places)
-        held_out = marks(member.head, member, raw, self._held_out.y[self.places])
+        network = members[0].network
+        pipes = [member.pipe for member in members]
+        seen = outputs(network, weights, pipes, self._held_out, self.places)
         places = self._train_places
-        mine = places[member.view.kept[places]]
-        if not len(mine):
-            rows = np.flatnonzero(member.view.kept)
-            mine = np.sort(stratified_order(member.view.labels, rows, seed=1))
-            mine = mine[:TRAIN_ROWS]
-        [raw] = outputs(network, weights, pipes, self._train, mine)
-        return held_out, marks(member.head, member, raw, member.view.labels[mine])
+        fitted = outputs(network, weights, pipes, self._train, places)
+        found = []
+        for k, member in enumerate(members):
+            outside = marks(member.head, member, seen[k], self._held_out.y[self.places])
+            mine, own = places[member.view.kept[places]], fitted[k]
+            if len(mine):
+                own = own[torch.from_numpy(member.view.kept[places]).to(own.device)]
+            else:
+                rows = np.flatnonzero(member.view.kept)
+                order = stratified_order(member.view.labels, rows, seed=1)
+                mine = np.sort(order[:TRAIN_ROWS])
+                alone = weights.chosen([k])
+                [own] = outputs(network, alone, pipes[k : k + 1], self._train, mine)
+            inside = marks(member.head, member, own, member.view.labels[mine])
+            found.append((outside, inside))
+        return found
 
-    def activity(self, member: Member, weights: Weights) -> dict[str, float | None]:
-        """Return `dead_share` and `saturated_share` of hidden units."""
-        return {"dead_share": None, "saturated_share": None}
-
-
-__all__ = ["SCORED_ROWS", "Point", "Scorer", "finite"]
+    def activity(
+        self, members: list[Member], weights: Weights
+    ) -> list[dict[str, float | None]]:
+        """Return `dead_share` and `saturated_share` of hidden units, of each member."""
+        places = torch.from_numpy(np.sort(self._train_order[:_ACTIVITY_ROWS]))
+        found = []
+        for k, member in enumerate(members):
+            x = self._train.inputs(
+                places.to(self._train.device), member.pipe, weights.rows.dtype
+            )
+            buffers = {name: value[k] for name, value in weights.buffers.items()}
+            parameters = weights.layout.parameters(weights.rows[k])
+            with torch.no_grad():
+                seen = member.network.activations(parameters, buffers, x)
+            found.append(activity([(one.kind, one.op, one.value) for one in seen]))
+        return found

@@ -1,4 +1,6 @@
-"""Signs that a training shows along the way: cheap numbers that only choose what to try."""
+"""Signs that a training shows: cheap numbers that only choose what to try next."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -70,3 +72,31 @@ def oscillation(losses: np.ndarray) -> float | None:
         return 1.0
     rises = np.diff(means) > _RISE * max(abs(means[0]), 1e-12)
     return float(rises.mean())
+
+
+def activity(seen: Sequence[tuple[str, str, Tensor]]) -> dict[str, float | None]:
+    """Say how many hidden units never react, and how many are stuck at their limits.
+
+    Args:
+        seen: kind, operation and output, (rows, ...), of each layer in order.
+
+    Returns:
+        `dead_share`: of the units of rectifiers, those at zero for every row.
+        `saturated_share`: of the values of sigmoid and tanh, those within 2 % of a
+        limit. None where there is no such layer.
+    """
+    hidden = [(op, value) for kind, op, value in seen if kind == "activation"]
+    dead, stuck = [], []
+    for op, value in hidden:
+        if "relu" in op and value.dim() > 1:
+            units = value.movedim(1, -1).reshape(-1, value.shape[1])
+            dead.append((units.abs().amax(0) == 0).double())
+        elif op.endswith(("sigmoid", "tanh")):
+            low = -1.0 if op.endswith("tanh") else 0.0
+            margin = 0.02 * (1.0 - low)
+            at_limit = (value < low + margin) | (value > 1.0 - margin)
+            stuck.append(at_limit.double().reshape(-1))
+    return {
+        "dead_share": float(torch.cat(dead).mean()) if dead else None,
+        "saturated_share": float(torch.cat(stuck).mean()) if stuck else None,
+    }

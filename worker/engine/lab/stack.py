@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.engine.lab.evaluation import Marks, Weights
+from worker.engine.lab.evaluation import Marks, Weights, finite
 from worker.engine.lab.gradients import Batch, Buffers, Gradients, Layout
 from worker.engine.lab.members import End, Member
 from worker.engine.lab.optimizers import Setting, StackedOptimizer, column
@@ -215,8 +215,7 @@ class Stack:
             track.diverged = True
         self._remember()
         fallen = [one for one in self._tracks if one.diverged and one.is_active]
-        for track in fallen:
-            self._leave(track, list(track.pending), keep_arm)
+        self._leave([(track, list(track.pending)) for track in fallen], keep_arm)
 
     def _record(self, step: int) -> None:
         due = [one for one in self._tracks if step in one.moments and one.is_active]
@@ -234,44 +233,61 @@ class Stack:
             track.points.append(point)
 
     def _finish(self, step: int, keep_arm: int | None) -> None:
-        for track in self._tracks:
-            due = [end for end in track.pending if end.step == step]
-            if due:
-                self._leave(track, due, keep_arm)
+        due = [
+            (track, [end for end in track.pending if end.step == step])
+            for track in self._tracks
+        ]
+        self._leave([(track, ends) for track, ends in due if ends], keep_arm)
 
     def _leave_all(self, keep_arm: int | None) -> None:
-        for track in self._tracks:
-            if track.is_active:
-                self._leave(track, list(track.pending), keep_arm)
+        active = [track for track in self._tracks if track.is_active]
+        self._leave([(track, list(track.pending)) for track in active], keep_arm)
 
-    def _leave(self, track: _Track, due: list[End], keep_arm: int | None) -> None:
-        """Score a member's weights for trials that end here."""
-        held_out, train = self._scorer.final(track.member, self._weights([track.place]))
+    def _leave(
+        self, leaving: list[tuple[_Track, list[End]]], keep_arm: int | None
+    ) -> None:
+        """Score the present weights of members for the trials that end here."""
+        if not leaving:
+            return
+        members = [track.member for track, _ in leaving]
+        weights = self._weights([track.place for track, _ in leaving])
+        scores = self._scorer.final(members, weights)
+        shown = self._scorer.activity(members, weights)
+        early = self._early.values()
+        for at, (track, due) in enumerate(leaving):
+            held_out, train = scores[at]
+            signs = self._signs(track, early[track.place], shown[at])
+            for end in due:
+                track.pending.remove(end)
+                own = set(self._scorer.moments_of(end))
+                points = [point for point in track.points if point.step in own]
+                self.trials.append(
+                    Trial(end, held_out, train, track.diverged, points, signs)
+                )
+                if end.arm == keep_arm:
+                    self.kept[end.arm, end.seed] = self._copied(track.place)
+
+    def _signs(
+        self,
+        track: _Track,
+        early: dict[str, float | None],
+        shown: dict[str, float | None],
+    ) -> dict[str, float | None]:
         losses = np.concatenate([*track.losses, np.empty(0)])
-        signs: dict[str, float | None] = {
+        signs = {
             "first_loss": float(losses[0]) if len(losses) else None,
             "oscillation": oscillation(losses),
-            **(track.early or self._early.values()[track.place]),
-            **self._scorer.activity(track.member, self._weights([track.place])),
+            **(track.early or early),
+            **shown,
         }
-        signs = {
-            name: value if value is not None and np.isfinite(value) else None
+        return {
+            name: None if value is None else finite(value)
             for name, value in signs.items()
         }
-        for end in due:
-            track.pending.remove(end)
-            points = [point for point in track.points if point.step <= end.step]
-            self.trials.append(
-                Trial(end, held_out, train, track.diverged, points, signs)
-            )
-            if end.arm == keep_arm:
-                self.kept[end.arm, end.seed] = (
-                    self.rows[track.place].clone(),
-                    {
-                        n: value[track.place].clone()
-                        for n, value in self.buffers.items()
-                    },
-                )
+
+    def _copied(self, place: int) -> tuple[Tensor, Buffers]:
+        buffers = {name: value[place].clone() for name, value in self.buffers.items()}
+        return self.rows[place].clone(), buffers
 
     def _weights(self, places: list[int]) -> Weights:
         return Weights(self.layout, self.rows, self.buffers).chosen(places)
