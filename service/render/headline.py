@@ -13,6 +13,9 @@ from service.render.figures import (
 )
 
 
+MOST_UNDECIDED = 0.25  # fraction of the causes tested; beyond, no clean bill
+
+
 @dataclass(frozen=True)
 class Headline:
     """The four answers of the first screen.
@@ -79,12 +82,16 @@ def _without_cause(report: Report) -> Headline:
     suspected = with_verdict(report, "suspected")
     crashed = [f for f in report.findings if f.check == "crashed"]
     undecided = with_verdict(report, "inconclusive")
+    judged = sum(f.verdict == "not_found" for f in report.findings)
     if found:
         tone, verdict = "bad", f"{len(found)} faults found, none of them primary"
     elif crashed:
         tone, verdict = "unsure", f"Unknown: {len(crashed)} checks crashed"
     elif suspected:
         tone, verdict = "unsure", "Nothing proven, something suspected"
+    elif len(undecided) > MOST_UNDECIDED * (judged + len(undecided)):
+        tone = "unsure"
+        verdict = f"Undecided: {len(undecided)} causes could not be judged"
     else:
         tone, verdict = "good", "No fault found"
     named = found or suspected
@@ -105,7 +112,9 @@ def _without_cause(report: Report) -> Headline:
         score=_score(report),
         why=why,
         remedy=remedy or "See the findings below.",
-        effect="Nothing to mend, so nothing to gain." if not named else "See below.",
+        effect="Nothing to mend, so nothing to gain."
+        if tone == "good"
+        else "Not known yet; see the findings.",
     )
 
 

@@ -132,6 +132,18 @@ def test_a_crashed_check_does_not_look_like_a_clean_bill() -> None:
     assert "check crashed" in text.split("more causes")[0]
 
 
+def test_what_was_not_decided_is_no_clean_bill() -> None:
+    findings = [
+        make_finding(cause, verdict="inconclusive" if number % 2 else "not_found")
+        for number, cause in enumerate(Cause)
+    ]
+
+    text = render_html(make_healthy_report(findings=findings))
+
+    assert "Undecided: 11 causes could not be judged" in text
+    assert "keep the model" not in text
+
+
 def test_all_pictures_are_drawn() -> None:
     text = render_html(make_report())
 
