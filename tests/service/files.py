@@ -23,7 +23,8 @@ def archive(
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as file:
         for name, content in members.items():
-            file.writestr(name, content)
+            # A fixed time, so that equal members make equal archives.
+            file.writestr(zipfile.ZipInfo(name), content, compression)
     return buffer.getvalue()
 
 
