@@ -26,8 +26,12 @@ from worker.engine.probes.material import (
     note,
     sample_places,
 )
-from worker.engine.probes.selection import as_values, balanced, cross_fitted
-from worker.engine.stats.intervals import paired_balanced_accuracy
+from worker.engine.probes.selection import (
+    as_values,
+    balanced,
+    chosen_gain,
+    cross_fitted,
+)
 
 MOST_ROWS = 20_000
 MOST_CLASSES = 2_000
@@ -57,8 +61,9 @@ def measure(material: Material, settings: Values) -> Values:
     moved = int((whole != np.arange(classes)).sum())
     values["permutation"] = whole.tolist() if moved else None
     values["moved"] = moved
-    values["gain"] = as_values(paired_balanced_accuracy(before, after, y))
-    values["stable"] = bool((first == second).all())
+    stable = bool((first == second).all())
+    values["gain"] = as_values(chosen_gain(before, after, y, agreed=stable))
+    values["stable"] = stable
     values["before"] = balanced(before, y)
     values["after"] = balanced(after, y)
     return values

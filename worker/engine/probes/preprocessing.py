@@ -32,9 +32,13 @@ from worker.engine.probes.material import (
     note,
     sample_places,
 )
-from worker.engine.probes.selection import as_values, balanced, cross_fitted
+from worker.engine.probes.selection import (
+    as_values,
+    balanced,
+    chosen_gain,
+    cross_fitted,
+)
 from worker.engine.probes.transforms import Figures, applicable, figures, transform
-from worker.engine.stats.intervals import paired_balanced_accuracy
 
 MOST_ROWS = 2_000
 BEST_FEW = 2
@@ -66,7 +70,9 @@ def measure(material: Material, settings: Values) -> Values:
     after, chosen = cross_fitted(y, best, lambda name, rows: hits[name][rows])
     values["best"] = best(np.ones(len(y), dtype=np.bool_))
     values["chosen"] = list(chosen)
-    values["gain"] = as_values(paired_balanced_accuracy(hits["identity"], after, y))
+    values["gain"] = as_values(
+        chosen_gain(hits["identity"], after, y, agreed=chosen[0] == chosen[1])
+    )
     values["before"] = balanced(hits["identity"], y)
     values["after"] = balanced(after, y)
     values["tried"] = {name: balanced(hit, y) for name, hit in hits.items()}

@@ -9,7 +9,11 @@ from typing import TypeVar
 import numpy as np
 
 from worker.engine.probes.material import Flags, Labels, Values
-from worker.engine.stats.intervals import Difference
+from worker.engine.stats.intervals import (
+    Difference,
+    paired_balanced_accuracy,
+    widened,
+)
 
 Choice = TypeVar("Choice")
 
@@ -60,6 +64,24 @@ def cross_fitted(
     hits[~first] = judge(by_first, ~first)
     hits[first] = judge(by_second, first)
     return hits, (by_first, by_second)
+
+
+def chosen_gain(before: Flags, after: Flags, y: Labels, *, agreed: bool) -> Difference:
+    """Estimate the gain of cross-fitted choices.
+
+    Where the halves chose differently the two parts of the estimate depend on each
+    other through the rows both choices saw; it then counts as if one half judged it.
+
+    Args:
+        before: bool, (rows,), hits without any choice.
+        after: bool, (rows,), hits of `cross_fitted`.
+        y: int64, (rows,).
+        agreed: whether both halves chose the same.
+    """
+    gain = paired_balanced_accuracy(before, after, y)
+    if agreed:
+        return gain
+    return widened(gain, float(np.sqrt(2)))
 
 
 def as_values(difference: Difference) -> Values:

@@ -189,7 +189,7 @@ def transform(name: str, x: Tensor, f: Figures) -> Tensor:
 
 
 def applicable(f: Figures) -> tuple[str, ...]:
-    """List the transformations that make sense for these inputs, the likeliest first."""
+    """List the transformations that make sense here, the likeliest first."""
     if f.kind == "tokens":
         return ("identity",)
     lowest, highest = float(f.low.min()), float(f.high.max())

@@ -233,6 +233,11 @@ def _wilson_bounds(
     )
 
 
+def widened(difference: Difference, factor: float, level: float = LEVEL) -> Difference:
+    """Multiply the standard error of a difference."""
+    return _difference(difference.value, factor * difference.standard_error, level)
+
+
 def _difference(
     value: float, standard_error: float, level: float, *, floor: float = -1.0
 ) -> Difference:

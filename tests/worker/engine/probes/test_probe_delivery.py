@@ -106,11 +106,15 @@ def test_a_sound_order_is_left_alone(healthy_digits, healthy_cancer):
         assert values["gain"]["value"] == 0
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_an_order_is_not_found_in_noise(seed: int):
-    values = label_order.measure(noise_subject(seed=seed, classes=3), {})
+@pytest.mark.parametrize("probe", [label_order, preprocessing])
+def test_an_untrained_model_on_noise_gains_nothing(probe):
+    lows = [
+        probe.measure(noise_subject(seed=seed, rows=300), {})["gain"]["low"]
+        for seed in range(40)
+    ]
 
-    assert values["gain"]["low"] < 0.02
+    # A 95 % interval may miss on this side once in forty; three are far out.
+    assert sum(low > 0.01 for low in lows) <= 3
 
 
 @pytest.mark.parametrize(
@@ -170,13 +174,6 @@ def test_a_sound_form_is_left_alone(healthy_digits, healthy_cancer):
         assert values["best"] == "identity"
         assert values["gain"]["value"] == 0
         assert values["first_norm"] is None
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_a_form_is_not_found_in_noise(seed: int):
-    values = preprocessing.measure(noise_subject(seed=seed), {})
-
-    assert values["gain"]["low"] < 0.03
 
 
 def normed(features: int, classes: int) -> torch.nn.Sequential:
