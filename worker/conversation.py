@@ -143,6 +143,7 @@ class Conversation:
 
     def _receive(self) -> None:
         try:
+            # Bounded, so that a flood cannot keep us from looking at the clock.
             data = self._inmate.channel.recv(1 << 20)
         except BlockingIOError:
             return
@@ -185,7 +186,6 @@ class Conversation:
         return ""
 
     def _tell(self, exchange: Exchange, message: dict[str, JsonValue]) -> None:
-        self._check(exchange)  # a flood of progress must not hide the clock
         fraction, detail = message.get("fraction"), message.get("detail")
         if (
             not isinstance(fraction, int | float)

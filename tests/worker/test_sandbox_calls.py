@@ -189,6 +189,13 @@ def test_memory_without_end_ends_the_child(start):
         start(memory_bytes=150 * MIB).call("allocate", {}, seconds=30)
 
 
+def test_memory_in_use_over_the_limit_ends_the_child(start):
+    child = start(memory_bytes=150 * MIB)
+
+    with pytest.raises(ChildDied, match="memory"):
+        child.call("allocate_and_wait", {"size": 250 * MIB}, seconds=30)
+
+
 def test_memory_asked_for_at_once_is_a_problem_in_words(start):
     child = start()
 

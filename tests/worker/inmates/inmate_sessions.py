@@ -79,6 +79,11 @@ class Echo:
     def allocate_at_once(self, size: int) -> None:
         bytearray(size)
 
+    def allocate_and_wait(self, size: int) -> None:
+        kept = bytearray(os.urandom(1) * size)
+        time.sleep(100)
+        kept.clear()
+
     def print_without_end(self) -> None:
         while True:
             os.write(1, b"all work and no play " * 1_000)
