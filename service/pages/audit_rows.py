@@ -15,6 +15,7 @@ from service.contract.jobs import AuditBody
 from service.keys import Caller
 from service.render.charts import Axes, Line, line_chart
 from service.render.figures import UNKNOWN, cause_title, plain, share
+from service.render.headline import is_mostly_open
 from service.uploads import Uploads
 
 
@@ -134,8 +135,15 @@ def _verdict(body: AuditBody, report: dict[str, Any]) -> str:
     cause = report.get("primary_cause")
     if cause is not None:
         return cause_title(Cause(cause))
-    verdicts = {finding["verdict"] for finding in report["findings"]}
-    return "Faults found" if "found" in verdicts else "No fault found"
+    return _without_cause([finding["verdict"] for finding in report["findings"]])
+
+
+def _without_cause(verdicts: list[str]) -> str:
+    if "found" in verdicts:
+        return "Faults found"
+    if "suspected" in verdicts:
+        return "Nothing proven, something suspected"
+    return "Undecided" if is_mostly_open(verdicts) else "No fault found"
 
 
 def _score(report: dict[str, Any], name: str) -> float | None:

@@ -1,5 +1,6 @@
 """The first screen in words: is it good, why not, what to do, what it brings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.contract.causes import BY_CAUSE, Cause
@@ -11,7 +12,6 @@ from service.render.figures import (
     share,
     share_interval,
 )
-
 
 MOST_UNDECIDED = 0.25  # fraction of the causes tested; beyond, no clean bill
 
@@ -54,6 +54,12 @@ def with_verdict(report: Report, verdict: str) -> list[Finding]:
     return [finding for finding in report.findings if finding.verdict == verdict]
 
 
+def is_mostly_open(verdicts: Sequence[str]) -> bool:
+    """Tell whether too much was left undecided to speak of a healthy model."""
+    undecided = verdicts.count("inconclusive")
+    return undecided > MOST_UNDECIDED * (undecided + verdicts.count("not_found"))
+
+
 def headline(report: Report) -> Headline:
     """Put a report into four answers."""
     finding = primary_finding(report)
@@ -89,7 +95,7 @@ def _without_cause(report: Report) -> Headline:
         tone, verdict = "unsure", f"Unknown: {len(crashed)} checks crashed"
     elif suspected:
         tone, verdict = "unsure", "Nothing proven, something suspected"
-    elif len(undecided) > MOST_UNDECIDED * (judged + len(undecided)):
+    elif is_mostly_open([finding.verdict for finding in report.findings]):
         tone = "unsure"
         verdict = f"Undecided: {len(undecided)} causes could not be judged"
     else:
@@ -103,7 +109,12 @@ def _without_cause(report: Report) -> Headline:
         why = f"{judged} causes were tested and none of them costs accuracy" + (
             f"; {len(undecided)} could not be decided." if undecided else "."
         )
-        remedy = "Nothing: keep the model as it is."
+        remedy = (
+            "Nothing: keep the model as it is."
+            if tone == "good"
+            else "Repeat the audit with a larger budget; the limits say what was not "
+            "reached."
+        )
     if crashed:
         remedy = "Repeat the audit; the crashed checks are listed below."
     return Headline(
