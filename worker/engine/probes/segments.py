@@ -9,7 +9,7 @@ Source: Chung et al. 2019, Slice Finder, arXiv:1807.06068.
 
 Values:
     segments: `where`, `n`, `accuracy` (interval, corrected), `elsewhere`; at most 8,
-        the one with the most excess errors first.
+        the clearest first.
     p_values: adjusted, in the same order.
     tried: number of slices.
 """
@@ -199,14 +199,8 @@ def weak(slices: list[Slice], hit: Flags) -> list[tuple[Values, float]]:
         facts[place] = inside, n, hits, other_hits / others
     adjusted = holm(p_values, tested=len(slices))
 
-    def excess(place: int) -> float:
-        _, n, hits, elsewhere = facts[place]
-        # Per row that may estimate it: trees only have a half.
-        usable = len(hit) if slices[place].usable is None else len(hit) / 2
-        return (elsewhere * n - hits) / usable
-
     kept: list[int] = []
-    for place in sorted(facts, key=lambda p: -excess(p)):
+    for place in sorted(facts, key=p_values.__getitem__):
         _, n, hits, elsewhere = facts[place]
         if adjusted[place] > ERROR_RATE or elsewhere - hits / n < MATERIAL:
             continue

@@ -1,0 +1,423 @@
+"""Faults of the data: odd values, leakage, shift, weak segments, wrong labels."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from probe_subjects import (
+    breast_cancer,
+    digits,
+    fit,
+    mlp,
+    noise_subject,
+    shuffled,
+    subject,
+)
+
+from service.contract.report import Segment
+from worker.engine.lab.experiment import unpack_mask
+from worker.engine.lab.materials import Material
+from worker.engine.probes import inputs, leakage, noise, segments, shift, signal
+from worker.engine.probes.columns import isolated, spikes
+from worker.engine.probes.table import PROBES
+
+# What is audited are TorchScript archives, deprecated as they are.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+
+NAMES = ("age", "dose", "count", "level")
+
+
+def table(rows: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Age, dose, count and level; the label follows age and level."""
+    rng = np.random.default_rng(seed)
+    x = np.stack(
+        [
+            rng.normal(50, 12, rows),
+            rng.lognormal(0, 1, rows),
+            rng.poisson(4, rows),
+            rng.normal(0, 1, rows),
+        ],
+        1,
+    )
+    y = ((x[:, 0] - 50) / 12 + x[:, 3] + rng.normal(0, 0.5, rows) > 0).astype(np.int64)
+    return x.astype(np.float32), y
+
+
+def table_subject(
+    x: np.ndarray, y: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None = None
+) -> Material:
+    return subject(mlp(4, 2), (x, y), held or table(200, 1), feature_names=NAMES)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_clean_tables_with_heavy_tails_show_nothing_odd(seed: int):
+    values = inputs.measure(table_subject(*table(1000, seed)), {})
+
+    json.dumps(values, allow_nan=False)
+    assert values["non_finite"] == values["sentinels"] == 0
+    assert values["outliers"] <= 1
+    assert values["affected"] <= 0.001
+    assert values["conflicting"]["count"] == 0
+
+
+def test_real_tables_and_pictures_show_nothing_odd(healthy_cancer, healthy_digits):
+    for material in (healthy_cancer, healthy_digits):
+        assert inputs.measure(material, {})["affected"] == 0
+
+
+def test_odd_values_are_named_with_their_rows():
+    x, y = table()
+    x[[3, 8], 0] = np.nan
+    x[5, 1] = np.inf
+    x[[10, 20, 30, 40], 2] = -999
+    x[7, 3] *= 1000
+
+    values = inputs.measure(table_subject(x, y), {})
+
+    json.dumps(values, allow_nan=False)
+    by_name = {entry["name"]: entry for entry in values["columns"]}
+    assert by_name["age"]["nan"] == 2
+    assert by_name["age"]["rows"] == [3, 8]
+    assert by_name["dose"]["inf"] == 1
+    assert by_name["count"]["sentinels"] == [
+        {"value": -999.0, "kind": "code", "count": 4}
+    ]
+    assert by_name["level"]["outliers"] == 1
+    flags = unpack_mask(values["mask"], 400)
+    assert [k for k, flag in enumerate(flags) if flag] == [3, 5, 7, 8, 10, 20, 30, 40]
+    assert values["affected"] == pytest.approx(8 / 400)
+
+
+def test_held_out_rows_with_a_training_code_are_counted():
+    x, y = table()
+    x[:5, 2] = -999
+    held, labels = table(200, 1)
+    held[:10, 2] = -999
+
+    values = inputs.measure(table_subject(x, y, (held, labels)), {})
+
+    assert values["held_out_affected"] == pytest.approx(0.05)
+
+
+def test_a_code_of_minus_one_counts_only_where_all_else_is_positive():
+    rng = np.random.default_rng(0)
+    column = rng.uniform(0, 30, 300)
+    column[:6] = -1
+    symmetric = rng.normal(0, 1, 300)
+    symmetric[:6] = -1
+
+    assert [spike.value for spike in spikes(column)] == [-1.0]
+    assert spikes(symmetric) == []
+
+
+def test_a_bounded_or_binary_column_has_no_spikes():
+    rng = np.random.default_rng(0)
+
+    assert spikes(np.clip(rng.normal(0.5, 0.4, 500), 0, 1)) == []
+    assert spikes(rng.integers(0, 2, 500).astype(float)) == []
+
+
+def test_a_slipped_decimal_point_is_isolated_and_a_heavy_tail_is_not():
+    rng = np.random.default_rng(0)
+    column = rng.lognormal(0, 1.5, 2000)
+    slipped = rng.normal(20, 2, 2000)
+    slipped[4] = 2000
+
+    assert isolated(column).sum() == 0
+    assert np.flatnonzero(isolated(slipped)).tolist() == [4]
+
+
+def test_contradictions_and_blank_pictures_are_listed():
+    x, y = shuffled(*digits())
+    x = (x / 16).reshape(-1, 1, 8, 8)[:600].copy()
+    y = y[:600].copy()
+    x[11] = x[10]
+    y[11] = (y[10] + 1) % 10
+    x[20:23] = 0.0
+    y[20:23] = y[20]
+    module = torch.nn.Sequential(torch.nn.Flatten(), mlp(64, 10))
+
+    values = inputs.measure(
+        subject(module, (x[:400], y[:400]), (x[400:], y[400:]), kind="image",
+                layout="NCHW"),
+        {},
+    )  # fmt: skip
+
+    assert values["blank"]["count"] == 3
+    assert values["blank"]["rows"] == [20, 21, 22]
+    assert values["duplicates"]["count"] == 3
+    assert values["conflicting"]["pairs"] == [
+        {
+            "row": 11,
+            "label": int(y[11]),
+            "other_row": 10,
+            "other_label": int(y[10]),
+        }
+    ]
+
+
+def test_the_scale_is_that_of_the_inputs_as_trained(healthy_cancer: Material):
+    x, y = shuffled(*breast_cancer())
+    raw = inputs.measure(subject(mlp(30, 2), (x, y), (x, y)), {})
+
+    prepared = inputs.measure(healthy_cancer, {})
+
+    assert raw["scale"]["spread"] > 100
+    assert raw["scale"]["largest_magnitude"] > 500
+    assert raw["pre_activation"] > 10
+    assert prepared["scale"]["spread"] == pytest.approx(1, abs=0.01)
+    assert 0.4 < prepared["pre_activation"] < 0.8
+
+
+def test_healthy_splits_do_not_leak(healthy_cancer, healthy_digits):
+    for material in (healthy_cancer, healthy_digits, noise_subject(features=2)):
+        values = leakage.measure(material, {})
+
+        json.dumps(values, allow_nan=False)
+        assert values["leaked"]["count"] == 0
+
+
+def test_equal_and_near_equal_samples_are_found_with_their_twins():
+    x, y = shuffled(*digits())
+    x = (x / 16).reshape(-1, 1, 8, 8).copy()
+    rng = np.random.default_rng(0)
+    x[1100:1130], y[1100:1130] = x[:30], y[:30]
+    faint = rng.normal(0, 0.01, (30, 1, 8, 8)).astype(np.float32)
+    x[1130:1160], y[1130:1160] = x[30:60] + faint, y[30:60]
+    inner = fit(mlp(64, 10), x[:1100].reshape(-1, 64), y[:1100], epochs=5)
+    module = torch.nn.Sequential(torch.nn.Flatten(), inner)
+
+    values = leakage.measure(
+        subject(module, (x[:1100], y[:1100]), (x[1100:], y[1100:]), kind="image",
+                layout="NCHW"),
+        {},
+    )  # fmt: skip
+
+    json.dumps(values, allow_nan=False)
+    assert values["exact"]["count"] == 30
+    assert 28 <= values["near"]["count"] <= 30
+    assert values["same_label"] == values["leaked"]["count"]
+    assert values["pairs"][0]["row"] == 0
+    assert values["pairs"][0]["train_row"] == 0
+    assert values["by_chance"] is False
+    assert sum(unpack_mask(values["mask"], 697)[:60]) == values["leaked"]["count"]
+    assert values["accuracy"]["clean"]["value"] < 1
+
+
+def test_equal_rows_of_a_coarse_table_are_expected():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 3, (600, 4)).astype(np.float32)
+    y = rng.integers(0, 2, 600)
+
+    values = leakage.measure(
+        subject(mlp(4, 2), (x[:400], y[:400]), (x[400:], y[400:])), {}
+    )
+
+    assert values["exact"]["share"] > 0.9
+    assert values["expected_share"] > 0.9
+    assert values["by_chance"] is True
+
+
+def test_alike_splits_cannot_be_told_apart(healthy_cancer, healthy_digits):
+    for material in (healthy_cancer, healthy_digits):
+        values = shift.measure(material, {})
+
+        json.dumps(values, allow_nan=False)
+        assert values["p_value"] > 0.01
+        assert values["auc"]["value"] < 0.58
+        assert values["label_shift"]["distance"] < 0.1
+        assert min(f["p_value"] for f in values["features"]) > 0.01
+
+
+def test_a_moved_feature_is_named():
+    held, labels = table(300, 1)
+    held[:, 0] += 12
+
+    values = shift.measure(table_subject(*table(600), (held, labels)), {})
+
+    assert values["p_value"] < 1e-6
+    assert values["auc"]["low"] > 0.6
+    assert values["features"][0]["name"] == "age"
+    assert values["features"][0]["p_value"] < 1e-6
+
+
+def test_another_mix_of_classes_is_not_another_kind_of_input():
+    x, y = table(2000)
+    held, labels = table(1000, 1)
+    keep = np.flatnonzero(labels == 1)[:300]
+    rest = np.flatnonzero(labels == 0)[:60]
+    few = np.sort(np.concatenate([keep, rest]))
+
+    values = shift.measure(table_subject(x, y, (held[few], labels[few])), {})
+
+    assert values["label_shift"]["p_value"] < 1e-6
+    assert values["label_shift"]["distance"] > 0.2
+    assert values["p_value"] > 0.01
+
+
+def weak_for_the_old() -> Material:
+    """A model that answers at random above the age of 60."""
+    x, y = table(1200)
+    y = (x[:, 3] > 0).astype(np.int64)
+    old = x[:, 0] > 60
+
+    class Weak(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            sound = x[:, 3] * 10
+            odd = torch.sin(x[:, 1] * 1000) * 10
+            score = torch.where(x[:, 0] > 60, odd, sound)
+            return torch.stack([-score, score], 1) * self.gain
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.ones(1))
+
+    assert 0.1 < old.mean() < 0.3
+    return subject(Weak(), (x[:400], y[:400]), (x[400:], y[400:]), feature_names=NAMES)
+
+
+def test_a_weak_slice_is_found_and_named_by_its_feature():
+    values = segments.measure(weak_for_the_old(), {})
+
+    json.dumps(values, allow_nan=False)
+    found = [Segment.model_validate(entry) for entry in values["segments"]]
+    assert found[0].where.startswith("age >")
+    assert found[0].accuracy.high is not None
+    assert found[0].accuracy.high < found[0].elsewhere - 0.05
+    assert len(found) <= 8
+
+
+def test_a_weak_class_is_found():
+    x, y = shuffled(*digits())
+    x = x / 16
+    inner = fit(mlp(64, 10), x[:1100], np.where(y[:1100] == 8, 1, y[:1100]))
+
+    values = segments.measure(
+        subject(inner, (x[:1100], y[:1100]), (x[1100:], y[1100:])), {}
+    )
+
+    assert values["segments"][0]["where"] == "class = class 8"
+
+
+def test_sound_models_have_no_weak_segments(healthy_cancer, healthy_digits):
+    for material in (healthy_cancer, healthy_digits):
+        assert segments.measure(material, {})["segments"] == []
+
+
+def test_errors_without_a_pattern_make_no_segment():
+    found = 0
+    for seed in range(10):
+        x, y = table(900, seed)
+        rng = np.random.default_rng(seed)
+        y = np.where(rng.random(900) < 0.8, (x[:, 3] > 0), rng.integers(0, 2, 900))
+        module = fit(mlp(4, 2), x[:100], (x[:100, 3] > 0).astype(np.int64), epochs=1)
+        with torch.no_grad():
+            module[0].weight[:] = 0
+            module[0].weight[0, 3], module[0].weight[1, 3] = 5, -5
+            module[2].weight[:] = 0
+            module[2].weight[1, 0], module[2].weight[0, 1] = 5, 5
+            module[0].bias[:] = 0
+            module[2].bias[:] = 0
+        found += len(
+            segments.measure(
+                subject(module, (x[:100], y[:100]), (x[100:], y[100:])), {}
+            )["segments"]
+        )
+
+    # Five in a hundred audits may name one; two in ten is far out.
+    assert found <= 1
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2])
+def test_wrong_labels_are_counted_and_ranked(share: float):
+    x, y = shuffled(*digits())
+    x = x / 16
+    rng = np.random.default_rng(1)
+    wrong = rng.random(1100) < share
+    given = y[:1100].copy()
+    given[wrong] = (given[wrong] + rng.integers(1, 10, wrong.sum())) % 10
+
+    values = noise.measure(
+        subject(mlp(64, 10), (x[:1100], given), (x[1100:], y[1100:])), {}
+    )
+
+    json.dumps(values, allow_nan=False)
+    assert values["rate"]["value"] == pytest.approx(wrong.mean(), abs=0.025)
+    flags = np.array(unpack_mask(values["mask"], 1100))
+    assert wrong[flags].mean() > 0.85
+    worst = values["suspects"][0]
+    assert wrong[worst["row"]]
+    assert worst["given"] == f"class {given[worst['row']]}"
+    assert worst["suggested"] == f"class {y[worst['row']]}"
+
+
+def test_as_many_random_rows_of_each_class_are_flagged():
+    x, y = shuffled(*digits())
+    given = np.where(np.arange(600) % 10 == 0, (y[:600] + 1) % 10, y[:600])
+
+    values = noise.measure(
+        subject(mlp(64, 10), (x[:600] / 16, given), (x[600:] / 16, y[600:])), {}
+    )
+
+    flags, random = (
+        np.array(unpack_mask(values[name], 600)) for name in ("mask", "random_mask")
+    )
+    assert (np.bincount(given[flags]) == np.bincount(given[random])).all()
+    assert (flags != random).any()
+
+
+def test_clean_labels_are_hardly_contradicted(healthy_digits, healthy_cancer):
+    for material in (healthy_digits, healthy_cancer):
+        assert noise.measure(material, {})["rate"]["value"] <= 0.025
+
+
+def test_labels_that_nothing_predicts_are_not_called_noisy():
+    values = noise.measure(noise_subject(), {})
+
+    assert "rate" not in values
+    assert "no better than chance" in values["notes"][0]
+
+
+def test_signal_in_real_data_is_beyond_doubt(healthy_digits, healthy_cancer):
+    for material in (healthy_digits, healthy_cancer):
+        values = signal.measure(material, {})
+
+        json.dumps(values, allow_nan=False)
+        assert values["p_value"] <= 0.001
+        assert values["delivered"]["p_value"] <= 0.001
+        assert values["balanced_accuracy"]["low"] > values["chance"]
+
+
+def test_an_interaction_of_two_features_is_signal():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2000, 10)).astype(np.float32)
+    y = (x[:, 0] * x[:, 1] > 0).astype(np.int64)
+
+    values = signal.measure(
+        subject(mlp(10, 2), (x[:1400], y[:1400]), (x[1400:], y[1400:])), {}
+    )
+
+    assert values["p_value"] <= 0.005
+    assert values["learners"]["logistic regression"]["z"] < 4
+
+
+def test_labels_without_signal_are_as_good_in_any_order():
+    values = signal.measure(noise_subject(rows=300), {"permutations": 199})
+
+    assert values["p_value"] > 0.05
+    assert set(values["learners"]) == {
+        "logistic regression",
+        "nearest neighbours",
+        "randomised trees",
+    }
+
+
+@pytest.mark.slow
+def test_every_probe_is_deterministic_and_json(healthy_cancer: Material):
+    for name, probe in PROBES.items():
+        first = json.dumps(probe(healthy_cancer, {}), allow_nan=False, sort_keys=True)
+
+        again = json.dumps(probe(healthy_cancer, {}), allow_nan=False, sort_keys=True)
+
+        assert first == again, name
