@@ -83,7 +83,7 @@ class Head:
 
 
 def _column(raw: torch.Tensor) -> torch.Tensor:
-    return raw.squeeze(-1) if raw.dim() == 2 else raw  # noqa: PLR2004
+    return raw.squeeze(-1) if raw.dim() == 2 else raw  # noqa: PLR2004, RUF100
 
 
 def _finite(raw: torch.Tensor) -> torch.Tensor:
@@ -135,13 +135,14 @@ def _outputs(raw: torch.Tensor, classes: int) -> int:
             f"(batch, {classes}) is expected, or (batch,) or (batch, 1) for two classes."
         )
     outputs = 1 if raw.dim() == 1 else int(raw.shape[1])
-    if outputs == 1 and classes == 2:  # noqa: PLR2004
+    if outputs == 1 and classes == 2:  # noqa: PLR2004, RUF100
         return 1
     if outputs != classes:
-        two = " (or one, since there are two classes)" if classes == 2 else ""  # noqa: PLR2004
+        two = " (or one, for two classes)" if classes == 2 else ""  # noqa: PLR2004, RUF100
+        word = "output" if outputs == 1 else "outputs"
         raise Mismatch(
-            f"The model returns {outputs} output{'s' if outputs != 1 else ''} a sample; "
-            f"the dataset has {classes} classes, so {classes} are expected{two}."
+            f"The model returns {outputs} {word} a sample; the dataset has {classes} "
+            f"classes, so {classes} are expected{two}."
         )
     return outputs
 
@@ -162,7 +163,7 @@ def _looks_like_probabilities(rows: torch.Tensor, loss: str | None) -> bool:
     return bool(rows.min() < _HALF) and bool(rows.max() >= _HALF)
 
 
-def _single(inside: bool, activation: str, loss: str | None) -> Head:  # noqa: FBT001
+def _single(inside: bool, activation: str, loss: str | None) -> Head:  # noqa: FBT001, RUF100
     if activation in {"sigmoid", "softmax", "hardsigmoid"}:
         return Head("probabilities", 1, 2, _HALF)
     if activation in {"log_sigmoid", "log_softmax"}:
@@ -195,8 +196,8 @@ def head_after(network: Network, loss: str, classes: int) -> Head:
         classes: number of classes.
     """
     activation = network.facts.output_activation
-    if network.facts.outputs == 1 and classes == 2:  # noqa: PLR2004
-        return _single(False, activation, loss)  # noqa: FBT003
+    if network.facts.outputs == 1 and classes == 2:  # noqa: PLR2004, RUF100
+        return _single(False, activation, loss)  # noqa: FBT003, RUF100
     return _several(activation, loss, classes)
 
 

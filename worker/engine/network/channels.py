@@ -8,6 +8,8 @@ they have. What stays free is scaled.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 
@@ -244,7 +246,7 @@ class _Widening:
         shape = self.edited.parameters[weight.name].shape
         axis = self._axis(source)
         rank = self._rank(source)
-        if len(shape) != 2 or rank == 0:  # noqa: PLR2004
+        if len(shape) != 2 or rank == 0:  # noqa: PLR2004, RUF100
             return False
         if axis is not None:
             if axis.place != rank - 1:
@@ -265,12 +267,15 @@ class _Widening:
             "aten::conv1d",
             "aten::conv2d",
             "aten::conv3d",
+            "aten::conv_transpose1d",
+            "aten::conv_transpose2d",
+            "aten::conv_transpose3d",
             "aten::_convolution",
         }:
             return False
         place = 8 if node.kind == "aten::_convolution" else 6
         groups = _constant(node, place)
-        if place == 8 and _constant(node, 6):  # noqa: PLR2004 - transposed
+        if place == 8 and _constant(node, 6):  # noqa: PLR2004, RUF100
             return False
         shape = self.edited.parameters[weight.name].shape
         if (
@@ -278,18 +283,21 @@ class _Widening:
             and axis.place != self._rank(node.inputs[0]) - len(shape) + 1
         ):
             return False
+        ins, outs = (0, 1) if "transpose" in node.kind else (1, 0)
         if groups == 1:
             if axis is not None:
-                self.claims.append(_Claim(weight.name, 1, axis.parts))
-            parts: tuple[Part, ...] = (Part(self._outputs(node, shape[0])),)
-        elif axis is not None and groups == shape[0] and shape[1] == 1:  # depthwise
+                self.claims.append(_Claim(weight.name, ins, axis.parts))
+            parts: tuple[Part, ...] = (Part(self._outputs(node, shape[outs])),)
+        elif (
+            axis is not None and outs == 0 and groups == shape[0] and shape[1] == 1
+        ):  # depthwise
             parts = axis.parts
             if node is self.last:
                 self._pin(axis)
             self._rewrite(node, lambda n: _with(n, place, self.total(parts)))
         else:
             return False
-        self.claims.append(_Claim(weight.name, 0, parts))
+        self.claims.append(_Claim(weight.name, outs, parts))
         if not self._claim(node.inputs[2], 0, parts):
             return False
         return self._set(
@@ -305,7 +313,7 @@ class _Widening:
         self.claims.append(_Claim(weight.name, 1, parts))
         return self._set(node, Axis(self._rank(Slot(node.outputs[0])) - 1, parts))
 
-    def _recurrent(self, node: Node) -> bool:
+    def _recurrent(self, node: Node) -> bool:  # noqa: C901
         held = node.inputs[0]
         settings = held.value if isinstance(held, Constant) else None
         if not isinstance(settings, RecurrentSettings):
@@ -340,7 +348,7 @@ class _Widening:
                 self.claims.append(_Claim(operand.name, 1, source.parts))
         for start in starts:
             if start is not None:
-                self._rewrite(start[0], lambda n, e=start: self._resized(n, e[1], own))
+                self._rewrite(start[0], partial(self._resized, start[1], own))
         rank = self._rank(Slot(node.outputs[0]))
         self._set(node, Axis(rank - 1, own * directions))
         for slot in node.outputs[1:]:
@@ -348,7 +356,7 @@ class _Widening:
         return True
 
     def _zeros(self, operand: Operand) -> tuple[Node, bool] | None:
-        """Find the node that holds the size of an initial state: a list, or the zeros."""
+        """Find what holds the size of an initial state: a list, or the zeros."""
         zeros = (
             self.producers.get(operand.number) if isinstance(operand, Slot) else None
         )
@@ -360,12 +368,12 @@ class _Widening:
             return None if listed is None else (listed, True)
         return zeros, False
 
-    def _resized(self, node: Node, listed: bool, parts: tuple[Part, ...]) -> Node:  # noqa: FBT001
+    def _resized(self, listed: bool, parts: tuple[Part, ...], node: Node) -> Node:  # noqa: FBT001, RUF100
         if listed:
             return replace(
                 node, inputs=(*node.inputs[:-1], Constant(self.total(parts)))
             )
-        sizes = list(_constant(node, 0))  # type: ignore[call-overload]
+        sizes = list(_constant(node, 0))
         sizes[-1] = self.total(parts)
         return _with(node, 0, sizes)
 
@@ -385,7 +393,7 @@ class _Widening:
                     self.claims.append(_Claim(name, 0, parts))
             weights = node.inputs[1:3]
         elif node.kind == "aten::layer_norm":
-            if axis.place != rank - 1 or len(list(_constant(node, 1) or ())) != 1:  # type: ignore[call-overload]
+            if axis.place != rank - 1 or len(list(_constant(node, 1) or ())) != 1:
                 return False
             self._rewrite(node, lambda n: _with(n, 1, [self.total(parts)]))
             weights = node.inputs[2:4]
@@ -419,7 +427,7 @@ class _Widening:
             return False
         return self._set(node, axis)
 
-    def _together(self, node: Node) -> bool:
+    def _together(self, node: Node) -> bool:  # noqa: C901
         """Element-wise with another: the axes must agree, counted from the right."""
         rank = self._rank(Slot(node.outputs[0]))
         found: list[tuple[int, tuple[Part, ...]]] = []
@@ -443,11 +451,8 @@ class _Widening:
                 shape = self.edited.parameters[operand.name].shape
                 if len(shape) >= -place and shape[place] != 1:
                     self.claims.append(_Claim(operand.name, len(shape) + place, parts))
-            elif isinstance(operand, Constant) and isinstance(
-                operand.value, torch.Tensor
-            ):
-                if operand.value.numel() > 1:
-                    return False
+            elif _is_large(operand):
+                return False
         return self._set(node, Axis(rank + place, parts))
 
     def _tie_all(self, one: tuple[Part, ...], other: tuple[Part, ...]) -> bool:
@@ -552,7 +557,7 @@ class _Widening:
                     node,
                     lambda n: _with(
                         n, 1, [*list(_constant(n, 1) or ())[:-1], self.total(parts)]
-                    ),  # type: ignore[call-overload]
+                    ),
                 )
         else:
             listed = self.producers[sizes.number] if isinstance(sizes, Slot) else None
@@ -653,7 +658,13 @@ _SAME = frozenset(
 )
 
 
-def _constant(node: Node, place: int) -> object:
+def _is_large(operand: Operand) -> bool:
+    """Tell whether an operand is a constant tensor of more than one value."""
+    value = operand.value if isinstance(operand, Constant) else None
+    return isinstance(value, torch.Tensor) and value.numel() > 1
+
+
+def _constant(node: Node, place: int) -> Any:  # noqa: ANN401, RUF100
     operand = node.inputs[place] if place < len(node.inputs) else None
     return operand.value if isinstance(operand, Constant) else None
 

@@ -26,7 +26,7 @@ Tensors = dict[str, torch.Tensor]
 Shape = tuple[int | None, ...]
 
 
-class SurgeryImpossible(Exception):  # noqa: N818 - not an error: the arm is left out
+class SurgeryImpossible(Exception):  # noqa: N818, RUF100
     """The network does not admit the change; the message says why."""
 
 
@@ -157,6 +157,8 @@ class Edited:
 
     def _is_gate(self, node: Node, readers: dict[int, list[Node]]) -> bool:
         """Tell whether an activation scales another result (gates, SE blocks)."""
+        if ACTIVATIONS[node.kind] not in {"sigmoid", "hardsigmoid", "softmax"}:
+            return False
         for reader in readers.get(node.outputs[0], []):
             if reader.kind != "aten::mul":
                 continue

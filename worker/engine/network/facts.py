@@ -52,7 +52,7 @@ class NetworkFacts(BaseModel):
         parameters: number of trainable values.
         layers: in order of execution.
         activations: hidden ones, in order.
-        output_activation: of what follows the last weighted layer; `none` for raw scores.
+        output_activation: what follows the last weighted layer; `none` for scores.
         missing_activations: weighted layers that feed the next one without any
             non-linearity between.
         linear_stack: there is such a layer.
@@ -250,20 +250,20 @@ def layers_of(program: Program, parameters: Tensors) -> list[tuple[Node, LayerFa
     return found
 
 
-def _constant(node: Node, place: int) -> Any:  # noqa: ANN401 - JSON of any kind
+def _constant(node: Node, place: int) -> Any:  # noqa: ANN401, RUF100
     if place >= len(node.inputs):
         return None
     operand = node.inputs[place]
     return operand.value if isinstance(operand, Constant) else None
 
 
-def _detail(
+def _detail(  # noqa: PLR0911
     node: Node, kind: LayerKind, producers: dict[int, Node], parameters: Tensors
 ) -> dict[str, JsonValue]:
     found = weight_of(node, producers)
     if found is not None and found[0].name in parameters:
         shape = tuple(parameters[found[0].name].shape)
-        if kind == "linear" and len(shape) == 2:  # noqa: PLR2004
+        if kind == "linear" and len(shape) == 2:  # noqa: PLR2004, RUF100
             outs, ins = shape[::-1] if found[1] else shape
             return {"in": ins, "out": outs, "bias": bias_of(node) is not None}
         if kind == "embedding":
@@ -291,9 +291,9 @@ def _detail(
 def _convolution_detail(node: Node, shape: tuple[int, ...]) -> dict[str, JsonValue]:
     groups_place = {"aten::_convolution": 8, "aten::convolution": 8}.get(node.kind, 6)
     transposed = "transpose" in node.kind or (
-        groups_place == 8 and bool(_constant(node, 6))  # noqa: PLR2004
+        groups_place == 8 and bool(_constant(node, 6))  # noqa: PLR2004, RUF100
     )
-    if transposed and groups_place == 6:  # noqa: PLR2004
+    if transposed and groups_place == 6:  # noqa: PLR2004, RUF100
         groups_place = 6
     groups = _constant(node, groups_place)
     groups = groups if isinstance(groups, int) and groups > 0 else 1
@@ -382,7 +382,7 @@ def feeds_attention(
     return False
 
 
-def facts_of(  # noqa: PLR0913
+def facts_of(
     program: Program,
     parameters: Tensors,
     *,
@@ -395,7 +395,8 @@ def facts_of(  # noqa: PLR0913
     readers = program.readers()
     kinds = [layer.kind for _, layer in found]
     last = max((i for i, kind in enumerate(kinds) if kind in WEIGHTED), default=-1)
-    hidden, output = [], []
+    hidden: list[str] = []
+    output: list[str] = []
     for place, (node, layer) in enumerate(found):
         if layer.kind != "activation" or is_attention_softmax(node, readers):
             continue

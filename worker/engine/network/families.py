@@ -56,7 +56,8 @@ class _LastState(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`x`: (rows, steps, features); returns (rows, width)."""
-        return self.gru(x)[0][:, -1]
+        out: torch.Tensor = self.gru(x)[0]
+        return out[:, -1]
 
 
 def picture_shape(sample_shape: tuple[int, ...]) -> tuple[tuple[int, int, int], bool]:
@@ -86,7 +87,7 @@ def picture_shape(sample_shape: tuple[int, ...]) -> tuple[tuple[int, int, int], 
     raise SurgeryImpossible(f"samples of shape {sample_shape} are no pictures")
 
 
-def _linear(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
+def _linear(shape: tuple[int, ...], classes: int, _width: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), classes))
 
 
@@ -134,13 +135,13 @@ def _conv(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
 
 def _is_series(shape: tuple[int, ...]) -> bool:
     """Two dimensions, steps and features, unless they look like a picture."""
-    return len(shape) == 2 and not (  # noqa: PLR2004
+    return len(shape) == 2 and not (  # noqa: PLR2004, RUF100
         shape[0] == shape[1] and shape[0] >= _LEAST_SIDE
     )
 
 
 def _recurrent(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
-    if len(shape) != 2:  # noqa: PLR2004
+    if len(shape) != 2:  # noqa: PLR2004, RUF100
         raise SurgeryImpossible(f"samples of shape {shape} have no steps in time")
     return nn.Sequential(_LastState(shape[1], width), nn.Linear(width, classes))
 

@@ -14,7 +14,8 @@ class Emit(Protocol):
 
     def __call__(
         self, op: str, inputs: Iterable[Operand], count: int = 1, scope: str = ""
-    ) -> tuple[Slot, ...]: ...
+    ) -> tuple[Slot, ...]:
+        """Append a node with this operator and these inputs."""
 
 
 _NONE = Constant(None)

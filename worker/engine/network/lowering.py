@@ -240,10 +240,10 @@ class _Reading:
         body = without_dead_nodes(Body((0,), tuple(self.out), outputs))
         return Program(body, self.size)
 
-    def _operand(self, value: Any) -> Operand:  # noqa: ANN401 - torch._C.Value
+    def _operand(self, value: Any) -> Operand:  # noqa: ANN401, RUF100
         return self.operands[value.debugName()]
 
-    def _bind(self, node: Any, results: Iterable[Operand]) -> None:  # noqa: ANN401
+    def _bind(self, node: Any, results: Iterable[Operand]) -> None:  # noqa: ANN401, RUF100
         for value, operand in zip(node.outputs(), results, strict=True):
             self.operands[value.debugName()] = operand
 
@@ -269,7 +269,7 @@ class _Reading:
         for node in nodes:
             self._node(node)
 
-    def _node(self, node: Any) -> None:  # noqa: ANN401 - torch._C.Node
+    def _node(self, node: Any) -> None:  # noqa: ANN401, C901, RUF100
         kind = node.kind()
         if kind == "prim::Constant":
             self._constant(node)
@@ -295,7 +295,7 @@ class _Reading:
         else:
             self._operation(node)
 
-    def _constant(self, node: Any) -> None:  # noqa: ANN401
+    def _constant(self, node: Any) -> None:  # noqa: ANN401, RUF100
         output = node.output()
         value = None if output.type().kind() == "FunctionType" else output.toIValue()
         if (
@@ -325,7 +325,7 @@ class _Reading:
             return Constant(value.detach().clone())
         return Constant(value)
 
-    def _choice(self, node: Any) -> None:  # noqa: ANN401
+    def _choice(self, node: Any) -> None:  # noqa: ANN401, RUF100
         condition = self._operand(next(iter(node.inputs())))
         blocks = list(node.blocks())
         if isinstance(condition, Constant):
@@ -338,7 +338,7 @@ class _Reading:
         self.out.append(Node("prim::If", (condition,), outputs, bodies))
         self._bind(node, [Slot(number) for number in outputs])
 
-    def _body(self, block: Any, entering: list[int]) -> Body:  # noqa: ANN401
+    def _body(self, block: Any, entering: list[int]) -> Body:  # noqa: ANN401, RUF100
         outer, self.out = self.out, []
         self.depth += 1
         self._nodes(block.nodes())
@@ -347,7 +347,7 @@ class _Reading:
         self.depth -= 1
         return Body(tuple(entering), nodes, outputs)
 
-    def _loop(self, node: Any) -> None:  # noqa: ANN401
+    def _loop(self, node: Any) -> None:  # noqa: ANN401, RUF100
         trips, going, *carried = (self._operand(value) for value in node.inputs())
         [block] = node.blocks()
         counter, *entering = block.inputs()
@@ -379,7 +379,7 @@ class _Reading:
         self.out.append(Node("prim::Loop", (trips, going, *carried), outputs, (body,)))
         self._bind(node, [Slot(number) for number in outputs])
 
-    def _operation(self, node: Any) -> None:  # noqa: ANN401
+    def _operation(self, node: Any) -> None:  # noqa: ANN401, RUF100
         op = _qualified(node)
         kind = op.partition(".")[0]
         inputs = [self._operand(value) for value in node.inputs()]
@@ -397,7 +397,7 @@ class _Reading:
                 if isinstance(result, Slot):
                     self.roots[result.number] = root
 
-    def _unpacked(self, node: Any, kind: str, inputs: list[Operand]) -> bool:  # noqa: ANN401
+    def _unpacked(self, node: Any, kind: str, inputs: list[Operand]) -> bool:  # noqa: ANN401, RUF100
         """See through tuples whose parts are known."""
         if kind not in {"prim::TupleUnpack", "prim::TupleIndex"}:
             return False
@@ -419,7 +419,7 @@ class _Reading:
             return False
         return True
 
-    def _folded(self, node: Any, op: str, inputs: list[Operand]) -> bool:  # noqa: ANN401
+    def _folded(self, node: Any, op: str, inputs: list[Operand]) -> bool:  # noqa: ANN401, RUF100
         """Work out what depends on constants alone."""
         if op.partition(".")[0] not in FOLDABLE or _is_mutated(node):
             return False
@@ -435,7 +435,7 @@ class _Reading:
         self._bind(node, [Constant(r) for r in (result if count > 1 else [result])])
         return True
 
-    def _emitted(
+    def _emitted(  # noqa: PLR0911
         self, op: str, inputs: list[Operand], count: int, scope: str
     ) -> tuple[Operand, ...]:
         kind = op.partition(".")[0]
@@ -551,7 +551,7 @@ class _Reading:
                 inputs[place] = Parameter(name)
         return inputs
 
-    def _in_place(self, node: Any, op: str, inputs: list[Operand]) -> None:  # noqa: ANN401
+    def _in_place(self, node: Any, op: str, inputs: list[Operand]) -> None:  # noqa: ANN401, C901, RUF100
         """Replace a write by a new value for every later reader."""
         target = inputs[0]
         kind, _, which = op.partition(".")
@@ -651,7 +651,7 @@ def _canonical_names(
     return found
 
 
-def _is_true(value: Any, operands: dict[str, Operand]) -> bool:  # noqa: ANN401
+def _is_true(value: Any, operands: dict[str, Operand]) -> bool:  # noqa: ANN401, RUF100
     """Tell whether a value is the constant True, also before its node was read."""
     node = value.node()
     if node.kind() == "prim::Constant":
@@ -660,7 +660,7 @@ def _is_true(value: Any, operands: dict[str, Operand]) -> bool:  # noqa: ANN401
     return isinstance(known, Constant) and known.value is True
 
 
-def _is_mutated(node: Any) -> bool:  # noqa: ANN401 - torch._C.Node
+def _is_mutated(node: Any) -> bool:  # noqa: ANN401, RUF100
     """Tell whether a list is written to after it was made, or might be."""
     for output in node.outputs():
         if not str(output.type()).endswith(("[]", ")")) and "List" not in str(
@@ -673,12 +673,12 @@ def _is_mutated(node: Any) -> bool:  # noqa: ANN401 - torch._C.Node
     return node.kind() in _MUTATORS
 
 
-def _qualified(node: Any) -> str:  # noqa: ANN401 - torch._C.Node
+def _qualified(node: Any) -> str:  # noqa: ANN401, RUF100
     schema = node.schema()
     if not schema.startswith(node.kind()):  # prim::ListConstruct and the like have none
         return str(node.kind())
     return str(schema.partition("(")[0])
 
 
-def _scope(node: Any) -> str:  # noqa: ANN401 - torch._C.Node
+def _scope(node: Any) -> str:  # noqa: ANN401, RUF100
     return str(node.scopeName()).rpartition("__module.")[2]

@@ -52,7 +52,7 @@ class Machine:
 
     def run(
         self, parameters: Mapping[str, torch.Tensor], x: torch.Tensor, run: Run
-    ) -> Any:  # noqa: ANN401 - whatever the network returns
+    ) -> Any:  # noqa: ANN401, RUF100
         """Run once. The buffers of `run` are those to start from."""
         registers = self._on(x.device).copy()
         registers[0] = x
@@ -136,7 +136,7 @@ class Machine:
     def _watching(self, node: Node) -> Step:
         watch, outputs = self._watch, node.outputs
 
-        def step(registers: Registers, run: Run) -> None:
+        def step(registers: Registers, _run: Run) -> None:
             if watch is not None and outputs:
                 watch(node, registers[outputs[0]])
 
@@ -196,7 +196,7 @@ def _spreads(node: Node) -> bool:
 
 
 def _letting_go(slots: tuple[int, ...]) -> Step:
-    def step(registers: Registers, run: Run) -> None:
+    def step(registers: Registers, _run: Run) -> None:
         for slot in slots:
             registers[slot] = None
 
@@ -231,7 +231,7 @@ def _call(
 ) -> Step:
     if spread:
 
-        def several(registers: Registers, run: Run) -> None:
+        def several(registers: Registers, _run: Run) -> None:
             results = target(*[registers[i] for i in places])
             for slot, result in zip(outputs, results, strict=True):
                 registers[slot] = result
@@ -239,13 +239,13 @@ def _call(
         return several
     if not outputs:
 
-        def effect(registers: Registers, run: Run) -> None:
+        def effect(registers: Registers, _run: Run) -> None:
             target(*[registers[i] for i in places])
 
         return effect
     [out] = outputs
 
-    def single(registers: Registers, run: Run) -> None:
+    def single(registers: Registers, _run: Run) -> None:
         registers[out] = target(*[registers[i] for i in places])
 
     return single

@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -18,9 +18,9 @@ from worker.engine.network.initialization import (
     initial_buffers,
     initial_parameters,
 )
-from worker.engine.network.machine import Machine
 from worker.engine.network.kernels import DROPOUTS, Run
 from worker.engine.network.lowering import Lifted, lift
+from worker.engine.network.machine import Machine
 from worker.engine.network.program import (
     CannotLift,
     Node,
@@ -53,7 +53,7 @@ class Network:
         module: the module as it was loaded, or None for a network of ours.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(  # noqa: PLR0913, RUF100
         self,
         *,
         train_program: Program,
@@ -184,14 +184,14 @@ class Network:
         self, parameters: Tensors, buffers: Tensors, x: torch.Tensor
     ) -> list["Seen"]:
         """Run once at inference and list what each layer made, in order."""
-        from worker.engine.network.facts import layers_of  # noqa: PLC0415
+        from worker.engine.network.facts import layers_of  # noqa: PLC0415, RUF100
 
         wanted = {
             id(node): layer for node, layer in layers_of(self.eval_program, parameters)
         }
         seen: list[Seen] = []
 
-        def watch(node: Node, result: Any) -> None:  # noqa: ANN401
+        def watch(node: Node, result: Any) -> None:  # noqa: ANN401, RUF100
             layer = wanted.get(id(node))
             if layer is not None and isinstance(result, torch.Tensor):
                 seen.append(Seen(layer.name, layer.kind, layer.op, result))
@@ -232,12 +232,12 @@ class Network:
         """
         network = self._any_batch(sample)
         try:
-            edited = network._opened(sample)  # noqa: SLF001
+            edited = network._opened(sample)  # noqa: RUF100, SLF001
         except SurgeryImpossible:
             edited = None
         if edited is not None:
-            network = network._made(edited, network.module)  # noqa: SLF001
-        if network.stackable and not network._stacks(sample):  # noqa: SLF001
+            network = network._made(edited, network.module)  # noqa: RUF100, SLF001
+        if network.stackable and not network._stacks(sample):  # noqa: RUF100, SLF001
             network.stackable = False
             network.facts = network.facts.model_copy(
                 update={"notes": (*network.facts.notes, _NOT_STACKED)}
@@ -303,17 +303,19 @@ class Network:
         x = self.prepared(sample.cpu())
         batches = tuple(x[torch.arange(rows) % len(x)] for rows in (3, 5))
         held = (self.parameters, self.buffers, (batches[0], batches[1]))
+        same = True
         try:
             flat = flattened(self.train_program, *held, training=True)
             if self.eval_program is not self.train_program:
                 other = flattened(self.eval_program, *held, training=False)
                 drop = frozenset(DROPOUTS)
-                if text(flat.program, drop=drop) != text(other.program, drop=drop):
-                    raise CannotLift(
-                        "the network does other work in training than at inference"
-                    )
+                same = text(flat.program, drop=drop) == text(other.program, drop=drop)
         except (CannotLift, RuntimeError, ValueError, TypeError, IndexError) as error:
             raise SurgeryImpossible(str(error).partition("\n")[0][:300]) from error
+        if not same:
+            raise SurgeryImpossible(
+                "the network does other work in training than at inference"
+            )
         return Edited(flat.program, self.parameters, self.buffers, flat.shapes)
 
     def _closed(self, edited: Edited, sample: torch.Tensor) -> "Network":
@@ -477,9 +479,15 @@ class Seen:
         self.value = value
 
 
+def loaded(file: BinaryIO) -> torch.jit.ScriptModule:
+    """Load an archive onto the CPU."""
+    load: Callable[..., torch.jit.ScriptModule] = torch.jit.load
+    return load(file, map_location="cpu")
+
+
 def copied(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     """Copy a module with everything it holds."""
     buffer = io.BytesIO()
     torch.jit.save(module, buffer)
     buffer.seek(0)
-    return torch.jit.load(buffer, map_location="cpu")  # type: ignore[no-any-return]
+    return loaded(buffer)

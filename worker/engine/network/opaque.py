@@ -126,7 +126,7 @@ class _Through(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401
+        ctx: Any,  # noqa: ANN401, RUF100
         module: torch.jit.ScriptModule,
         names: list[str],
         x: torch.Tensor,
@@ -141,7 +141,7 @@ class _Through(torch.autograd.Function):
         return raw.detach()
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:  # type: ignore[override]  # noqa: ANN401
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:  # noqa: ANN401, RUF100
         found = torch.autograd.grad(ctx.raw, ctx.held, gradient, allow_unused=True)
         return (
             None,
@@ -163,7 +163,7 @@ def _drawn(
 ) -> torch.Tensor:
     if kind == "Embedding":
         return torch.randn(tensor.shape, generator=rng, dtype=torch.float64)
-    if sibling.dim() < 2 and leaf in {"weight", "bias"}:  # noqa: PLR2004 - a norm
+    if sibling.dim() < 2 and leaf in {"weight", "bias"}:  # noqa: PLR2004, RUF100
         return torch.full(tensor.shape, float(leaf == "weight"), dtype=torch.float64)
     fans = sibling if sibling.dim() > 1 else tensor
     ins = max(1, math.prod(fans.shape[1:]))
@@ -184,6 +184,10 @@ def _facts(
             kind = "conv"
         if kind is not None:
             layers.append(LayerFacts(name=name, kind=kind, op=shown.lower()))
+    note = (
+        f"The network could not be lifted ({reason}): it is trained one member at a "
+        "time on the module itself, and its architecture cannot be changed."
+    )
     return NetworkFacts(
         origin="scripted",
         parameters=sum(tensor.numel() for tensor in parameters.values()),
@@ -191,8 +195,5 @@ def _facts(
         activations=(),
         output_activation="none",
         takes_tokens=bool(layers) and layers[0].kind == "embedding",
-        notes=(
-            f"The network could not be lifted ({reason}): it is trained one member at a "
-            "time on the module itself, and its architecture cannot be changed.",
-        ),
+        notes=(note,),
     )

@@ -46,7 +46,7 @@ class BufferNames(NamedTuple):
 
     mean: str | None
     var: str | None
-    count: str | None
+    counter: str | None
 
 
 Operand = Slot | Parameter | Buffer | Constant
@@ -229,7 +229,7 @@ def without_dead_nodes(body: Body) -> Body:
     return Body(body.inputs, tuple(reversed(kept)), body.outputs)
 
 
-def text(program: Program, *, drop: frozenset[str] = frozenset()) -> str:
+def text(program: Program, *, drop: frozenset[str] = frozenset()) -> str:  # noqa: C901
     """Print a program with slots renumbered, so that equal programs print equal.
 
     Args:
@@ -281,9 +281,9 @@ def show_value(value: object) -> str:
     return repr(value)
 
 
-class CannotLift(Exception):  # noqa: N818 - not an error, the module runs as it is
+class CannotLift(Exception):  # noqa: N818, RUF100
     """The graph holds something that no pure function can stand for."""
 
 
-class StateKept(Exception):  # noqa: N818 - says what was seen
+class StateKept(Exception):  # noqa: N818, RUF100
     """The graph writes to the module itself."""

@@ -7,7 +7,7 @@ from worker.engine.network.lowering import lift
 from worker.engine.network.network import Network
 
 
-def reference_network(  # noqa: PLR0913
+def reference_network(
     family: str,
     *,
     sample_shape: tuple[int, ...],

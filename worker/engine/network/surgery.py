@@ -40,7 +40,7 @@ def _activation_node(name: str, source: Operand, slot: int) -> Node:
     return Node(op, (source, *given), (slot,))
 
 
-def _activation(edited: Edited, change: Change, classes: int) -> Edited:
+def _activation(edited: Edited, change: Change, _classes: int) -> Edited:
     name = change.to or ""
     if name not in ACTIVATION_NODES:
         known = ", ".join(ACTIVATION_NODES)
@@ -90,14 +90,14 @@ def _with_cell(node: Node, name: str) -> Node:
     return replace(node, inputs=(Constant(settings), *node.inputs[1:]))
 
 
-def _output(edited: Edited, change: Change, classes: int) -> Edited:
+def _output(edited: Edited, _change: Change, _classes: int) -> Edited:
     found = edited.output_activations()
     if not found:
         raise SurgeryImpossible("there is no activation after the last layer")
     return edited.without(found)
 
 
-def _dropout(edited: Edited, change: Change, classes: int) -> Edited:
+def _dropout(edited: Edited, change: Change, _classes: int) -> Edited:
     p = change.p
     if p is None or not 0 <= p < 1:
         raise SurgeryImpossible(f"dropout of {p}; 0 <= p < 1 is expected")
@@ -145,13 +145,13 @@ def _with_p(node: Node, p: float) -> Node:
     return node
 
 
-def _head(edited: Edited, change: Change, classes: int) -> Edited:
+def _head(edited: Edited, _change: Change, classes: int) -> Edited:
     last = edited.last_weighted()
     producers = edited.program.producers()
     if kind_of(last, producers) != "linear":
         raise SurgeryImpossible("the last weighted layer is not a linear one")
     shape = edited.shapes.get(last.outputs[0], ())
-    if len(shape) != 2:  # noqa: PLR2004
+    if len(shape) != 2:  # noqa: PLR2004, RUF100
         raise SurgeryImpossible(
             f"the last layer returns shape {shape}, not one row a sample"
         )
@@ -182,7 +182,7 @@ def _reads_of(edited: Edited, name: str) -> int:
     )
 
 
-def _width(edited: Edited, change: Change, classes: int) -> Edited:
+def _width(edited: Edited, change: Change, _classes: int) -> Edited:
     if change.factor is None or not math.isfinite(change.factor) or change.factor <= 0:
         raise SurgeryImpossible(
             f"width times {change.factor}; a positive factor is due"
@@ -190,13 +190,13 @@ def _width(edited: Edited, change: Change, classes: int) -> Edited:
     return widened(edited, change.factor)
 
 
-def _depth(edited: Edited, change: Change, classes: int) -> Edited:
+def _depth(edited: Edited, change: Change, _classes: int) -> Edited:
     square = [node for node in edited.weighted()[:-1] if _is_square(edited, node)]
-    if change.factor == 2:  # noqa: PLR2004
+    if change.factor == 2:  # noqa: PLR2004, RUF100
         if not square:
             raise SurgeryImpossible("no hidden layer has as many outputs as inputs")
         return _deepened(edited, square)
-    if change.factor == 0.5:  # noqa: PLR2004
+    if change.factor == 0.5:  # noqa: PLR2004, RUF100
         gone = square[1::2] or square[:1]
         if not gone:
             raise SurgeryImpossible("no hidden layer has as many outputs as inputs")

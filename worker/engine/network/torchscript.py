@@ -8,7 +8,7 @@ import torch
 from service.contract.errors import BadRequest, UnusableModel
 from worker.engine.network.lowering import lift
 from worker.engine.network.machine import check_operators
-from worker.engine.network.network import Network
+from worker.engine.network.network import Network, loaded
 from worker.engine.network.opaque import OpaqueNetwork
 from worker.engine.network.program import CannotLift, StateKept
 
@@ -26,7 +26,7 @@ def load_torchscript(file: BinaryIO) -> Network:
         UnusableModel: it is one, but no classifier that can be audited.
     """
     try:
-        module = torch.jit.load(file, map_location="cpu")
+        module = loaded(file)
     except (RuntimeError, ValueError, OSError) as error:
         first = str(error).strip().partition("\n")[0]
         raise BadRequest(
@@ -63,11 +63,11 @@ def check_signature(module: torch.jit.ScriptModule) -> None:
     Raises:
         UnusableModel: it does.
     """
-    if not module._c._has_method("forward"):  # noqa: SLF001 - no public way
+    if not module._c._has_method("forward"):  # noqa: RUF100, SLF001
         raise UnusableModel(f"The archive has no `forward` method. {_EXPECTED}")
-    schema = module.forward.schema  # type: ignore[union-attr]
+    schema: Any = getattr(module.forward, "schema")  # noqa: B009, RUF100
     required = [a for a in schema.arguments[1:] if not a.has_default_value()]
-    if len(required) != 1 or len(schema.arguments) != 2:  # noqa: PLR2004
+    if len(required) != 1 or len(schema.arguments) != 2:  # noqa: PLR2004, RUF100
         given = ", ".join(f"{a.name}: {a.type}" for a in schema.arguments[1:])
         written = sorted(set(_written(module.inlined_graph)))
         state = f" and keeps state in `{'`, `'.join(written)}`" if written else ""
@@ -86,7 +86,7 @@ def check_signature(module: torch.jit.ScriptModule) -> None:
         )
 
 
-def _written(block: Any) -> Iterator[str]:  # noqa: ANN401 - torch._C.Block
+def _written(block: Any) -> Iterator[str]:  # noqa: ANN401, RUF100
     """Names of the attributes that a graph writes to."""
     for node in block.nodes():
         if node.kind() == "prim::SetAttr":

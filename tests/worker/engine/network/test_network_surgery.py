@@ -1,0 +1,289 @@
+"""Surgery changes what it says, leaves the rest, and says when it cannot."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from network_models import ARCHITECTURES, archive, lifted, perceptron, settled
+from torch import nn
+
+from worker.engine.lab.experiment import NetworkChange
+from worker.engine.network.editing import SurgeryImpossible
+from worker.engine.network.network import Network
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
+]
+
+
+def changed(network: Network, x: torch.Tensor, **change) -> Network:
+    return network.changed(NetworkChange(**change), classes=3, sample=x)
+
+
+def runs_everywhere(network: Network, x: torch.Tensor) -> None:
+    """Fresh weights train, and the archive written from them returns the same."""
+    parameters, buffers = network.initial(1)
+    raw, _ = network.forward(parameters, buffers, x, training=True)
+    assert torch.isfinite(raw).all()
+    script = torch.jit.load(archive(network.script(parameters, buffers)))
+    for rows in (1, len(x)):
+        expected, _ = network.forward(parameters, buffers, x[:rows], training=False)
+        torch.testing.assert_close(script(x[:rows]), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_width_follows_every_hidden_channel(name, factor):
+    network = lifted(*settled(name))
+    x = settled(name)[1]
+
+    wider = changed(network, x, name="width", factor=factor)
+
+    larger = wider.facts.parameters > network.facts.parameters
+    assert larger == (factor > 1)
+    assert wider.facts.outputs == network.facts.outputs
+    runs_everywhere(wider, x)
+
+
+def test_width_of_a_perceptron_is_exact():
+    network = lifted(*settled("perceptron"))
+
+    wider = changed(network, settled("perceptron")[1], name="width", factor=3)
+
+    shapes = [tuple(p.shape) for p in wider.parameters.values()]
+    assert shapes == [
+        (24, 4), (24,), (24,), (24,), (24, 24), (24,), (24,), (24,), (3, 24), (3,)
+    ]  # fmt: skip
+
+
+def test_activations_are_swapped_before_the_output_only():
+    x = settled("perceptron")[1]
+
+    network = changed(lifted(*settled("perceptron")), x, name="activation", to="gelu")
+
+    assert network.facts.activations == ("gelu", "gelu")
+    assert network.facts.output_activation == "softmax"
+    runs_everywhere(network, x)
+
+
+def test_a_linear_stack_gets_activations_between_its_layers():
+    module = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 3)).eval()
+    x = torch.randn(6, 4)
+    network = lifted(module, x)
+
+    mended = changed(network, x, name="activation", to="relu")
+
+    assert network.facts.missing_activations == ("0", "1")
+    assert mended.facts.activations == ("relu", "relu")
+    assert not mended.facts.linear_stack
+    runs_everywhere(mended, x)
+
+
+def test_removing_the_output_activation_returns_what_went_into_it():
+    module, x = settled("perceptron")
+    network = changed(lifted(module, x), x, name="output")
+
+    raw, _ = network.forward(network.parameters, network.buffers, x, training=False)
+
+    torch.testing.assert_close(raw, module[:-1](x))
+    assert network.facts.output_activation == "none"
+
+
+def test_dropout_is_set_added_and_removed():
+    x = settled("perceptron")[1]
+    network = lifted(*settled("perceptron"))
+
+    stronger = changed(network, x, name="dropout", p=0.5)
+    without = changed(network, x, name="dropout", p=0.0)
+    again = changed(without, x, name="dropout", p=0.2)
+
+    assert stronger.facts.dropout_p == 0.5
+    assert without.noise_shapes(x) == []
+    assert again.noise_shapes(x) == [(6, 8), (6, 8)]
+    runs_everywhere(again, x)
+
+
+def test_a_one_output_head_becomes_one_score_a_class():
+    module = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1), nn.Sigmoid())
+    x = torch.randn(6, 4)
+
+    network = changed(lifted(module.eval(), x), x, name="head")
+
+    raw, _ = network.forward(network.parameters, network.buffers, x, training=False)
+    assert raw.shape == (6, 3)
+    assert network.facts.output_activation == "none"
+    runs_everywhere(network, x)
+
+
+@pytest.mark.parametrize(("factor", "layers"), [(2, 4), (0.5, 2)])
+def test_depth_repeats_or_drops_square_layers(factor, layers):
+    x = settled("perceptron")[1]
+
+    network = changed(lifted(*settled("perceptron")), x, name="depth", factor=factor)
+
+    kinds = [layer.kind for layer in network.facts.layers]
+    assert kinds.count("linear") == layers
+    runs_everywhere(network, x)
+
+
+@pytest.mark.parametrize(
+    ("family", "shape"),
+    [
+        ("linear", (20,)),
+        ("dense", (20,)),
+        ("dense", (1, 12, 12)),
+        ("conv", (1, 12, 12)),
+        ("conv", (12, 12, 3)),
+        ("conv", (144,)),
+        ("conv", (30, 2)),
+        ("recurrent", (30, 2)),
+    ],
+)
+def test_a_reference_network_has_about_as_many_parameters(family, shape):
+    x = torch.randn(4, *shape)
+    features = x[0].numel()
+    module = nn.Sequential(
+        nn.Flatten(), nn.Linear(features, 40), nn.ReLU(), nn.Linear(40, 3)
+    )
+    network = lifted(module.eval(), x)
+
+    reference = changed(network, x, name="reference", to=family)
+
+    if family != "linear":
+        share = reference.facts.parameters / network.facts.parameters
+        assert 0.8 < share < 1.25
+    assert reference.facts.outputs == 3
+    assert (
+        reference.structure
+        == changed(network, x, name="reference", to=family).structure
+    )
+    runs_everywhere(reference, x)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"name": "reference", "to": "conv"}, "no pictures"),
+        ({"name": "reference", "to": "recurrent"}, "no steps in time"),
+        ({"name": "reference", "to": "forest"}, "no family"),
+        ({"name": "activation", "to": "square"}, "no activation `square`"),
+        ({"name": "dropout", "p": 1.0}, "0 <= p < 1"),
+        ({"name": "width", "factor": 0.0}, "positive factor"),
+        ({"name": "width", "factor": 1.01}, "stays as it is"),
+        ({"name": "depth", "factor": 3.0}, "2 or 0.5"),
+    ],
+)
+def test_what_cannot_be_changed_surely_is_refused_with_the_reason(change, reason):
+    x = settled("perceptron")[1]
+
+    with pytest.raises(SurgeryImpossible, match=reason):
+        changed(lifted(*settled("perceptron")), x, **change)
+
+
+class _Gated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inward = nn.Linear(4, 8)
+        self.gate = nn.Linear(8, 8)
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.inward(x))
+        return self.out(x * torch.sigmoid(self.gate(x)))
+
+
+def test_a_gate_keeps_its_sigmoid():
+    x = torch.randn(6, 4)
+
+    network = changed(lifted(_Gated().eval(), x), x, name="activation", to="tanh")
+
+    assert sorted(network.facts.activations) == ["sigmoid", "tanh"]
+
+
+def test_unchanged_layers_of_a_changed_network_start_equal():
+    x = settled("perceptron")[1]
+    network = lifted(*settled("perceptron"))
+
+    one, _ = network.initial(7)
+    other, _ = changed(network, x, name="activation", to="tanh").initial(7)
+
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+Bound = Callable[[torch.Tensor], float]
+
+
+def test_default_initialisation_is_that_of_torch():
+    network = lifted(perceptron(), torch.randn(6, 4))
+
+    drawn = [network.initial(seed)[0] for seed in range(200)]
+
+    weights = torch.stack([one["0.weight"] for one in drawn])
+    biases = torch.stack([one["0.bias"] for one in drawn])
+    # Uniform within 1 / sqrt(fan in); 6400 draws come within 1 % of the bound.
+    for values in (weights, biases):
+        assert 0.495 < values.abs().max() <= 0.5
+        assert abs(values.std() - 0.5 / 3**0.5) < 0.01
+    assert torch.equal(drawn[0]["1.weight"], torch.ones(8))
+    assert torch.equal(drawn[0]["1.bias"], torch.zeros(8))
+
+
+def test_initialisation_is_decided_by_the_seed_and_resets_statistics():
+    network = lifted(*settled("residual"))
+
+    one, buffers = network.initial(3)
+    same, _ = network.initial(3)
+    other, _ = network.initial(4)
+
+    assert all(torch.equal(one[n], same[n]) for n in one)
+    assert not torch.equal(one["out.weight"], other["out.weight"])
+    assert torch.equal(buffers["norm.running_var"], torch.ones(8))
+    assert buffers["norm.num_batches_tracked"] == 0
+    assert network.untouched() == ()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "deviation"), [("he", (2 / 4) ** 0.5), ("glorot", (2 / 12) ** 0.5)]
+)
+def test_he_and_glorot_have_their_deviation_and_no_bias(scheme, deviation):
+    network = lifted(perceptron(), torch.randn(6, 4))
+
+    drawn = [network.initial(seed, scheme)[0] for seed in range(200)]
+
+    weights = torch.stack([one["0.weight"] for one in drawn])
+    assert abs(weights.std() / deviation - 1) < 0.05  # 6400 draws: 1 % is one sigma
+    assert torch.equal(drawn[0]["0.bias"], torch.zeros(8))
+
+
+@pytest.mark.parametrize("how", ["scripted", "traced"])
+def test_an_unchanged_network_is_written_with_its_weights_and_a_shift(how):
+    module, x = settled("residual")
+    network = lifted(module, x, how)
+    parameters = {n: p * 1.5 for n, p in network.parameters.items()}
+    shift, scale = torch.tensor(0.5), torch.tensor(2.0)
+
+    script = network.script(
+        parameters, network.buffers, input_shift=shift, input_scale=scale
+    )
+
+    loaded = torch.jit.load(archive(script))
+    expected, _ = network.forward(
+        parameters, network.buffers, (x - 0.5) / 2, training=False
+    )
+    torch.testing.assert_close(loaded(x), expected)
+
+
+def test_a_model_traced_in_training_mode_is_written_as_at_inference():
+    module, x = settled("residual")
+    network = lifted(module.train(), x, "traced")
+
+    script = torch.jit.load(
+        archive(network.script(network.parameters, network.buffers))
+    )
+
+    expected, _ = network.forward(
+        network.parameters, network.buffers, x, training=False
+    )
+    torch.testing.assert_close(script(x), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(script(x), script(x))
