@@ -199,6 +199,7 @@ class Auditor:
         obstacles = self._obstacles()
         mends = self._mends(measures, obstacles)
         screen, skipped = yield from self._screen(mends)
+        yield from self._follow(screen, mends)
         best = self._best(screen, mends)
         chosen = yield from self._interact(screen, mends, best)
         # What the combination uses of a cause stands for it, if not the best alone.
@@ -268,6 +269,23 @@ class Auditor:
             "screen", "Which single change helps?", arms, seeds
         )
         return results, skipped
+
+    def _follow(
+        self, screen: Results, mends: Mapping[Cause, Sequence[Mend]]
+    ) -> Generator[Ask, Answers, None]:
+        """Go on where a sweep was cut off while it was still rising."""
+        further = []
+        for options in mends.values():
+            tried = [m for m in options if m.key in screen and not m.measuring]
+            untried = [m for m in options if m.key not in screen and not m.measuring]
+            if not tried or not untried:
+                continue
+            top = max(tried, key=lambda m: self._gain(screen, m).value)
+            if self._is_promising(screen, top) and top == tried[-1]:
+                further += untried[:2]
+        yield from self._extend(
+            screen, [(m,) for m in further], "Does more of the same help more?"
+        )
 
     def _interact(
         self,

@@ -35,10 +35,10 @@ def weigh(learned: Learned, floors: Floors) -> dict[Cause, Trial]:
     weighed = {
         cause: _weigh_one(learned, mend) for cause, mend in learned.best.items()
     }
-    gap = max([0.0, *(_gap(r) for r in (learned.screen, learned.confirm) if r)])
-    floor = floors.lower(gap)
     raw = {
-        cause: _p_value(w, floor) for cause, w in weighed.items() if w.confirmed
+        cause: _p_value(w, floors.proven)
+        for cause, w in weighed.items()
+        if w.confirmed
     }
     adjusted = holm(raw, tested=len(weighed))
     trials = {
@@ -129,13 +129,19 @@ def _with_roles(
     found = {c: t for c, t in trials.items() if t.decision == "found"}
     if not found:
         return trials
-    chosen = {m.cause for m in learned.chosen if m.cause in found}
+    gap = max([0.0, *(_gap(r) for r in (learned.screen, learned.confirm) if r)])
+    least_part = max(floors.material, floors.share_of_gap * gap)
+    chosen = {
+        m.cause
+        for m in learned.chosen
+        if m.cause in found and _worth(found[m.cause]) >= least_part
+    }
     if not chosen:
         chosen = {max(found, key=lambda c: found[c].gain.value)}
     for cause, trial in found.items():
         extra = trial.on_top
         if cause not in chosen and extra is not None:
-            if extra.value >= floors.material and extra.low > floors.proven:
+            if extra.value >= least_part and extra.low > floors.proven:
                 chosen.add(cause)
     primary = _primary({c: found[c] for c in chosen})
     least = NEAR_SHARE * found[primary].gain.value
@@ -150,6 +156,11 @@ def _with_roles(
         else:
             roles[cause] = replace(trial, role="explained", explained_by=primary)
     return roles
+
+
+def _worth(trial: Trial) -> float:
+    """The more that a mend brings: alone, or within the best combination."""
+    return max(trial.gain.value, trial.on_top.value if trial.on_top else -1.0)
 
 
 def _primary(found: Mapping[Cause, Trial]) -> Cause:

@@ -99,7 +99,7 @@ def test_a_gain_is_found_only_when_proven_and_material():
     nothing = PairedGain(value=0.0, error=0.005, degrees=50, seeds=8)
 
     verdicts = [
-        decide(g, adjusted_p=g.p_above(floors.lower(0.05)), floors=floors)
+        decide(g, adjusted_p=g.p_above(floors.proven), floors=floors)
         for g in (proven, tiny, vague, nothing)
     ]
 

@@ -3,6 +3,8 @@
 Idea:      the best assignment of outputs to labels, chosen on one half of the held-out
            rows and scored on the other.
 Source:    Kuhn 1955, The Hungarian method for the assignment problem.
+           The fault is in the order only where the same recipe, trained anew, does
+           about as well as the reordered outputs: else the model is weak in any order.
 Blind to:  models too weak to tell the classes apart in any order.
 """
 
@@ -34,6 +36,7 @@ class LabelOrderMismatch:
     cause: ClassVar[Cause] = Cause.LABEL_ORDER_MISMATCH
 
     bar: Bar = Bar()
+    least_share: float = 0.5  # of the gain and of what training anew brings, mutually
 
     def obstacle(self, subject: Subject) -> str | None:
         """Every classifier has an order."""
@@ -54,6 +57,15 @@ class LabelOrderMismatch:
             return clear(
                 self.cause,
                 "No other order of the outputs fits the labels better.",
+                gain=gain,
+                method=METHOD,
+            )
+        anew = case.retrained.value if case.retrained else 0.0
+        if min(gain.value, anew) < self.least_share * max(gain.value, anew):
+            return clear(
+                self.cause,
+                "Another order would fit a little better, but the outputs are too "
+                "weak in any order for that to be the fault.",
                 gain=gain,
                 method=METHOD,
             )

@@ -33,6 +33,7 @@ class LearningRateTooHigh:
         given = subject.recipe.optimizer.lr
         found = rates(subject, higher=False)
         custom = customary_rate(subject, found, higher=False)
+        found.sort(key=lambda rate: rate != custom)
         return [
             Mend(
                 cause=self.cause,

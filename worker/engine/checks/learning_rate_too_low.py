@@ -33,6 +33,7 @@ class LearningRateTooLow:
         given = subject.recipe.optimizer.lr
         found = rates(subject, higher=True)
         custom = customary_rate(subject, found, higher=True)
+        found.sort(key=lambda rate: rate != custom)
         return [
             Mend(
                 cause=self.cause,

@@ -37,6 +37,7 @@ class PreprocessingMismatch:
 
     bar: Bar = Bar()
     least_share: float = 0.5  # of the gain, that retraining on the data must show too
+    least_recovered: float = 0.3  # of what retraining brings, by the transformation
 
     def obstacle(self, subject: Subject) -> str | None:
         """Token ids are not preprocessed."""
@@ -73,8 +74,9 @@ class PreprocessingMismatch:
                 gain=gain,
                 method=METHOD,
             )
-        learns_anyway = case.retrained is not None and (
-            case.retrained.value >= self.least_share * gain.value
+        anew = case.retrained.value if case.retrained else 0.0
+        learns_anyway = anew >= self.least_share * gain.value and (
+            gain.value >= self.least_recovered * anew
         )
         if not learns_anyway:
             return clear(

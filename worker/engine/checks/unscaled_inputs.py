@@ -21,8 +21,8 @@ class UnscaledInputs:
 
     cause: ClassVar[Cause] = Cause.UNSCALED_INPUTS
 
-    wide_spread: float = 10.0  # largest over smallest deviation of a feature
-    large_value: float = 5.0  # deviations of a feature from 0 or in width
+    large_value: float = 5.0  # largest mean or deviation of a feature
+    small_value: float = 0.05  # largest mean or deviation, where all are tiny
 
     def obstacle(self, subject: Subject) -> str | None:
         """Token ids have no scale."""
@@ -75,9 +75,7 @@ class UnscaledInputs:
         scale = measures.get("inputs", {}).get("scale")
         if not isinstance(scale, dict):
             return False
-        spread = scale.get("spread")
         largest = scale.get("largest_magnitude")
-        return bool(
-            (isinstance(spread, float) and spread >= self.wide_spread)
-            or (isinstance(largest, float) and largest >= self.large_value)
+        return isinstance(largest, int | float) and not (
+            self.small_value <= largest <= self.large_value
         )

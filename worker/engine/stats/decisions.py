@@ -18,7 +18,8 @@ class Floors:
     Attributes:
         proven: balanced accuracy that the lower bound must exceed.
         material: balanced accuracy that the estimate itself must reach.
-        share_of_gap: fraction of the recoverable gap that the lower bound must exceed.
+        share_of_gap: fraction of the recoverable gap that a cause must bring to be
+            named beside a greater one; less is explained by that.
         error_rate: chance of any false `found` in an audit.
         absence_level: one-sided confidence that a gain is below `material`.
     """
@@ -28,10 +29,6 @@ class Floors:
     share_of_gap: float = 0.2
     error_rate: float = 0.05
     absence_level: float = 0.9
-
-    def lower(self, gap: float) -> float:
-        """Floor for the lower bound, given the best gain known."""
-        return max(self.proven, self.share_of_gap * gap)
 
 
 def holm(p_values: Mapping[Key, float], *, tested: int) -> dict[Key, float]:
