@@ -5,6 +5,7 @@ scores. What happens inside one member never stops the others.
 """
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ from worker.engine.lab.experiment import (
     TrialOutcome,
     pack_mask,
 )
+from worker.engine.lab.gradients import Graphs
 from worker.engine.lab.inputs import Pipe
 from worker.engine.lab.losses import LossImpossible
 from worker.engine.lab.materials import Material as Material  # noqa: PLC0414
@@ -33,6 +35,7 @@ from worker.engine.lab.scoring import SCORED_ROWS, Scorer
 from worker.engine.lab.stack import Stack, Trial
 from worker.engine.lab.views import ChangeImpossible, base_rows
 from worker.engine.network.editing import SurgeryImpossible
+from worker.engine.network.network import Network
 
 Progress = Callable[[float, str], None]
 _SAMPLE_ROWS = 4  # rows that surgery tries a network on
@@ -65,6 +68,8 @@ class Bench:
         self.material = material
         self._progress = progress or (lambda _fraction, _detail: None)
         self._splits: dict[str, ResidentSplit] = {}
+        self._networks: dict[str, Network] = {}
+        self._graphs: Graphs = {}
         self._step_seconds: dict[tuple[object, ...], float] = {}
 
     def run(self, training: Training) -> TrainingOutcome:
@@ -83,7 +88,7 @@ class Bench:
         kept: dict[tuple[int, int], tuple[Member, Stack]] = {}
         stopped = False
         for group in groups:
-            stack = Stack(group, self._split("train"), self._scorer(training, run.base))
+            stack = self._stack(group, training, run)
 
             def tell(steps: int) -> None:
                 run.member_steps += steps
@@ -121,8 +126,7 @@ class Bench:
         if key not in self._step_seconds:
             run = self._prepared(training)
             [group] = stacks(run.members)
-            scorer = self._scorer(training, run.base)
-            stack = Stack(group, self._split("train"), scorer)
+            stack = self._stack(group, training, run)
             self._step_seconds[key] = stack.time_step(5)
         return self._step_seconds[key]
 
@@ -133,8 +137,7 @@ class Bench:
         for group in stacks(merged(run.members)):
             key = (*group[0].stack, len(group))
             if key not in self._step_seconds:
-                scorer = self._scorer(training, run.base)
-                stack = Stack(group, self._split("train"), scorer)
+                stack = self._stack(group, training, run)
                 self._step_seconds[key] = stack.time_step()
             steps = sum(member.steps for member in group)
             total += self._step_seconds[key] * steps / len(group)
@@ -146,8 +149,10 @@ class Bench:
             self._splits[name] = ResidentSplit(split, self.material.device)
         return self._splits[name]
 
-    def _scorer(self, training: Training, base: Rows) -> Scorer:
-        return Scorer(self._split("train"), self._split(training.split), base)
+    def _stack(self, group: list[Member], training: Training, run: _Run) -> Stack:
+        train = self._split("train")
+        scorer = Scorer(train, self._split(training.split), run.base)
+        return Stack(group, train, scorer, self._graphs)
 
     def _prepared(self, training: Training) -> _Run:
         material = self.material
@@ -156,7 +161,7 @@ class Bench:
         dtype = next(iter(material.network.parameters.values())).dtype
         train = self._split("train")
         sample = train.inputs(places.to(material.device), Pipe(), dtype)
-        builder = Builder(material, run.base, sample)
+        builder = Builder(material, run.base, sample, self._networks)
         for index, arm in enumerate(training.arms):
             try:
                 members = builder.members(index, arm, training.seeds)
@@ -205,8 +210,14 @@ class Bench:
         member, stack = kept[keep, best]
         row, buffers = stack.kept[keep, best]
         module = packaged(member, stack.layout.parameters(row.cpu()), buffers)
+        if len(member.pipe.steps) > (member.recipe.normalization != "none"):
+            run.notes.append("the kept model expects inputs changed as its arm says")
+        elif member.pipe.steps:
+            run.notes.append("the kept model normalises its inputs by itself")
         name = f"kept-{run.training.digest()[:16]}.pt"
-        torch.jit.save(module, str(self.material.scratch / name))
+        with warnings.catch_warnings():  # TorchScript is what callers get back
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.jit.save(module, str(self.material.scratch / name))
         return name, best
 
 

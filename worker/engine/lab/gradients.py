@@ -6,9 +6,7 @@ once into a flat list of operations, which a step then merely repeats. `direct`:
 `looped`: member by member, for networks that cannot be stacked.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,10 +14,11 @@ from torch.func import grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from worker.engine.lab.losses import Form, batch_loss
-from worker.engine.lab.peephole import streamlined
+from worker.engine.lab.peephole import Compiled, streamlined
 from worker.engine.network.network import Network
 
 Buffers = dict[str, Tensor]
+Graphs = dict[tuple[object, ...], Compiled]
 _Answer = tuple[Tensor, Tensor, Buffers]
 
 # What forward keeps for backward, of all members of a block. Measured on convolutions
@@ -96,16 +95,15 @@ class Gradients:
         form: of the loss.
         layout: of a row.
         capture: trace a step once a shape, instead of working it out every time.
+        graphs: what was traced so far; stacks of one network may share it.
     """
 
     network: Network
     form: Form
     layout: Layout
     capture: bool
+    graphs: Graphs = field(default_factory=dict, repr=False)
     _block: int | None = None
-    _graphs: dict[tuple[Any, ...], Callable[..., Sequence[Tensor]]] = field(
-        default_factory=dict, repr=False
-    )
 
     def __call__(self, rows: Tensor, buffers: Buffers, batch: Batch) -> _Answer:
         """Return gradients, losses and new buffers.
@@ -141,10 +139,16 @@ class Gradients:
     def _together(self, rows: Tensor, buffers: Buffers, batch: Batch) -> _Answer:
         if not self.capture:
             return self._direct(rows, buffers, batch)
-        key = (tuple(batch.x.shape), batch.x.dtype, rows.dtype)
-        graph = self._graphs.get(key)
+        key = (
+            self.network,
+            self.form,
+            tuple(batch.x.shape),
+            batch.x.dtype,
+            rows.dtype,
+        )
+        graph = self.graphs.get(key)
         if graph is None:
-            graph = self._graphs[key] = self._captured(rows, buffers, batch)
+            graph = self.graphs[key] = self._captured(rows, buffers, batch)
         flat = graph(rows, *buffers.values(), *_tensors(batch))
         return flat[0], flat[1], dict(zip(buffers, flat[2:], strict=True))
 
@@ -194,9 +198,7 @@ class Gradients:
         )
         return gradient, loss, fresh
 
-    def _captured(
-        self, rows: Tensor, buffers: Buffers, batch: Batch
-    ) -> Callable[..., Sequence[Tensor]]:
+    def _captured(self, rows: Tensor, buffers: Buffers, batch: Batch) -> Compiled:
         names, sites = list(buffers), len(batch.noise)
 
         def step(rows: Tensor, *rest: Tensor) -> list[Tensor]:

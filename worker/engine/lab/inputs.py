@@ -56,7 +56,7 @@ def affine_step(affine: Affine) -> InputStep:
     return InputStep(f"affine:{digest}", affine.apply, affine)
 
 
-def permutation_step(sample_shape: tuple[int, ...], order: np.ndarray) -> InputStep:
+def permutation_step(order: np.ndarray) -> InputStep:
     """Put the values of each sample in another order.
 
     Pictures and series keep channels or features together where they can: the order

@@ -114,16 +114,23 @@ class _Built:
 class Builder:
     """Turns arms into members, sharing networks and views between them."""
 
-    def __init__(self, material: Material, base: Rows, sample: Tensor) -> None:
+    def __init__(
+        self,
+        material: Material,
+        base: Rows,
+        sample: Tensor,
+        networks: dict[str, Network],
+    ) -> None:
         """Start.
 
         Args:
             material: the subject.
             base: int64, places of the experiment's rows in the training split.
             sample: float, (few rows, *sample shape), for surgery.
+            networks: changed networks so far, by their changes; it is added to.
         """
         self._material, self._base, self._sample = material, base, sample
-        self._networks: dict[str, Network] = {"": material.network}
+        self._networks = networks
         self._views: dict[str, View] = {}
 
     def members(self, index: int, arm: Arm, seeds: Sequence[int]) -> list[Member]:

@@ -1,5 +1,7 @@
 """A trained member as a TorchScript module that takes inputs as they were uploaded."""
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
@@ -40,4 +42,7 @@ def packaged(
         torch.as_tensor(affine.affine.mean, dtype=dtype),
         torch.as_tensor(affine.affine.std, dtype=dtype),
     )
-    return torch.jit.script(wrapped.eval())
+    with warnings.catch_warnings():  # TorchScript is what callers upload and get back
+        warnings.simplefilter("ignore", DeprecationWarning)
+        module: torch.jit.ScriptModule = torch.jit.script(wrapped.eval())
+    return module

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.lab.evaluation import Marks, Weights, finite
-from worker.engine.lab.gradients import Batch, Buffers, Gradients, Layout
+from worker.engine.lab.gradients import Batch, Buffers, Gradients, Graphs, Layout
 from worker.engine.lab.members import End, Member
 from worker.engine.lab.optimizers import Setting, StackedOptimizer, column
 from worker.engine.lab.residence import Feed, Noise, ResidentSplit
@@ -57,9 +57,20 @@ class Stack:
     """Trains members of one kind and scores each where its trials end."""
 
     def __init__(
-        self, members: Sequence[Member], train: ResidentSplit, scorer: Scorer
+        self,
+        members: Sequence[Member],
+        train: ResidentSplit,
+        scorer: Scorer,
+        graphs: Graphs,
     ) -> None:
-        """Draw initial weights and lay them out, one row a member."""
+        """Draw initial weights and lay them out, one row a member.
+
+        Args:
+            members: of one kind, see `Member.stack`.
+            train: training rows.
+            scorer: of the experiment.
+            graphs: steps captured so far; it is added to.
+        """
         self.members = list(members)
         self._train, self._scorer = train, scorer
         network = self.members[0].network
@@ -80,6 +91,7 @@ class Stack:
             self.members[0].form,
             self.layout,
             capture=steps * _CAPTURE_SAVES > _CAPTURE_SECONDS,
+            graphs=graphs,
         )
         self._has_norm = bool(self.buffers)
         self._scheduled = any(one.recipe.schedule for one in self.members)
@@ -103,7 +115,7 @@ class Stack:
         self._noise = Noise(left, shapes, self.rows)
         self._batch = batch
         held = sample.element_size() * sample.numel() * len(left)
-        self._most = max(1, min(_CHUNK_STEPS, _CHUNK_BYTES // max(1, held)))
+        self.most_steps = max(1, min(_CHUNK_STEPS, _CHUNK_BYTES // max(1, held)))
 
     def run(
         self,
@@ -127,8 +139,8 @@ class Stack:
             if should_stop():
                 self._leave_all(keep_arm)
                 return True
-            ahead = min(self._next_event(step) - step, self._most)
-            losses = self._advance(step, ahead)
+            ahead = min(self._next_event(step) - step, self.most_steps)
+            losses = self.advance(step, ahead)
             step += ahead
             active = [track for track in self._tracks if track.is_active]
             for track in active:
@@ -152,7 +164,7 @@ class Stack:
                 found.extend(moment for moment in track.moments if moment > step)
         return min(moment for moment in found if moment > step)
 
-    def _advance(self, start: int, steps: int) -> np.ndarray:
+    def advance(self, start: int, steps: int) -> np.ndarray:
         """Make some steps. Returns float, (steps, members)."""
         x, target, weight, real = self._feed.take(start, steps)
         losses = torch.empty(steps, len(self._tracks), dtype=self.rows.dtype)

@@ -1,7 +1,7 @@
 """Data changes: what an arm's data looks like, without copying any."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ class View:
 
     kept: Flags
     labels: Rows
-    pipe: Pipe = Pipe()
+    pipe: Pipe = field(default_factory=Pipe)
 
     @property
     def key(self) -> str:
@@ -86,7 +86,7 @@ def changed_view(
             raise ChangeImpossible("token ids cannot be shifted or blurred")
         augment = augmentation(material.dataset, material.train)
         return replace(view, pipe=Pipe(view.pipe.steps, augment))
-    return replace(view, pipe=view.pipe.then(_step(change, material, seed)))
+    return replace(view, pipe=view.pipe.then(_step(change, material)))
 
 
 def _other_rows(view: View, change: DataChange, *, base: Rows, seed: int) -> View:
@@ -116,7 +116,7 @@ def _other_rows(view: View, change: DataChange, *, base: Rows, seed: int) -> Vie
     return replace(view, labels=labels)
 
 
-def _step(change: DataChange, material: Material, seed: int) -> InputStep:
+def _step(change: DataChange, material: Material) -> InputStep:
     if change.name == "repair_inputs":
         if material.dataset.kind == "tokens":
             raise ChangeImpossible("token ids have no median")
@@ -125,7 +125,7 @@ def _step(change: DataChange, material: Material, seed: int) -> InputStep:
         shape = material.train.x.shape[1:]
         # One order for all seeds of an arm: the members compare weights, not orders.
         order = numpy_generator("features").permutation(int(np.prod(shape)))
-        return permutation_step(shape, order)
+        return permutation_step(order)
     name = change.transform or "identity"
     unknown = [step for step in name.split("+") if step not in TRANSFORMS]
     if unknown:

@@ -7,7 +7,6 @@ from torch import nn
 
 from worker.engine.lab.bench import Bench
 from worker.engine.lab.members import merged, stacks
-from worker.engine.lab.stack import Stack
 from worker.engine.recipe import CompleteLoss
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -29,8 +28,7 @@ def trained(material, training, *, capture: bool):
     assert not run.failures
     found = []
     for group in stacks(merged(run.members)):
-        scorer = bench._scorer(training, run.base)  # noqa: SLF001
-        stack = Stack(group, bench._split("train"), scorer)  # noqa: SLF001
+        stack = bench._stack(group, training, run)  # noqa: SLF001
         stack.gradients.capture = capture
         rows = stack.rows  # members are compacted away as they finish
         stack._compact = lambda step: None  # noqa: SLF001

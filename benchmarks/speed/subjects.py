@@ -1,0 +1,109 @@
+"""The networks and data whose training is timed."""
+
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from worker.engine.data import Dataset, Split
+from worker.engine.head import head_after
+from worker.engine.lab.bench import Material
+from worker.engine.network.torchscript import load_torchscript
+from worker.engine.recipe import CompleteLoss, CompleteRecipe, default_optimizer
+
+CLASSES = 10
+ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of network, with its batch size."""
+
+    name: str
+    make: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    batch: int
+
+
+def mlp(inputs: int, hidden: int) -> nn.Module:
+    """Make a network with one hidden layer."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES)
+    )
+
+
+def cnn(side: int) -> nn.Module:
+    """Make a small convolutional network."""
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16 * (side // 4) ** 2, CLASSES),
+    )
+
+
+CASES = (
+    Case("small MLP 64-32-10, batch 32", lambda: mlp(64, 32), (64,), 32),
+    Case("small CNN 8x8, batch 32", lambda: cnn(8), (1, 8, 8), 32),
+    Case("small CNN 28x28, batch 32", lambda: cnn(28), (1, 28, 28), 32),
+    Case("MLP 784-256-10, batch 128", lambda: mlp(784, 256), (784,), 128),
+)
+
+
+def scripted(case: Case) -> torch.jit.ScriptModule:
+    """Return the TorchScript module that a user would train."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        module: torch.jit.ScriptModule = torch.jit.script(case.make())
+    return module
+
+
+def material(case: Case) -> Material:
+    """Make a subject with random data: only time is measured."""
+    rng = np.random.default_rng(0)
+    split = Split(
+        rng.standard_normal((ROWS, *case.shape)).astype(np.float32),
+        rng.integers(0, CLASSES, ROWS),
+        np.arange(ROWS),
+        "train",
+    )
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(scripted(case), file)
+        file.seek(0)
+        network = load_torchscript(file)
+    is_image = len(case.shape) > 1
+    return Material(
+        network=network,
+        train=split,
+        decide=split,
+        final=split,
+        dataset=Dataset(
+            {"train": split},
+            tuple(str(number) for number in range(CLASSES)),
+            (),
+            "image" if is_image else "table",
+            "NCHW" if is_image else None,
+        ),
+        recipe=CompleteRecipe(
+            optimizer=default_optimizer("adam"),
+            loss=CompleteLoss(name="cross_entropy"),
+            epochs=1,
+            batch_size=case.batch,
+            sampler="shuffle",
+            schedule=None,
+            normalization="none",
+            seed=0,
+        ),
+        head=head_after(network, "cross_entropy", CLASSES),
+        device=torch.device("cpu"),
+    )
