@@ -1,9 +1,9 @@
 """Everything that goes wrong becomes a problem document (RFC 9457)."""
 
+import logging
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -29,7 +29,7 @@ from service.contract.errors import (
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_SECONDS = "5"
-_LOG = structlog.get_logger(__name__)
+_LOG = logging.getLogger(__name__)
 _BY_STATUS: dict[int, type[Problem]] = {
     kind.status: kind
     for kind in (
@@ -102,12 +102,7 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
 
 
 async def _on_defect(request: Request, error: Exception) -> Response:
-    _LOG.error(
-        "defect",
-        method=request.method,
-        path=request.url.path,
-        exc_info=error,
-    )
+    _LOG.error("defect at %s %s", request.method, request.url.path, exc_info=error)
     return respond(Internal(HTTPStatus(Internal.status).phrase))
 
 

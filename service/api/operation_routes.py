@@ -9,7 +9,7 @@ from service.api.access import CallerRoute, Services, Viewer
 from service.api.documented import open_problems, problems
 from service.api.measurements import Measurements
 from service.contract.causes import CATALOGUE, CatalogueEntry
-from service.contract.errors import BY_NAME, NotFound, Unavailable
+from service.contract.errors import BY_NAME, InvalidFields, NotFound, Unavailable
 from service.contract.jobs import Page
 from service.health import Readiness, Versions
 
@@ -71,7 +71,7 @@ def versions(desk: Services) -> Versions:
     "/problems/{name}",
     summary="What a problem means",
     response_class=HTMLResponse,
-    responses={200: {"content": _PAGE}, **open_problems(NotFound)},
+    responses={200: {"content": _PAGE}, **open_problems(NotFound, InvalidFields)},
 )
 async def explain_problem(name: str) -> HTMLResponse:
     """Explain a `type` of problem documents."""

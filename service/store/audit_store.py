@@ -79,7 +79,7 @@ def remove(session: Session, row: AuditRow) -> None:
 def count_by_status(session: Session) -> dict[str, int]:
     """Count the audits of each status."""
     query = select(AuditRow.status, func.count()).group_by(AuditRow.status)
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())
 
 
 def count_waiting(session: Session) -> tuple[int, int]:

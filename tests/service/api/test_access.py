@@ -111,14 +111,21 @@ def test_a_key_that_would_have_expired_is_not_made(admin: AppClient):
     assert found["errors"][0]["pointer"] == "/expires_at"
 
 
-def test_the_use_of_a_key_is_noted_but_not_at_every_poll(admin: AppClient):
-    admin.get("/v1/models")
-    [first] = admin.get("/v1/keys").json()["items"]
-    admin.get("/v1/models")
-    [second] = admin.get("/v1/keys").json()["items"]
+def test_the_use_of_a_key_is_noted_but_not_at_every_poll(
+    admin: AppClient, viewer: AppClient
+):
+    def last_use() -> object:
+        [key] = admin.get("/v1/keys", params={"name": "test"}).json()["items"]
+        return key["last_used_at"]
 
-    assert first["last_used_at"] is not None
-    assert first["last_used_at"] == second["last_used_at"]
+    unused = last_use()
+    viewer.get("/v1/models")
+    first = last_use()
+    viewer.get("/v1/models")
+
+    assert unused is None
+    assert first is not None
+    assert last_use() == first
 
 
 def test_the_same_key_request_sent_twice_makes_one_key(admin: AppClient):
