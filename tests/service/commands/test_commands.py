@@ -129,6 +129,8 @@ def test_the_key_of_this_machine_is_picked_up(files: Path, faulty: FakeService) 
 def test_the_environment_goes_before_the_key_file(
     files: Path, faulty: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (files / "data").mkdir()
+    (files / "data" / "admin-key").write_text("mak_from_the_file")
     monkeypatch.setenv("MODEL_AUDIT_API_KEY", "mak_from_the_environment")
 
     run("report", AUDIT, "--url", faulty.url)
