@@ -21,6 +21,7 @@ from service.store.database import Database
 LOG = logging.getLogger(__name__)
 GRACE_SECONDS = 3
 BACKLOG = 2048
+HIGHEST_PORT = 65535
 WORKER_GIVES_UP = frozenset({2, 3})  # see worker/supervise.py
 FAILED = 1
 
@@ -58,7 +59,7 @@ def serve(settings: Settings, host: str, port: int, *, with_worker: bool) -> int
             address = _address(host, listener.getsockname()[1])
             with _signals_end_quietly():
                 _Server(config, address=address).run(sockets=[listener])
-    except CannotServeError as error:
+    except (CannotServeError, Unavailable) as error:
         sys.stderr.write(f"model-audit: {error}\n")
         return FAILED
     return 0
@@ -119,6 +120,9 @@ def _signals_end_quietly() -> Iterator[None]:
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    if not 0 <= port <= HIGHEST_PORT:  # the resolver would take it modulo 2**16
+        reason = f"there is no port {port}"
+        raise CannotServeError(reason)
     try:
         kind = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(kind[0], kind[1])

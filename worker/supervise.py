@@ -15,10 +15,12 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from celery.exceptions import SecurityWarning
 from celery.signals import worker_shutting_down
 
 from service.contract.errors import Unavailable
@@ -130,6 +132,21 @@ class Stopping:
         return bool(select.select([self._reader], [], [], 0)[0])
 
 
+def main() -> int:
+    """Run one worker, set up by the environment."""
+    settings = Settings()
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    if settings.log_level != "debug":
+        for name in ("alembic", "celery.app.trace", "celery.worker.strategy"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+    # Celery warns of a superuser's pickles; here nothing is ever unpickled.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    return run_worker(settings, WorkerSettings())
+
+
 def _listen(post: Post, redis_url: str, stopping: Stopping) -> int:
     app = make_app(redis_url, post.settings)
     add_tasks(app, post)
@@ -203,3 +220,7 @@ def _wait_for_database(url: str) -> None:
 
 def _say(message: str) -> None:
     sys.stderr.write(f"model-audit worker: {message}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

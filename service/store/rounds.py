@@ -15,7 +15,15 @@ from service.store.tables import AuditRow, OutcomeRow, PieceRow, ReportRow
 from service.store.work import Claim, add_piece, close, hold, is_held, pieces_of
 
 MOST_EXPERIMENTS = 1000  # of one round
-ROUND_SHARE = 0.5  # of what is left: how far one round is taken to bring an audit
+# Where a stage ends, as a fraction of the audit; where it begins, the auditor says.
+STAGE_ENDS = {
+    "inspect": 0.15,
+    "screen": 0.5,
+    "interact": 0.65,
+    "confirm": 0.88,
+    "remedy": 0.97,
+    "report": 1.0,
+}
 NEARLY_DONE = 0.99  # only the report is all
 ETA_FROM = 0.05  # fraction; before that an estimate would be a guess
 
@@ -59,7 +67,11 @@ def record_round(
         session.scalars(select(OutcomeRow.digest).where(OutcomeRow.digest.in_(fresh)))
     )
     close(piece, "done", now)
-    piece.body = {"fraction": asked.fraction, "first": _first(piece.digest)}
+    piece.body = {
+        "fraction": asked.fraction,
+        "stage": asked.stage,
+        "first": _first(piece.digest),
+    }
     for place, (digest, body) in enumerate(fresh.items()):
         add_piece(
             session,
@@ -221,7 +233,8 @@ def _reached(session: Session, audit_id: str, share: float) -> float:
         if piece.position >= first
     ]
     done = (states.count("done") + share) / max(1, len(states))
-    return fraction + (1.0 - fraction) * ROUND_SHARE * min(1.0, done)
+    end = max(fraction, STAGE_ENDS.get(str(rounds[-1]["stage"]), fraction))
+    return fraction + (end - fraction) * min(1.0, done)
 
 
 def _show(
