@@ -165,7 +165,9 @@ def advance(
                     detail=ask.detail,
                     experiments=tuple(missing),
                 )
-            ask = rounds.send({e.digest(): outcomes[e.digest()] for e in ask.experiments})
+            ask = rounds.send(
+                {e.digest(): outcomes[e.digest()] for e in ask.experiments}
+            )
     except StopIteration as end_of_rounds:
         return Step(
             stage="report",
@@ -227,8 +229,7 @@ class Auditor:
     def _inspect(self) -> Generator[Ask, Answers, Measures]:
         names = [n for n in INSPECTIONS if self._needs(n)]
         asked = tuple(
-            Measurement(question=f"What does the probe {n} see?", name=n)
-            for n in names
+            Measurement(question=f"What does the probe {n} see?", name=n) for n in names
         )
         answers = yield Ask("inspect", "inspecting model and data", asked)
         self._note(asked, answers)
@@ -255,7 +256,9 @@ class Auditor:
         reached: set[Cause] = set()
         for arm, causes in self._candidates(wanted):
             cost = self._cost([arm], seeds) * (1.0 if spent < allowance / 2 else 1.2)
-            if spent + cost > allowance and not self._is_essential(arm, spent, allowance):
+            if spent + cost > allowance and not self._is_essential(
+                arm, spent, allowance
+            ):
                 for cause in causes:
                     skipped.setdefault(cause, "not reached within the budget")
                 continue
@@ -430,9 +433,7 @@ class Auditor:
         if not options:
             return None
         yield from self._extend(screen, options, "Does anything help in addition?")
-        worth = [
-            (self._value(screen, option) - now, option[-1]) for option in options
-        ]
+        worth = [(self._value(screen, option) - now, option[-1]) for option in options]
         value, mend = max(worth, key=lambda item: item[0])
         if value < max(self.floors.material, 0.15 * now):
             return None
@@ -638,9 +639,7 @@ class Auditor:
         ]
         return collect(ran, self.subject.labels["decide"])
 
-    def _note(
-        self, experiments: Sequence[Experiment], answers: Answers
-    ) -> list[Entry]:
+    def _note(self, experiments: Sequence[Experiment], answers: Answers) -> list[Entry]:
         added = []
         for experiment in experiments:
             outcome = answers[experiment.digest()]
@@ -709,5 +708,3 @@ class Auditor:
 
 def _chunks(arms: Sequence[Arm], size: int) -> list[Sequence[Arm]]:
     return [arms[i : i + size] for i in range(0, len(arms), size)]
-
-

@@ -62,8 +62,11 @@ def compatible(first: Mend, second: Mend) -> bool:
     if first.cause == second.cause:
         return False
     mine, theirs = _touched(first.changes), _touched(second.changes)
-    return not any(a == b or a.startswith(b + ".") or b.startswith(a + ".")
-                   for a in mine for b in theirs)
+    return not any(
+        a == b or a.startswith(b + ".") or b.startswith(a + ".")
+        for a in mine
+        for b in theirs
+    )
 
 
 def name(mends: Iterable[Mend]) -> str:

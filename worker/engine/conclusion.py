@@ -228,7 +228,9 @@ def _remedy(subject: Subject, learned: Learned) -> Remedy | None:
     )
 
 
-def _scores(correct: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> RemedyScores:
+def _scores(
+    correct: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]
+) -> RemedyScores:
     return RemedyScores(
         accuracy=wilson(int(correct.sum()), len(correct)),
         balanced_accuracy=balanced_accuracy(correct, labels),
@@ -251,7 +253,9 @@ def _experiment(entry: Entry) -> ReportExperiment:
         arms.append(
             ReportArm(
                 name=arm.name,
-                changes=[c.model_dump(mode="json", exclude_none=True) for c in arm.changes],
+                changes=[
+                    c.model_dump(mode="json", exclude_none=True) for c in arm.changes
+                ],
                 seeds=list(experiment.seeds),
                 metrics={
                     **figures(ran),
@@ -281,7 +285,9 @@ def _experiment(entry: Entry) -> ReportExperiment:
 
 
 def _curves(curve: dict[str, Any]) -> dict[str, list[float | None]]:
-    return {k: [None if v is None else round(v, 5) for v in vs] for k, vs in curve.items()}
+    return {
+        k: [None if v is None else round(v, 5) for v in vs] for k, vs in curve.items()
+    }
 
 
 def _timings(learned: Learned) -> dict[str, float]:
@@ -302,5 +308,3 @@ def _timings(learned: Learned) -> dict[str, float]:
 def _number(values: Mapping[str, JsonValue], key: str) -> float:
     value = values.get(key)
     return float(value) if isinstance(value, int | float) else 0.0
-
-

@@ -5,13 +5,26 @@ from worker.engine.subject import RAW_OUTPUTS, Subject
 
 # (loss, output activation) that belong together, for one and for several outputs.
 FITTING_ONE: frozenset[tuple[str, str]] = frozenset(
-    {("bce", "sigmoid"), ("bce_with_logits", "none"), ("hinge", "none"),
-     ("focal", "none"), ("hinge", "tanh")}
+    {
+        ("bce", "sigmoid"),
+        ("bce_with_logits", "none"),
+        ("hinge", "none"),
+        ("focal", "none"),
+        ("hinge", "tanh"),
+    }
 )
 FITTING_MANY: frozenset[tuple[str, str]] = frozenset(
-    {("cross_entropy", "none"), ("nll", "log_softmax"), ("nll", "softmax"),
-     ("bce", "sigmoid"), ("bce", "softmax"), ("bce_with_logits", "none"),
-     ("cross_entropy", "log_softmax"), ("hinge", "none"), ("focal", "none")}
+    {
+        ("cross_entropy", "none"),
+        ("nll", "log_softmax"),
+        ("nll", "softmax"),
+        ("bce", "sigmoid"),
+        ("bce", "softmax"),
+        ("bce_with_logits", "none"),
+        ("cross_entropy", "log_softmax"),
+        ("hinge", "none"),
+        ("focal", "none"),
+    }
 )
 
 

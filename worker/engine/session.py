@@ -371,5 +371,3 @@ def _try_out(network: Network, split: Split, device: torch.device) -> torch.Tens
             training=False,
         )
     return raw
-
-

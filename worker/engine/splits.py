@@ -80,9 +80,7 @@ def _divide(
 
 
 def _take(split: Split, places: Places) -> Split:
-    return replace(
-        split, x=split.x[places], y=split.y[places], rows=split.rows[places]
-    )
+    return replace(split, x=split.x[places], y=split.y[places], rows=split.rows[places])
 
 
 def _join(splits: list[Split]) -> Split:

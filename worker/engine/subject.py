@@ -17,8 +17,20 @@ from worker.engine.data import Kind
 from worker.engine.recipe import CompleteRecipe
 
 GOOD_ACTIVATIONS = frozenset(
-    {"relu", "leaky_relu", "gelu", "elu", "silu", "selu", "celu", "prelu", "mish",
-     "hardswish", "softplus", "relu6"}
+    {
+        "relu",
+        "leaky_relu",
+        "gelu",
+        "elu",
+        "silu",
+        "selu",
+        "celu",
+        "prelu",
+        "mish",
+        "hardswish",
+        "softplus",
+        "relu6",
+    }
 )
 RAW_OUTPUTS = frozenset({"none", "identity"})
 

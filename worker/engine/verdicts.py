@@ -32,13 +32,9 @@ def weigh(learned: Learned, floors: Floors) -> dict[Cause, Trial]:
     """Decide on every cause that was tried, and give each its role."""
     if learned.screen is None:
         return {}
-    weighed = {
-        cause: _weigh_one(learned, mend) for cause, mend in learned.best.items()
-    }
+    weighed = {cause: _weigh_one(learned, mend) for cause, mend in learned.best.items()}
     raw = {
-        cause: _p_value(w, floors.proven)
-        for cause, w in weighed.items()
-        if w.confirmed
+        cause: _p_value(w, floors.proven) for cause, w in weighed.items() if w.confirmed
     }
     adjusted = holm(raw, tested=len(weighed))
     trials = {
@@ -190,9 +186,7 @@ def case_for(
             if results is not None and m.key in results
         },
         experiments=tuple(
-            dict.fromkeys(
-                e for m in mends for e in _experiments(learned, m)
-            )
+            dict.fromkeys(e for m in mends for e in _experiments(learned, m))
         ),
         retrained=retrained(learned),
         trial=trials.get(cause),
@@ -203,8 +197,6 @@ def case_for(
         delivered=delivered,
         trials=dict(trials),
     )
-
-
 
 
 def _latest(learned: Learned, keys: list[str]) -> Results | None:

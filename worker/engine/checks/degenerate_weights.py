@@ -111,7 +111,11 @@ class DegenerateWeights:
         share = values.get("untouched_share")
         untouched = values.get("untouched")
         if isinstance(share, int | float) and share >= self.untouched_share:
-            names = ", ".join(map(str, untouched[:3])) if isinstance(untouched, list) else ""
+            names = (
+                ", ".join(map(str, untouched[:3]))
+                if isinstance(untouched, list)
+                else ""
+            )
             found.append(
                 f"{100 * share:.0f} % of the weights look as freshly initialised "
                 f"({names})."
@@ -122,7 +126,9 @@ class DegenerateWeights:
                 found.append(f"Weights are {word}: {', '.join(list(tensors)[:3])}.")  # type: ignore[arg-type]
         outliers = values.get("outliers")
         if isinstance(outliers, dict) and outliers:
-            found.append(f"Weights of {', '.join(list(outliers)[:3])} are far too large.")
+            found.append(
+                f"Weights of {', '.join(list(outliers)[:3])} are far too large."
+            )
         dead = values.get("dead")
         if isinstance(dead, dict):
             worst = [k for k, v in dead.items() if isinstance(v, int | float)

@@ -90,8 +90,7 @@ class ExcessRegularization:
             found.append(
                 (
                     "no label smoothing",
-                    "Remove the label smoothing of "
-                    f"{recipe.loss.label_smoothing:g}",
+                    f"Remove the label smoothing of {recipe.loss.label_smoothing:g}",
                     RecipeChange(patch={"loss": {"label_smoothing": 0.0}}),
                     recipe.loss.label_smoothing >= self.strong_dropout,
                 )

@@ -24,7 +24,9 @@ class LabelNoise:
 
     cause: ClassVar[Cause] = Cause.LABEL_NOISE
 
-    tolerated_share: float = 0.04  # of the labels; cross-fitting sees about 2 % in clean
+    tolerated_share: float = (
+        0.04  # of the labels; cross-fitting sees about 2 % in clean
+    )
     most_dropped: float = 0.6
 
     def obstacle(self, subject: Subject) -> str | None:

@@ -65,7 +65,9 @@ class TrainingModeLeftOn:
                 "The outputs are the same from call to call and in any company.",
                 evidence=evidence,
             )
-        worth = f" Evaluation mode brings {100 * gain.value:+.1f} points." if gain else ""
+        worth = (
+            f" Evaluation mode brings {100 * gain.value:+.1f} points." if gain else ""
+        )
         return found_in_delivery(
             self.cause,
             gain,

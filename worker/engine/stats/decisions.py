@@ -49,9 +49,7 @@ def holm(p_values: Mapping[Key, float], *, tested: int) -> dict[Key, float]:
     return adjusted
 
 
-def decide(
-    gain: PairedGain, *, adjusted_p: float, floors: Floors
-) -> Decision:
+def decide(gain: PairedGain, *, adjusted_p: float, floors: Floors) -> Decision:
     """Judge one gain.
 
     Args:

@@ -17,7 +17,9 @@ import numpy as np
 from worker.engine.stats.pairs import PairedGain
 
 DRAWS = 4000
-STEEPEST = 0.9  # g2 / g1; a curve that does not flatten cannot be told from a straight one
+STEEPEST = (
+    0.9  # g2 / g1; a curve that does not flatten cannot be told from a straight one
+)
 
 
 @dataclass(frozen=True)
