@@ -178,14 +178,10 @@ def make_findings() -> list[Finding]:
                     kind="learning_curve",
                     statement="The curve still rises at all of the data.",
                     values={
-                        "extrapolation": [
-                            {"share": s, "value": v, "low": v - b, "high": v + b}
-                            for s, v, b in (
-                                (1.0, 0.612, 0.01),
-                                (1.5, 0.621, 0.015),
-                                (2.0, 0.627, 0.021),
-                            )
-                        ]
+                        "rows": [359, 718, 1437],
+                        "against_all": [-0.062, -0.027, 0.0],
+                        "predicted_at_double": [0.011, -0.004, 0.027],
+                        "predicted_at_fourfold": [0.016, -0.009, 0.042],
                     },
                 )
             ],
@@ -231,17 +227,6 @@ def make_experiments() -> list[ReportExperiment]:
         )
         for rate, score in zip(RATES, HELD_OUT, strict=True)
     ]
-    subsets = [
-        ReportArm(
-            name="baseline" if part == 1 else f"subset={part:g}",
-            changes=[]
-            if part == 1
-            else [{"kind": "data", "name": "subset", "share": part}],
-            seeds=[1, 2, 3],
-            metrics={"balanced_accuracy": score},
-        )
-        for part, score in ((0.25, 0.55), (0.5, 0.585), (0.75, 0.602), (1.0, 0.612))
-    ]
     return [
         ReportExperiment(
             id="exp_1",
@@ -258,14 +243,6 @@ def make_experiments() -> list[ReportExperiment]:
             round="confirm",
             arms=sweep,
             seconds=14.2,
-        ),
-        ReportExperiment(
-            id="exp_3",
-            kind="training",
-            question="Would more data help?",
-            round="screen",
-            arms=subsets,
-            seconds=5.1,
         ),
     ]
 

@@ -39,7 +39,7 @@ def demo(
         bool,
         typer.Option("--article", help="Audit three examples that cannot be mended."),
     ] = False,
-    budget: Annotated[str, typer.Option(help="quick, standard, thorough.")] = "quick",
+    budget: Annotated[str, typer.Option(help="quick, standard, thorough.")] = "standard",
     folder: Annotated[
         Path | None,
         typer.Option(help="Where models and pages are written; default: data folder."),

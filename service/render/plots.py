@@ -1,6 +1,6 @@
 """Which charts a report yields, read from its experiments and scores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 from pydantic import JsonValue
@@ -118,64 +118,65 @@ def _swept_rate(arm: ReportArm, given: float | None) -> float | None:
 
 
 def learning_curve_chart(report: Report) -> Markup:
-    """Draw the score over the amount of data, with what is expected of more."""
-    measured: dict[float, tuple[int, float]] = {}
-    for experiment in report.experiments:
-        has_subsets = any(_subset(arm) is not None for arm in experiment.arms)
-        for arm in experiment.arms:
-            part = _subset(arm) if arm.changes else (1.0 if has_subsets else None)
-            value = figure_of(arm.metrics.get("balanced_accuracy"))
-            if part is not None and value is not None:
-                _keep_most_seeds(measured, part, len(arm.seeds), value)
-    if len(measured) < 3:  # noqa: PLR2004 - no curve
+    """Draw the score over the number of training rows, relative to all of them.
+
+    Reads the evidence `learning_curve`: `rows` and `against_all` of the subsets,
+    `predicted_at_double` and `predicted_at_fourfold` as value, low, high.
+    """
+    for finding in report.findings:
+        for evidence in finding.evidence:
+            if (
+                finding.cause is Cause.INSUFFICIENT_DATA
+                and evidence.kind == "learning_curve"
+            ):
+                return _learning_curve(evidence.values)
+    return Markup("")
+
+
+def _learning_curve(values: Mapping[str, JsonValue]) -> Markup:
+    rows = _figures(values.get("rows"))
+    measured = _figures(values.get("against_all"))
+    double = _figures(values.get("predicted_at_double"))
+    fourfold = _figures(values.get("predicted_at_fourfold"))
+    if len(rows) < 2 or len(rows) != len(measured):  # noqa: PLR2004 - no curve
         return Markup("")
-    lines = [_sweep_line("measured", measured, tone="s0")]
-    expected = _extrapolation(report)
-    if expected is not None:
-        lines.append(expected)
+    lines = [Line("measured", rows, [100 * m for m in measured], has_dots=True)]
+    known = [
+        (factor * rows[-1], *(100 * part for part in predicted))
+        for factor, predicted in ((2, double), (4, fourfold))
+        if len(predicted) == 3  # noqa: PLR2004 - value, low, high
+    ]
+    if known:
+        lines.append(
+            Line(
+                "extrapolated",
+                [rows[-1], *(point[0] for point in known)],
+                [100 * measured[-1], *(point[1] for point in known)],
+                tone="s2",
+                is_dashed=True,
+                band=[
+                    (100 * measured[-1], 100 * measured[-1]),
+                    *((point[2], point[3]) for point in known),
+                ],
+            )
+        )
     return line_chart(
         Axes(
-            title="Learning curve: score over the amount of training data",
-            x_label="training data, share of what is there",
-            y_label="balanced accuracy",
-            mark_x=1.0,
+            title="Learning curve: score over the number of training rows",
+            x_label="training rows",
+            y_label="points against all of today's rows",
+            mark_x=rows[-1],
             mark_label="today",
         ),
         lines,
     )
 
 
-def _subset(arm: ReportArm) -> float | None:
-    if len(arm.changes) != 1 or arm.changes[0].get("name") != "subset":
-        return None
-    return figure_of(arm.changes[0].get("share"))
-
-
-def _extrapolation(report: Report) -> Line | None:
-    """Find `extrapolation: [{share, value, low, high}]` among the evidence."""
-    for finding in report.findings:
-        if finding.cause is not Cause.INSUFFICIENT_DATA:
-            continue
-        for evidence in finding.evidence:
-            rows = evidence.values.get("extrapolation")
-            if isinstance(rows, list):
-                return _expected_line(rows)
-    return None
-
-
-def _expected_line(rows: Sequence[JsonValue]) -> Line | None:
-    x, y, band = [], [], []
-    for row in rows:
-        if not isinstance(row, dict):
-            return None
-        figures = [figure_of(row.get(k)) for k in ("share", "value", "low", "high")]
-        part, value, low, high = figures
-        if part is None or value is None or low is None or high is None:
-            return None
-        x.append(part)
-        y.append(value)
-        band.append((low, high))
-    return Line("extrapolated", x, y, tone="s2", is_dashed=True, band=band)
+def _figures(value: JsonValue | None) -> list[float]:
+    if not isinstance(value, list):
+        return []
+    found = [figure_of(item) for item in value]
+    return [item for item in found if item is not None]
 
 
 def training_charts(report: Report) -> list[tuple[str, Markup]]:
