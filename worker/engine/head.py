@@ -83,7 +83,7 @@ class Head:
 
 
 def _column(raw: torch.Tensor) -> torch.Tensor:
-    return raw.squeeze(-1) if raw.dim() == 2 else raw  # noqa: PLR2004, RUF100
+    return raw.squeeze(-1) if raw.dim() == 2 else raw  # noqa: PLR2004
 
 
 def _finite(raw: torch.Tensor) -> torch.Tensor:
@@ -132,13 +132,13 @@ def _outputs(raw: torch.Tensor, classes: int) -> int:
         raise UnusableModel(
             f"The model returns a tensor of shape {tuple(raw.shape)} for "
             f"{len(raw) if raw.dim() else 0} samples, which has no class axis; "
-            f"(batch, {classes}) is expected, or (batch,) or (batch, 1) for two classes."
+            f"(batch, {classes}) is expected, or (batch,) or (batch, 1) for two."
         )
     outputs = 1 if raw.dim() == 1 else int(raw.shape[1])
-    if outputs == 1 and classes == 2:  # noqa: PLR2004, RUF100
+    if outputs == 1 and classes == 2:  # noqa: PLR2004
         return 1
     if outputs != classes:
-        two = " (or one, for two classes)" if classes == 2 else ""  # noqa: PLR2004, RUF100
+        two = " (or one, for two classes)" if classes == 2 else ""  # noqa: PLR2004
         word = "output" if outputs == 1 else "outputs"
         raise Mismatch(
             f"The model returns {outputs} {word} a sample; the dataset has {classes} "
@@ -163,7 +163,7 @@ def _looks_like_probabilities(rows: torch.Tensor, loss: str | None) -> bool:
     return bool(rows.min() < _HALF) and bool(rows.max() >= _HALF)
 
 
-def _single(inside: bool, activation: str, loss: str | None) -> Head:  # noqa: FBT001, RUF100
+def _single(inside: bool, activation: str, loss: str | None) -> Head:  # noqa: FBT001
     if activation in {"sigmoid", "softmax", "hardsigmoid"}:
         return Head("probabilities", 1, 2, _HALF)
     if activation in {"log_sigmoid", "log_softmax"}:
@@ -196,8 +196,8 @@ def head_after(network: Network, loss: str, classes: int) -> Head:
         classes: number of classes.
     """
     activation = network.facts.output_activation
-    if network.facts.outputs == 1 and classes == 2:  # noqa: PLR2004, RUF100
-        return _single(False, activation, loss)  # noqa: FBT003, RUF100
+    if network.facts.outputs == 1 and classes == 2:  # noqa: PLR2004
+        return _single(False, activation, loss)  # noqa: FBT003
     return _several(activation, loss, classes)
 
 

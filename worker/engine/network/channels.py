@@ -246,7 +246,7 @@ class _Widening:
         shape = self.edited.parameters[weight.name].shape
         axis = self._axis(source)
         rank = self._rank(source)
-        if len(shape) != 2 or rank == 0:  # noqa: PLR2004, RUF100
+        if len(shape) != 2 or rank == 0:  # noqa: PLR2004
             return False
         if axis is not None:
             if axis.place != rank - 1:
@@ -275,7 +275,7 @@ class _Widening:
             return False
         place = 8 if node.kind == "aten::_convolution" else 6
         groups = _constant(node, place)
-        if place == 8 and _constant(node, 6):  # noqa: PLR2004, RUF100
+        if place == 8 and _constant(node, 6):  # noqa: PLR2004
             return False
         shape = self.edited.parameters[weight.name].shape
         if (
@@ -368,7 +368,7 @@ class _Widening:
             return None if listed is None else (listed, True)
         return zeros, False
 
-    def _resized(self, listed: bool, parts: tuple[Part, ...], node: Node) -> Node:  # noqa: FBT001, RUF100
+    def _resized(self, listed: bool, parts: tuple[Part, ...], node: Node) -> Node:  # noqa: FBT001
         if listed:
             return replace(
                 node, inputs=(*node.inputs[:-1], Constant(self.total(parts)))
@@ -664,7 +664,7 @@ def _is_large(operand: Operand) -> bool:
     return isinstance(value, torch.Tensor) and value.numel() > 1
 
 
-def _constant(node: Node, place: int) -> Any:  # noqa: ANN401, RUF100
+def _constant(node: Node, place: int) -> Any:  # noqa: ANN401
     operand = node.inputs[place] if place < len(node.inputs) else None
     return operand.value if isinstance(operand, Constant) else None
 

@@ -26,7 +26,7 @@ Tensors = dict[str, torch.Tensor]
 Shape = tuple[int | None, ...]
 
 
-class SurgeryImpossible(Exception):  # noqa: N818, RUF100
+class SurgeryImpossible(Exception):  # noqa: N818
     """The network does not admit the change; the message says why."""
 
 

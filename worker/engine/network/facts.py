@@ -250,7 +250,7 @@ def layers_of(program: Program, parameters: Tensors) -> list[tuple[Node, LayerFa
     return found
 
 
-def _constant(node: Node, place: int) -> Any:  # noqa: ANN401, RUF100
+def _constant(node: Node, place: int) -> Any:  # noqa: ANN401
     if place >= len(node.inputs):
         return None
     operand = node.inputs[place]
@@ -263,7 +263,7 @@ def _detail(  # noqa: PLR0911
     found = weight_of(node, producers)
     if found is not None and found[0].name in parameters:
         shape = tuple(parameters[found[0].name].shape)
-        if kind == "linear" and len(shape) == 2:  # noqa: PLR2004, RUF100
+        if kind == "linear" and len(shape) == 2:  # noqa: PLR2004
             outs, ins = shape[::-1] if found[1] else shape
             return {"in": ins, "out": outs, "bias": bias_of(node) is not None}
         if kind == "embedding":
@@ -291,9 +291,9 @@ def _detail(  # noqa: PLR0911
 def _convolution_detail(node: Node, shape: tuple[int, ...]) -> dict[str, JsonValue]:
     groups_place = {"aten::_convolution": 8, "aten::convolution": 8}.get(node.kind, 6)
     transposed = "transpose" in node.kind or (
-        groups_place == 8 and bool(_constant(node, 6))  # noqa: PLR2004, RUF100
+        groups_place == 8 and bool(_constant(node, 6))  # noqa: PLR2004
     )
-    if transposed and groups_place == 6:  # noqa: PLR2004, RUF100
+    if transposed and groups_place == 6:  # noqa: PLR2004
         groups_place = 6
     groups = _constant(node, groups_place)
     groups = groups if isinstance(groups, int) and groups > 0 else 1

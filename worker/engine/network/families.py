@@ -135,13 +135,13 @@ def _conv(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
 
 def _is_series(shape: tuple[int, ...]) -> bool:
     """Two dimensions, steps and features, unless they look like a picture."""
-    return len(shape) == 2 and not (  # noqa: PLR2004, RUF100
+    return len(shape) == 2 and not (  # noqa: PLR2004
         shape[0] == shape[1] and shape[0] >= _LEAST_SIDE
     )
 
 
 def _recurrent(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
-    if len(shape) != 2:  # noqa: PLR2004, RUF100
+    if len(shape) != 2:  # noqa: PLR2004
         raise SurgeryImpossible(f"samples of shape {shape} have no steps in time")
     return nn.Sequential(_LastState(shape[1], width), nn.Linear(width, classes))
 

@@ -120,7 +120,7 @@ class _Flattening:
         for node in body.nodes:
             self._node(node)
 
-    def _value(self, operand: Operand) -> Any:  # noqa: ANN401, RUF100
+    def _value(self, operand: Operand) -> Any:  # noqa: ANN401
         match operand:
             case Slot(number):
                 return self.values[number]
@@ -170,7 +170,7 @@ class _Flattening:
         for slot, value in zip(node.outputs, carried, strict=True):
             self.values[slot] = value
 
-    def _agreed(self, value: Any) -> Any:  # noqa: ANN401, RUF100
+    def _agreed(self, value: Any) -> Any:  # noqa: ANN401
         """Return what decides the way, if it is no matter of data or batch."""
         if isinstance(value, _Known):
             return value.value
@@ -228,7 +228,7 @@ class _Flattening:
             return [values[0] + values[1]]
         return None
 
-    def _sizes(self, value: Any) -> list[Any]:  # noqa: ANN401, RUF100
+    def _sizes(self, value: Any) -> list[Any]:  # noqa: ANN401
         """Sizes of a tensor, those that vary with the batch as slots."""
         seen = [_seen(value, which).shape for which in range(2)]
         sizes: list[Any] = []
@@ -284,7 +284,7 @@ class _Flattening:
             made.append(_Held(Slot(slot), pair))
         return made
 
-    def _operand(self, value: Any) -> Operand:  # noqa: ANN401, RUF100
+    def _operand(self, value: Any) -> Operand:  # noqa: ANN401
         if isinstance(value, _Known):
             return Constant(value.value)
         if isinstance(value, _Held):
@@ -298,7 +298,7 @@ class _Flattening:
         return Slot(self._emit(op, list(value)))
 
 
-def _seen(value: Any, which: int) -> Any:  # noqa: ANN401, RUF100
+def _seen(value: Any, which: int) -> Any:  # noqa: ANN401
     if isinstance(value, _Known):
         return value.value
     if isinstance(value, _Held):
@@ -306,7 +306,7 @@ def _seen(value: Any, which: int) -> Any:  # noqa: ANN401, RUF100
     return type(value)(_seen(part, which) for part in value)
 
 
-def _parts(value: Any) -> Sequence[Any]:  # noqa: ANN401, RUF100
+def _parts(value: Any) -> Sequence[Any]:  # noqa: ANN401
     if isinstance(value, _Known):
         return [_Known(part) for part in value.value]
     if isinstance(value, _Held):
@@ -318,7 +318,7 @@ def _has_tensor(values: list[Any]) -> bool:
     return any(isinstance(_seen(value, 0), torch.Tensor) for value in values)
 
 
-def _settled(one: Any, other: Any) -> bool:  # noqa: ANN401, RUF100
+def _settled(one: Any, other: Any) -> bool:  # noqa: ANN401
     if isinstance(one, list | tuple):
         pairs = zip(one, other, strict=False)
         return len(one) == len(other) and all(_settled(a, b) for a, b in pairs)

@@ -69,7 +69,7 @@ def _embedding(deviation: float, padding: int | None) -> Fill:
 
 def _fans(shape: torch.Size, *, turned: bool) -> tuple[int, int]:
     """Fan in and fan out, as `torch.nn.init` counts them."""
-    if len(shape) < 2:  # noqa: PLR2004, RUF100
+    if len(shape) < 2:  # noqa: PLR2004
         return max(1, shape.numel()), 1
     field = math.prod(shape[2:])
     ins, outs = shape[1] * field, shape[0] * field
@@ -114,7 +114,7 @@ def _node_fills(
             )
         return filled
     if kind == "embedding" and weight is not None:
-        padding = node.inputs[2] if len(node.inputs) > 2 else None  # noqa: PLR2004, RUF100
+        padding = node.inputs[2] if len(node.inputs) > 2 else None  # noqa: PLR2004
         row = padding.value if isinstance(padding, Constant) else None
         fill = _embedding(1.0, row if isinstance(row, int) else None)
         return {weight[0].name: fill}

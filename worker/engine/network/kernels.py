@@ -42,7 +42,7 @@ class Run:
 
 def is_batched(*tensors: object) -> bool:
     """Tell whether any tensor is wrapped by torch.func (vmap, grad)."""
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # noqa: RUF100, SLF001
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # noqa: SLF001
     return any(isinstance(t, torch.Tensor) and wrapped(t) for t in tensors)
 
 
@@ -94,7 +94,7 @@ def _alpha_dropped(
     return x * (keep * scale) + shift
 
 
-def batch_norm(  # noqa: PLR0913, PLR0917, RUF100
+def batch_norm(  # noqa: PLR0913, PLR0917
     run: Run,
     x: torch.Tensor,
     weight: torch.Tensor | None,
@@ -120,9 +120,9 @@ def batch_norm(  # noqa: PLR0913, PLR0917, RUF100
     mean = run.buffers[mean_name] if mean_name else None
     var = run.buffers[var_name] if var_name else None
     if mean is None or var is None or mean_name is None or var_name is None:
-        return torch.batch_norm(x, weight, bias, None, None, True, 0.0, eps, False)  # noqa: FBT003, RUF100
+        return torch.batch_norm(x, weight, bias, None, None, True, 0.0, eps, False)  # noqa: FBT003
     if not run.training:
-        return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, False)  # noqa: FBT003, RUF100
+        return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, False)  # noqa: FBT003
     dims = [dim for dim in range(x.dim()) if dim != 1]
     count = x.numel() // x.shape[1]
     if count_name:
@@ -146,13 +146,13 @@ def batch_norm(  # noqa: PLR0913, PLR0917, RUF100
             run.buffers[var_name] = var + (unbiased - var) * factor
         return out
     mean, var = mean.clone(), var.clone()
-    out = torch.batch_norm(x, weight, bias, mean, var, True, factor, eps, False)  # noqa: FBT003, RUF100
+    out = torch.batch_norm(x, weight, bias, mean, var, True, factor, eps, False)  # noqa: FBT003
     if count > 1:
         run.buffers[mean_name], run.buffers[var_name] = mean, var
     return out
 
 
-def instance_norm(  # noqa: PLR0913, PLR0917, RUF100
+def instance_norm(  # noqa: PLR0913, PLR0917
     run: Run,
     x: torch.Tensor,
     weight: torch.Tensor | None,
@@ -164,28 +164,28 @@ def instance_norm(  # noqa: PLR0913, PLR0917, RUF100
     """Normalise each sample's channels; running statistics as in batch norm."""
     mean_name, var_name, _ = names  # torch does not count batches
     if mean_name is None or var_name is None:
-        return torch.instance_norm(x, weight, bias, None, None, True, 0.0, eps, False)  # noqa: FBT003, RUF100
+        return torch.instance_norm(x, weight, bias, None, None, True, 0.0, eps, False)  # noqa: FBT003
     mean, var = run.buffers[mean_name], run.buffers[var_name]
     if not run.training:
-        return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, False)  # noqa: FBT003, RUF100
+        return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, False)  # noqa: FBT003
     dims = list(range(2, x.dim()))
     batch_var, batch_mean = torch.var_mean(x.detach(), dims, correction=1)
     factor = 0.1 if momentum is None else momentum
     run.buffers[mean_name] = mean + (batch_mean.mean(0) - mean) * factor
     run.buffers[var_name] = var + (batch_var.mean(0) - var) * factor
-    return torch.instance_norm(x, weight, bias, None, None, True, 0.0, eps, False)  # noqa: FBT003, RUF100
+    return torch.instance_norm(x, weight, bias, None, None, True, 0.0, eps, False)  # noqa: FBT003
 
 
-def attention(  # noqa: PLR0913, PLR0917, RUF100
+def attention(  # noqa: PLR0913, PLR0917
     run: Run,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor | None,
     p: float,
-    is_causal: bool,  # noqa: FBT001, RUF100
+    is_causal: bool,  # noqa: FBT001
     scale: float | None,
-    grouped: bool,  # noqa: FBT001, RUF100
+    grouped: bool,  # noqa: FBT001
 ) -> torch.Tensor:
     """Scaled dot-product attention, written out so that it stacks.
 
@@ -274,7 +274,7 @@ def recurrent(
     Args:
         run: the pass.
         settings: of the layer.
-        x: float, (rows, steps, features) if `batch_first`, else (steps, rows, features).
+        x: float, (rows, steps, features), the first two swapped unless `batch_first`.
         operands: initial states (two for an LSTM, one otherwise), then the weights.
 
     Returns:
@@ -284,8 +284,8 @@ def recurrent(
     start, weights = list(operands[:states]), list(operands[states:])
     drops = run.training and settings.p > 0 and settings.layers > 1
     if not drops and not is_batched(x, *operands):
-        given = start if states == 2 else start[0]  # noqa: PLR2004, RUF100
-        fused = getattr(torch._VF, settings.cell)  # noqa: RUF100, SLF001
+        given = start if states == 2 else start[0]  # noqa: PLR2004
+        fused = getattr(torch._VF, settings.cell)  # noqa: SLF001
         return fused(  # type: ignore[no-any-return]
             x,
             given,
@@ -297,7 +297,7 @@ def recurrent(
             settings.bidirectional,
             settings.batch_first,
         )
-    if x.dim() == 2:  # noqa: PLR2004, RUF100
+    if x.dim() == 2:  # noqa: PLR2004
         inner = recurrent(
             run,
             settings,

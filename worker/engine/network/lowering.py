@@ -220,6 +220,7 @@ class _Reading:
         self.hazards: list[tuple[int, int]] = []
         self.size = 1
         self.depth = 0
+        self.device: Operand = Constant(None)
         self.out: list[Node] = []
         self.buffers = dict(module.named_buffers())
         self.names = _canonical_names(module)
@@ -234,16 +235,17 @@ class _Reading:
         if len(given) != 1:
             raise CannotLift(f"forward takes {len(given)} inputs")
         self.operands[given[0].debugName()] = INPUT
+        [self.device] = self.emit("prim::device", (INPUT,))
         self._nodes(graph.nodes())
         outputs = tuple(self._operand(value) for value in graph.outputs())
         self._check_hazards()
         body = without_dead_nodes(Body((0,), tuple(self.out), outputs))
         return Program(body, self.size)
 
-    def _operand(self, value: Any) -> Operand:  # noqa: ANN401, RUF100
+    def _operand(self, value: Any) -> Operand:  # noqa: ANN401
         return self.operands[value.debugName()]
 
-    def _bind(self, node: Any, results: Iterable[Operand]) -> None:  # noqa: ANN401, RUF100
+    def _bind(self, node: Any, results: Iterable[Operand]) -> None:  # noqa: ANN401
         for value, operand in zip(node.outputs(), results, strict=True):
             self.operands[value.debugName()] = operand
 
@@ -269,7 +271,7 @@ class _Reading:
         for node in nodes:
             self._node(node)
 
-    def _node(self, node: Any) -> None:  # noqa: ANN401, C901, RUF100
+    def _node(self, node: Any) -> None:  # noqa: ANN401, C901
         kind = node.kind()
         if kind == "prim::Constant":
             self._constant(node)
@@ -295,7 +297,7 @@ class _Reading:
         else:
             self._operation(node)
 
-    def _constant(self, node: Any) -> None:  # noqa: ANN401, RUF100
+    def _constant(self, node: Any) -> None:  # noqa: ANN401
         output = node.output()
         value = None if output.type().kind() == "FunctionType" else output.toIValue()
         if (
@@ -304,7 +306,9 @@ class _Reading:
             and value.dtype == torch.int64
         ):
             value = int(value)  # traced size arithmetic
-        self.operands[output.debugName()] = Constant(value)
+        # Tracing bakes the device in; what runs elsewhere has to follow its input.
+        baked = isinstance(value, torch.device)
+        self.operands[output.debugName()] = self.device if baked else Constant(value)
 
     def _attribute(self, owner: Operand, name: str) -> Operand:
         if not isinstance(owner, Constant):
@@ -325,7 +329,7 @@ class _Reading:
             return Constant(value.detach().clone())
         return Constant(value)
 
-    def _choice(self, node: Any) -> None:  # noqa: ANN401, RUF100
+    def _choice(self, node: Any) -> None:  # noqa: ANN401
         condition = self._operand(next(iter(node.inputs())))
         blocks = list(node.blocks())
         if isinstance(condition, Constant):
@@ -338,7 +342,7 @@ class _Reading:
         self.out.append(Node("prim::If", (condition,), outputs, bodies))
         self._bind(node, [Slot(number) for number in outputs])
 
-    def _body(self, block: Any, entering: list[int]) -> Body:  # noqa: ANN401, RUF100
+    def _body(self, block: Any, entering: list[int]) -> Body:  # noqa: ANN401
         outer, self.out = self.out, []
         self.depth += 1
         self._nodes(block.nodes())
@@ -347,7 +351,7 @@ class _Reading:
         self.depth -= 1
         return Body(tuple(entering), nodes, outputs)
 
-    def _loop(self, node: Any) -> None:  # noqa: ANN401, RUF100
+    def _loop(self, node: Any) -> None:  # noqa: ANN401
         trips, going, *carried = (self._operand(value) for value in node.inputs())
         [block] = node.blocks()
         counter, *entering = block.inputs()
@@ -379,7 +383,7 @@ class _Reading:
         self.out.append(Node("prim::Loop", (trips, going, *carried), outputs, (body,)))
         self._bind(node, [Slot(number) for number in outputs])
 
-    def _operation(self, node: Any) -> None:  # noqa: ANN401, RUF100
+    def _operation(self, node: Any) -> None:  # noqa: ANN401
         op = _qualified(node)
         kind = op.partition(".")[0]
         inputs = [self._operand(value) for value in node.inputs()]
@@ -397,7 +401,7 @@ class _Reading:
                 if isinstance(result, Slot):
                     self.roots[result.number] = root
 
-    def _unpacked(self, node: Any, kind: str, inputs: list[Operand]) -> bool:  # noqa: ANN401, RUF100
+    def _unpacked(self, node: Any, kind: str, inputs: list[Operand]) -> bool:  # noqa: ANN401
         """See through tuples whose parts are known."""
         if kind not in {"prim::TupleUnpack", "prim::TupleIndex"}:
             return False
@@ -419,7 +423,7 @@ class _Reading:
             return False
         return True
 
-    def _folded(self, node: Any, op: str, inputs: list[Operand]) -> bool:  # noqa: ANN401, RUF100
+    def _folded(self, node: Any, op: str, inputs: list[Operand]) -> bool:  # noqa: ANN401
         """Work out what depends on constants alone."""
         if op.partition(".")[0] not in FOLDABLE or _is_mutated(node):
             return False
@@ -551,7 +555,7 @@ class _Reading:
                 inputs[place] = Parameter(name)
         return inputs
 
-    def _in_place(self, node: Any, op: str, inputs: list[Operand]) -> None:  # noqa: ANN401, C901, RUF100
+    def _in_place(self, node: Any, op: str, inputs: list[Operand]) -> None:  # noqa: ANN401, C901
         """Replace a write by a new value for every later reader."""
         target = inputs[0]
         kind, _, which = op.partition(".")
@@ -651,7 +655,7 @@ def _canonical_names(
     return found
 
 
-def _is_true(value: Any, operands: dict[str, Operand]) -> bool:  # noqa: ANN401, RUF100
+def _is_true(value: Any, operands: dict[str, Operand]) -> bool:  # noqa: ANN401
     """Tell whether a value is the constant True, also before its node was read."""
     node = value.node()
     if node.kind() == "prim::Constant":
@@ -660,7 +664,7 @@ def _is_true(value: Any, operands: dict[str, Operand]) -> bool:  # noqa: ANN401,
     return isinstance(known, Constant) and known.value is True
 
 
-def _is_mutated(node: Any) -> bool:  # noqa: ANN401, RUF100
+def _is_mutated(node: Any) -> bool:  # noqa: ANN401
     """Tell whether a list is written to after it was made, or might be."""
     for output in node.outputs():
         if not str(output.type()).endswith(("[]", ")")) and "List" not in str(
@@ -673,12 +677,12 @@ def _is_mutated(node: Any) -> bool:  # noqa: ANN401, RUF100
     return node.kind() in _MUTATORS
 
 
-def _qualified(node: Any) -> str:  # noqa: ANN401, RUF100
+def _qualified(node: Any) -> str:  # noqa: ANN401
     schema = node.schema()
     if not schema.startswith(node.kind()):  # prim::ListConstruct and the like have none
         return str(node.kind())
     return str(schema.partition("(")[0])
 
 
-def _scope(node: Any) -> str:  # noqa: ANN401, RUF100
+def _scope(node: Any) -> str:  # noqa: ANN401
     return str(node.scopeName()).rpartition("__module.")[2]

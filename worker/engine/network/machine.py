@@ -52,7 +52,7 @@ class Machine:
 
     def run(
         self, parameters: Mapping[str, torch.Tensor], x: torch.Tensor, run: Run
-    ) -> Any:  # noqa: ANN401, RUF100
+    ) -> Any:  # noqa: ANN401
         """Run once. The buffers of `run` are those to start from."""
         registers = self._on(x.device).copy()
         registers[0] = x

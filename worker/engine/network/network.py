@@ -53,7 +53,7 @@ class Network:
         module: the module as it was loaded, or None for a network of ours.
     """
 
-    def __init__(  # noqa: PLR0913, RUF100
+    def __init__(  # noqa: PLR0913
         self,
         *,
         train_program: Program,
@@ -184,14 +184,14 @@ class Network:
         self, parameters: Tensors, buffers: Tensors, x: torch.Tensor
     ) -> list["Seen"]:
         """Run once at inference and list what each layer made, in order."""
-        from worker.engine.network.facts import layers_of  # noqa: PLC0415, RUF100
+        from worker.engine.network.facts import layers_of  # noqa: PLC0415
 
         wanted = {
             id(node): layer for node, layer in layers_of(self.eval_program, parameters)
         }
         seen: list[Seen] = []
 
-        def watch(node: Node, result: Any) -> None:  # noqa: ANN401, RUF100
+        def watch(node: Node, result: Any) -> None:  # noqa: ANN401
             layer = wanted.get(id(node))
             if layer is not None and isinstance(result, torch.Tensor):
                 seen.append(Seen(layer.name, layer.kind, layer.op, result))
@@ -232,12 +232,12 @@ class Network:
         """
         network = self._any_batch(sample)
         try:
-            edited = network._opened(sample)  # noqa: RUF100, SLF001
+            edited = network._opened(sample)  # noqa: SLF001
         except SurgeryImpossible:
             edited = None
         if edited is not None:
-            network = network._made(edited, network.module)  # noqa: RUF100, SLF001
-        if network.stackable and not network._stacks(sample):  # noqa: RUF100, SLF001
+            network = network._made(edited, network.module)  # noqa: SLF001
+        if network.stackable and not network._stacks(sample):  # noqa: SLF001
             network.stackable = False
             network.facts = network.facts.model_copy(
                 update={"notes": (*network.facts.notes, _NOT_STACKED)}

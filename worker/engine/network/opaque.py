@@ -126,7 +126,7 @@ class _Through(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401, RUF100
+        ctx: Any,  # noqa: ANN401
         module: torch.jit.ScriptModule,
         names: list[str],
         x: torch.Tensor,
@@ -141,7 +141,7 @@ class _Through(torch.autograd.Function):
         return raw.detach()
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:  # noqa: ANN401, RUF100
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:  # noqa: ANN401
         found = torch.autograd.grad(ctx.raw, ctx.held, gradient, allow_unused=True)
         return (
             None,
@@ -163,7 +163,7 @@ def _drawn(
 ) -> torch.Tensor:
     if kind == "Embedding":
         return torch.randn(tensor.shape, generator=rng, dtype=torch.float64)
-    if sibling.dim() < 2 and leaf in {"weight", "bias"}:  # noqa: PLR2004, RUF100
+    if sibling.dim() < 2 and leaf in {"weight", "bias"}:  # noqa: PLR2004
         return torch.full(tensor.shape, float(leaf == "weight"), dtype=torch.float64)
     fans = sibling if sibling.dim() > 1 else tensor
     ins = max(1, math.prod(fans.shape[1:]))

@@ -14,7 +14,7 @@ def _is_tensor(*values: object) -> bool:
     return any(isinstance(value, torch.Tensor) for value in values)
 
 
-def _truncated(left: Any, right: Any, mode: str | None = None) -> Any:  # noqa: ANN401, RUF100
+def _truncated(left: Any, right: Any, mode: str | None = None) -> Any:  # noqa: ANN401
     if mode == "trunc":
         return math.trunc(left / right)
     if mode == "floor":
@@ -62,21 +62,21 @@ _ARITHMETIC: dict[str, Function] = {
 }
 
 
-def _set_item(values: Any, index: Any, value: Any) -> Any:  # noqa: ANN401, RUF100
+def _set_item(values: Any, index: Any, value: Any) -> Any:  # noqa: ANN401
     values[index] = value
     return values
 
 
-def _append(values: list[Any], value: Any) -> list[Any]:  # noqa: ANN401, RUF100
+def _append(values: list[Any], value: Any) -> list[Any]:  # noqa: ANN401
     values.append(value)
     return values
 
 
-def _insert(values: list[Any], index: int, value: Any) -> None:  # noqa: ANN401, RUF100
+def _insert(values: list[Any], index: int, value: Any) -> None:  # noqa: ANN401
     values.insert(index, value)
 
 
-def _slice(values: Any, start: Any, end: Any, step: Any) -> Any:  # noqa: ANN401, RUF100
+def _slice(values: Any, start: Any, end: Any, step: Any) -> Any:  # noqa: ANN401
     return values[slice(start, end, step)]
 
 
@@ -84,23 +84,23 @@ def _raise(message: object, *_: object) -> None:
     raise RuntimeError(f"the model raised: {message}")
 
 
-def _number(value: Any) -> Any:  # noqa: ANN401, RUF100
+def _number(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
-def _size(x: torch.Tensor, dim: int | None = None) -> Any:  # noqa: ANN401, RUF100
+def _size(x: torch.Tensor, dim: int | None = None) -> Any:  # noqa: ANN401
     return list(x.shape) if dim is None else x.shape[dim]
 
 
-def _list_of(*values: Any) -> list[Any]:  # noqa: ANN401, RUF100
+def _list_of(*values: Any) -> list[Any]:  # noqa: ANN401
     return list(values)
 
 
-def _tuple_of(*values: Any) -> tuple[Any, ...]:  # noqa: ANN401, RUF100
+def _tuple_of(*values: Any) -> tuple[Any, ...]:  # noqa: ANN401
     return values
 
 
-def _dict_of(*values: Any) -> dict[Any, Any]:  # noqa: ANN401, RUF100
+def _dict_of(*values: Any) -> dict[Any, Any]:  # noqa: ANN401
     return dict(zip(values[::2], values[1::2], strict=True))
 
 
@@ -175,7 +175,7 @@ _SCALAR_TYPES = {
 }
 
 
-def overload(op: str) -> Any:  # noqa: ANN401, RUF100
+def overload(op: str) -> Any:  # noqa: ANN401
     """Find torch's operator.
 
     Args:
@@ -198,7 +198,7 @@ def overload(op: str) -> Any:  # noqa: ANN401, RUF100
 def scalar_type_positions(op: str) -> frozenset[int]:
     """Positions of the arguments that are dtypes, which graphs hold as numbers."""
     try:
-        arguments = overload(op)._schema.arguments  # noqa: RUF100, SLF001
+        arguments = overload(op)._schema.arguments  # noqa: SLF001
     except LookupError:
         return frozenset()
     return frozenset(
@@ -218,13 +218,13 @@ def scalar_type(value: object) -> object:
 def _torch_function(op: str) -> Function:
     """Wrap torch's operator so that all arguments may come by position."""
     target = overload(op)
-    arguments = target._schema.arguments  # noqa: RUF100, SLF001
+    arguments = target._schema.arguments  # noqa: SLF001
     keywords = [argument.name for argument in arguments if argument.kwarg_only]
     positional = len(arguments) - len(keywords)
     if not keywords:
         return target  # type: ignore[no-any-return]
 
-    def call(*values: Any) -> Any:  # noqa: ANN401, RUF100
+    def call(*values: Any) -> Any:  # noqa: ANN401
         named = dict(zip(keywords, values[positional:], strict=False))
         return target(*values[:positional], **named)
 
@@ -245,7 +245,7 @@ def function(op: str) -> Function:
         except LookupError:
             return numbers
 
-        def either(*values: Any) -> Any:  # noqa: ANN401, RUF100
+        def either(*values: Any) -> Any:  # noqa: ANN401
             return (tensors if _is_tensor(*values[:2]) else numbers)(*values)
 
         return either

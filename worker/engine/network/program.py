@@ -281,9 +281,9 @@ def show_value(value: object) -> str:
     return repr(value)
 
 
-class CannotLift(Exception):  # noqa: N818, RUF100
+class CannotLift(Exception):  # noqa: N818
     """The graph holds something that no pure function can stand for."""
 
 
-class StateKept(Exception):  # noqa: N818, RUF100
+class StateKept(Exception):  # noqa: N818
     """The graph writes to the module itself."""

@@ -6,7 +6,6 @@ inference: it loads with plain `torch.jit.load` and knows nothing of us.
 
 import keyword
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,7 +27,7 @@ from worker.engine.network.program import (
 Tensors = dict[str, torch.Tensor]
 
 
-class CannotScript(Exception):  # noqa: N818, RUF100
+class CannotScript(Exception):  # noqa: N818
     """The program holds something that has no TorchScript text."""
 
 
@@ -62,11 +61,10 @@ def scripted(
     for name, value in printer.tensors.items():
         root.register_buffer(name, value)
     root.eval()
-    make: Callable[..., torch.jit.ScriptModule] = getattr(
-        torch.jit._recursive,  # noqa: RUF100, SLF001
-        "create_script_module",
+    recursive: Any = torch.jit._recursive  # noqa: SLF001 - the only way
+    module: torch.jit.ScriptModule = recursive.create_script_module(
+        root, lambda _: (), share_types=False
     )
-    module = make(root, lambda _: (), share_types=False)
     module.define(printer.source)
     return module
 
@@ -74,7 +72,7 @@ def scripted(
 def _hold(root: nn.Module, path: str, value: torch.Tensor) -> None:
     *owners, leaf = path.split(".")
     for owner in owners:
-        if owner not in root._modules:  # noqa: RUF100, SLF001
+        if owner not in root._modules:  # noqa: SLF001
             root.add_module(owner, _Holder())
         root = root.get_submodule(owner)
     if isinstance(value, nn.Parameter):
@@ -104,7 +102,7 @@ class _Printer:
             case Constant(value):
                 return self._literal(value)
 
-    def _literal(self, value: Any) -> str:  # noqa: ANN401, PLR0911, RUF100
+    def _literal(self, value: Any) -> str:  # noqa: ANN401, PLR0911
         if value is None or isinstance(value, bool | int | str):
             return repr(value)
         if isinstance(value, float):
@@ -165,10 +163,10 @@ class _Printer:
 
     def _named(self, node: Node, given: list[str]) -> list[str]:
         """Name the arguments that may only be given by name."""
-        from worker.engine.network.operators import overload  # noqa: PLC0415, RUF100
+        from worker.engine.network.operators import overload  # noqa: PLC0415
 
         try:
-            arguments = overload(node.op)._schema.arguments  # noqa: RUF100, SLF001
+            arguments = overload(node.op)._schema.arguments  # noqa: SLF001
         except LookupError:
             return given
         return [

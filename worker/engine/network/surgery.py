@@ -151,7 +151,7 @@ def _head(edited: Edited, _change: Change, classes: int) -> Edited:
     if kind_of(last, producers) != "linear":
         raise SurgeryImpossible("the last weighted layer is not a linear one")
     shape = edited.shapes.get(last.outputs[0], ())
-    if len(shape) != 2:  # noqa: PLR2004, RUF100
+    if len(shape) != 2:  # noqa: PLR2004
         raise SurgeryImpossible(
             f"the last layer returns shape {shape}, not one row a sample"
         )
@@ -192,11 +192,11 @@ def _width(edited: Edited, change: Change, _classes: int) -> Edited:
 
 def _depth(edited: Edited, change: Change, _classes: int) -> Edited:
     square = [node for node in edited.weighted()[:-1] if _is_square(edited, node)]
-    if change.factor == 2:  # noqa: PLR2004, RUF100
+    if change.factor == 2:  # noqa: PLR2004
         if not square:
             raise SurgeryImpossible("no hidden layer has as many outputs as inputs")
         return _deepened(edited, square)
-    if change.factor == 0.5:  # noqa: PLR2004, RUF100
+    if change.factor == 0.5:  # noqa: PLR2004
         gone = square[1::2] or square[:1]
         if not gone:
             raise SurgeryImpossible("no hidden layer has as many outputs as inputs")

@@ -132,7 +132,7 @@ class _Reading:
         body = without_dead_nodes(Body((0,), tuple(self.out), (output,)))
         return Program(body, self.size)
 
-    def _input(self, node: Any, held: Mapping[str, Operand]) -> None:  # noqa: ANN401, RUF100
+    def _input(self, node: Any, held: Mapping[str, Operand]) -> None:  # noqa: ANN401
         if node.name in held:
             self.operands[node.name] = held[node.name]
         elif Slot(0) in self.operands.values():
@@ -140,13 +140,15 @@ class _Reading:
         else:
             self.operands[node.name] = Slot(0)
 
-    def _operand(self, value: Any) -> Operand:  # noqa: ANN401, RUF100
+    def _operand(self, value: Any) -> Operand:  # noqa: ANN401
         if isinstance(value, torch.fx.Node):
             return self.operands[value.name]
         if isinstance(value, list | tuple) and any(
             isinstance(part, torch.fx.Node) for part in value
         ):
             return self._emit("prim::ListConstruct", [self._operand(p) for p in value])
+        if isinstance(value, torch.device):  # exporting bakes it in
+            return self._emit("prim::device", [Slot(0)])
         return Constant(list(value) if isinstance(value, list | tuple) else value)
 
     def _emit(self, op: str, inputs: list[Operand]) -> Slot:
@@ -155,13 +157,13 @@ class _Reading:
         self.out.append(Node(op, tuple(inputs), (slot,)))
         return Slot(slot)
 
-    def _call(self, node: Any) -> None:  # noqa: ANN401, RUF100
+    def _call(self, node: Any) -> None:  # noqa: ANN401
         target = node.target
-        if not isinstance(target, torch._ops.OpOverload):  # noqa: RUF100, SLF001
+        if not isinstance(target, torch._ops.OpOverload):  # noqa: SLF001
             self.operands[node.name] = self._python_call(node)
             return
-        which = target._overloadname  # noqa: RUF100, SLF001
-        op = target._schema.name + ("" if which == "default" else f".{which}")  # noqa: RUF100, SLF001
+        which = target._overloadname  # noqa: SLF001
+        op = target._schema.name + ("" if which == "default" else f".{which}")  # noqa: SLF001
         if op.partition(".")[0].startswith(("aten::_assert", "aten::sym_constrain")):
             return
         given = [
@@ -170,11 +172,11 @@ class _Reading:
                 if place < len(node.args)
                 else node.kwargs.get(argument.name, argument.default_value)
             )
-            for place, argument in enumerate(target._schema.arguments)  # noqa: RUF100, SLF001
+            for place, argument in enumerate(target._schema.arguments)  # noqa: SLF001
         ]
         self.operands[node.name] = self._operation(op, given)
 
-    def _python_call(self, node: Any) -> Operand:  # noqa: ANN401, RUF100
+    def _python_call(self, node: Any) -> Operand:  # noqa: ANN401
         name = getattr(node.target, "__name__", str(node.target))
         given = [self._operand(value) for value in node.args]
         known = {"getitem": "aten::__getitem__.t", "mul": "aten::mul.int"}

@@ -63,11 +63,11 @@ def check_signature(module: torch.jit.ScriptModule) -> None:
     Raises:
         UnusableModel: it does.
     """
-    if not module._c._has_method("forward"):  # noqa: RUF100, SLF001
+    if not module._c._has_method("forward"):  # noqa: SLF001
         raise UnusableModel(f"The archive has no `forward` method. {_EXPECTED}")
-    schema: Any = getattr(module.forward, "schema")  # noqa: B009, RUF100
+    schema: Any = getattr(module.forward, "schema")  # noqa: B009
     required = [a for a in schema.arguments[1:] if not a.has_default_value()]
-    if len(required) != 1 or len(schema.arguments) != 2:  # noqa: PLR2004, RUF100
+    if len(required) != 1 or len(schema.arguments) != 2:  # noqa: PLR2004
         given = ", ".join(f"{a.name}: {a.type}" for a in schema.arguments[1:])
         written = sorted(set(_written(module.inlined_graph)))
         state = f" and keeps state in `{'`, `'.join(written)}`" if written else ""
@@ -86,7 +86,7 @@ def check_signature(module: torch.jit.ScriptModule) -> None:
         )
 
 
-def _written(block: Any) -> Iterator[str]:  # noqa: ANN401, RUF100
+def _written(block: Any) -> Iterator[str]:  # noqa: ANN401
     """Names of the attributes that a graph writes to."""
     for node in block.nodes():
         if node.kind() == "prim::SetAttr":

@@ -94,7 +94,15 @@ def test_a_stack_of_three_equals_three_single_runs(name, how):
             torch.testing.assert_close(after[key][k], kept[key], **TOLERANCE)
 
 
-@pytest.mark.parametrize("name", ["perceptron", "residual", "gru", "transformer"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "perceptron",
+        pytest.param("residual", marks=pytest.mark.slow),
+        pytest.param("gru", marks=pytest.mark.slow),
+        pytest.param("transformer", marks=pytest.mark.slow),
+    ],
+)
 def test_a_stacked_training_step_can_be_captured(name):
     module, x = settled(name)
     network = lifted(module, x)
@@ -233,3 +241,13 @@ def test_a_torch_export_archive_lifts_to_the_same_network(name, tmp_path):
 
     raw, _ = network.forward(network.parameters, network.buffers, x[:4], training=False)
     torch.testing.assert_close(raw, module(x[:4]), **TOLERANCE)
+
+
+def test_a_device_baked_in_by_tracing_is_that_of_the_input():
+    module, x = settled("lstm")
+    network = lifted(module, x, "traced")
+    held = {n: p.to("meta") for n, p in network.parameters.items()}
+
+    raw, _ = network.forward(held, network.buffers, x.to("meta"), training=False)
+
+    assert raw.device.type == "meta"
