@@ -1,13 +1,16 @@
 """Everything that goes wrong becomes a problem document (RFC 9457)."""
 
 import logging
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
 
 from service.api.strict_json import BodyRefused, escaped
 from service.contract.errors import (
@@ -75,12 +78,12 @@ def respond(problem: Problem, headers: dict[str, str] | None = None) -> Response
 
 
 async def _on_problem(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)  # noqa: S101 - registered for it
+    assert isinstance(error, Problem)
     return respond(error)
 
 
-async def _on_http(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
     if isinstance(error, BodyRefused):
         return respond(error.problem)
     kind = _BY_STATUS.get(error.status_code, BadRequest)
@@ -88,16 +91,31 @@ async def _on_http(_request: Request, error: Exception) -> Response:
         NotFound: "There is nothing at this address.",
         NotAllowed: "This address does not offer that method.",
     }.get(kind, str(error.detail))
-    headers = {
-        name: value
-        for name, value in (error.headers or {}).items()
-        if name.lower() == "allow"
-    }
+    headers = {"Allow": _offered(request)} if kind is NotAllowed else {}
     return respond(kind(detail), headers)
 
 
+def _offered(request: Request) -> str:
+    """List the methods of all routes at an address; the framework names one's only."""
+    methods: set[str] = set()
+    for route in _routes(request.app.routes):
+        if route.path_regex.match(request.url.path):
+            methods |= route.methods
+    return ", ".join(sorted(methods))
+
+
+def _routes(routes: Iterable[BaseRoute]) -> Iterator[APIRoute]:
+    for route in routes:
+        if isinstance(route, APIRoute):
+            yield route
+        # Newer versions of the framework keep an included router as one route.
+        included = getattr(route, "original_router", None)
+        if included is not None:
+            yield from _routes(included.routes)
+
+
 async def _on_invalid(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    assert isinstance(error, RequestValidationError)
     return respond(invalid_fields(error.errors(), error.body))
 
 
