@@ -24,7 +24,7 @@ def _arguments() -> argparse.Namespace:
     add("--cases", default="*", help="shell pattern on names, e.g. 'seeded/*noise*'")
     add("--suite", default="all", choices=["open", "seeded", "controls", "all"])
     add("--half", default="both", choices=["tuning", "held_out", "both"])
-    add("--budget", default="standard", help="quick, standard, thorough or seconds")
+    add("--budget", help="quick (short form), standard, thorough or seconds")
     add("--through", default="engine", choices=["engine", "http"])
     add("--url", default="http://127.0.0.1:8000", help="of the service, for http")
     add("--jobs", type=int, default=1, help="audits at a time")
@@ -113,7 +113,7 @@ def _rivals(cases: list[Case], arguments: argparse.Namespace) -> None:
 def _audit(cases: list[Case], arguments: argparse.Namespace) -> None:
     from benchmarks.faults import table  # noqa: PLC0415
 
-    budget = arguments.budget
+    budget = arguments.budget or ("quick" if arguments.short else "standard")
     how = How(
         budget={"seconds": int(budget)} if budget.isdigit() else budget,
         through=arguments.through,

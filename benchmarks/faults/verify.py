@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.faults.program import Case, Sketch
-from benchmarks.faults.referee import score
 from service.contract.causes import Cause
 
 BUILD = Path("build/faults")
@@ -29,6 +28,8 @@ def measured(sketch: Sketch, seed: int, *, part: str = "hidden") -> float:
     path = BUILD / "scores" / f"{sketch.digest()}-{seed}-{part}.json"
     if path.exists():
         return float(json.loads(path.read_text()))
+    from benchmarks.faults.referee import score  # noqa: PLC0415 - imports torch
+
     value = score(sketch, seed, part=part)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))

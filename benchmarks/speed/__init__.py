@@ -1,1 +1,1 @@
-"""Ratios between the bench and what a user would write: `python -m benchmarks.speed`."""
+"""How much faster than a plain loop the bench is: `python -m benchmarks.speed`."""
