@@ -98,7 +98,7 @@ class Stream:
         if self.sampler == "shuffle":
             order = _shuffled(self.seed, epoch, len(self.base))
             visited = self.base[order]
-            return visited[self.kept[visited]]
+            return np.asarray(visited[self.kept[visited]])
         rng = numpy_generator(self.seed, "balanced", epoch)
         rows = self.base[self.kept[self.base]]
         rows = rows[np.argsort(self.labels[rows], kind="stable")]
@@ -107,7 +107,7 @@ class Stream:
         present = np.flatnonzero(counts)
         drawn = present[rng.integers(len(present), size=len(rows))]
         within = (rng.random(len(rows)) * counts[drawn]).astype(np.int64)
-        return rows[starts[drawn] + within]
+        return np.asarray(rows[starts[drawn] + within])
 
 
 @lru_cache(maxsize=32)

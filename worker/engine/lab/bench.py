@@ -9,11 +9,11 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from pydantic import ValidationError
 
 from worker.engine.lab.batches import Rows
+from worker.engine.lab.evaluation import finite
 from worker.engine.lab.experiment import (
     Arm,
     ArmOutcome,
@@ -30,7 +30,6 @@ from worker.engine.lab.materials import Material as Material  # noqa: PLC0414
 from worker.engine.lab.members import Builder, Member, merged, stacks
 from worker.engine.lab.packaging import packaged
 from worker.engine.lab.residence import ResidentSplit
-from worker.engine.lab.evaluation import finite
 from worker.engine.lab.scoring import SCORED_ROWS, Scorer
 from worker.engine.lab.stack import Stack, Trial
 from worker.engine.lab.views import ChangeImpossible, base_rows
@@ -233,7 +232,7 @@ def _outcome(trial: Trial) -> TrialOutcome:
     points = trial.curve
     return TrialOutcome(
         seed=trial.end.seed,
-        correct=pack_mask([bool(hit) for hit in np.asarray(trial.held_out.correct)]),
+        correct=pack_mask(trial.held_out.correct),
         accuracy=trial.held_out.accuracy,
         balanced_accuracy=trial.held_out.balanced_accuracy,
         log_loss=trial.held_out.log_loss,

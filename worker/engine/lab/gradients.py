@@ -75,7 +75,7 @@ class Layout:
 
     def parameters(self, row: Tensor) -> dict[str, Tensor]:
         """Give the pieces of a row their shapes."""
-        pieces = row.split(list(self.sizes))
+        pieces = torch.split(row, list(self.sizes))
         named = zip(self.names, pieces, self.shapes, strict=True)
         return {name: piece.view(shape) for name, piece, shape in named}
 

@@ -106,7 +106,7 @@ def repair_step(train: Split, limit: float | None) -> InputStep:
 
 
 def _is_missing(x: np.ndarray) -> np.ndarray:
-    return ~np.isfinite(x) | np.isin(x, _SENTINELS)
+    return np.asarray(~np.isfinite(x) | np.isin(x, _SENTINELS))
 
 
 def augmentation(

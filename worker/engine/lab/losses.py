@@ -23,6 +23,9 @@ _DISTRIBUTION = {"cross_entropy", "nll", "focal"}  # target: weighted distributi
 class LossImpossible(Exception):  # noqa: N818 - names what is the case
     """This loss is not defined on what the network returns."""
 
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(reason)
+
 
 @dataclass(frozen=True)
 class Form:
@@ -43,10 +46,12 @@ class Form:
     def __post_init__(self) -> None:
         if self.outputs == 1:
             if self.name == "nll" and self.activation != "sigmoid":
-                raise LossImpossible("nll needs one output a class; the network has 1")
+                raise LossImpossible(
+                    reason="nll needs one output a class; the network has 1"
+                )
         elif self.outputs < self.classes:
             raise LossImpossible(
-                f"{self.outputs} outputs cannot tell {self.classes} classes apart"
+                reason=f"{self.outputs} outputs cannot tell {self.classes} classes"
             )
 
     @property

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from worker.engine.lab.losses import Form
 from worker.engine.lab.materials import Material
 from worker.engine.lab.schedules import depends_on_length
 from worker.engine.lab.views import View, changed_view, normalized
+from worker.engine.network.initialization import Scheme
 from worker.engine.network.network import Network
 from worker.engine.recipe import CompleteRecipe
 
@@ -72,7 +74,7 @@ class Member:
         """Return initial parameters and buffers."""
         if self.scheme == "delivered":
             return dict(self.network.parameters), dict(self.network.buffers)
-        return self.network.initial(self.seed, self.scheme)
+        return self.network.initial(self.seed, cast(Scheme, self.scheme))
 
     @property
     def trajectory(self) -> tuple[object, ...]:

@@ -22,6 +22,7 @@ _RESHAPES = {
     _aten.reshape.default,
     _aten._reshape_alias.default,  # noqa: SLF001
 }
+_COPIES = {_aten.clone.default, _aten.detach.default}
 _STACKED = 5  # dimensions of a stack's pictures
 
 Compiled = Callable[..., Sequence[Tensor]]
@@ -108,18 +109,21 @@ def _simplify(node: Node) -> None:
         return
     if target in _RESHAPES:
         _simplify_reshape(node, source)
-    elif target == _aten.clone.default or target == _aten.detach.default:
+    elif target in _COPIES or _keeps_all(node, source):
         _replace(node, source)
-    elif target == _aten.expand.default:
-        if _shape(node) == _shape(source):
-            _replace(node, source)
-    elif target == _aten.permute.default:
-        if list(node.args[1]) == list(range(len(_shape(source) or ()))):  # type: ignore[arg-type]
-            _replace(node, source)
     elif target == _aten.transpose.int:
         _simplify_transpose(node, source)
     elif target in {_aten.mul.Scalar, _aten.mul.Tensor}:
         _simplify_product(node)
+
+
+def _keeps_all(node: Node, source: Node) -> bool:
+    """Say whether an expansion expands nothing, or a permutation moves nothing."""
+    if node.target == _aten.expand.default:
+        return _shape(node) == _shape(source)
+    if node.target == _aten.permute.default:
+        return list(node.args[1]) == list(range(len(_shape(source) or ())))  # type: ignore[arg-type]
+    return False
 
 
 def _simplify_reshape(node: Node, source: Node) -> None:

@@ -33,7 +33,7 @@ def convolution(  # noqa: PLR0913, PLR0917 - the operator's own arguments
     groups: int,
 ) -> Tensor:
     """Convolve; arguments of `aten::convolution`, members folded into groups."""
-    return torch.ops.aten.convolution.default(
+    out: Tensor = torch.ops.aten.convolution.default(
         x,
         weight,
         bias,
@@ -44,6 +44,7 @@ def convolution(  # noqa: PLR0913, PLR0917 - the operator's own arguments
         output_padding,
         groups,
     )
+    return out
 
 
 def convolution_backward(  # noqa: PLR0913, PLR0917 - the operator's own arguments

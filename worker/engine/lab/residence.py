@@ -1,5 +1,7 @@
 """The data on the device: once, as delivered, whatever the number of members."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -89,7 +91,7 @@ class Feed:
         ):
             target, weight = target[:, which], weight[:, which]
         places = np.stack([places for places, _ in drawn], 1)
-        return self._inputs(places, start), target, weight, real.any(1)
+        return self._inputs(places, start), target, weight, np.asarray(real.any(1))
 
     def _target(
         self, member: Member, drawn: tuple[Rows, Flags]
@@ -185,7 +187,7 @@ def _stream_key(member: Member) -> tuple[object, ...]:
 
 
 def _numbering(
-    keys: list[object] | list[tuple[object, ...]],
+    keys: Sequence[object],
 ) -> tuple[list[int], list[int]]:
     """Return where each distinct key stands first, and the number of each key."""
     numbers: dict[object, int] = {}

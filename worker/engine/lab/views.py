@@ -8,7 +8,7 @@ import torch
 
 from worker.engine.data import Split
 from worker.engine.lab.batches import Flags, Rows, stratified_order
-from worker.engine.lab.experiment import DataChange, unpack_mask
+from worker.engine.lab.experiment import DataChange, unpack_flags
 from worker.engine.lab.inputs import (
     InputStep,
     Pipe,
@@ -28,6 +28,9 @@ _SAMPLE = 50_000  # rows transformed to measure the figures of a normalisation
 
 class ChangeImpossible(Exception):  # noqa: N818 - names what is the case
     """The data does not admit this change."""
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(reason)
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def changed_view(
         return _other_rows(view, change, base=base, seed=seed)
     if change.name == "augment":
         if material.dataset.kind == "tokens":
-            raise ChangeImpossible("token ids cannot be shifted or blurred")
+            raise ChangeImpossible(reason="token ids cannot be shifted or blurred")
         augment = augmentation(material.dataset, material.train)
         return replace(view, pipe=Pipe(view.pipe.steps, augment))
     return replace(view, pipe=view.pipe.then(_step(change, material)))
@@ -102,15 +105,18 @@ def _other_rows(view: View, change: DataChange, *, base: Rows, seed: int) -> Vie
         labels[rows] = numpy_generator(seed, "labels").permutation(labels[rows])
         return replace(view, labels=labels)
     if change.mask is None:
-        raise ChangeImpossible(f"{change.name} needs a mask")
-    flags = np.array(unpack_mask(change.mask, len(view.kept)))
+        raise ChangeImpossible(reason=f"{change.name} needs a mask")
+    try:
+        flags = unpack_flags(change.mask, len(view.kept))
+    except ValueError as error:
+        raise ChangeImpossible(reason=str(error)) from error
     if change.name == "drop":
         kept = view.kept & ~flags
         if not kept[base].any():
-            raise ChangeImpossible("no training row would be left")
+            raise ChangeImpossible(reason="no training row would be left")
         return replace(view, kept=kept)
     if change.labels is None or len(change.labels) != flags.sum():
-        raise ChangeImpossible("relabel needs one label a flagged row")
+        raise ChangeImpossible(reason="relabel needs one label a flagged row")
     labels = view.labels.copy()
     labels[flags] = change.labels
     return replace(view, labels=labels)
@@ -119,7 +125,7 @@ def _other_rows(view: View, change: DataChange, *, base: Rows, seed: int) -> Vie
 def _step(change: DataChange, material: Material) -> InputStep:
     if change.name == "repair_inputs":
         if material.dataset.kind == "tokens":
-            raise ChangeImpossible("token ids have no median")
+            raise ChangeImpossible(reason="token ids have no median")
         return repair_step(material.train, change.limit)
     if change.name == "permute_features":
         shape = material.train.x.shape[1:]
@@ -129,12 +135,12 @@ def _step(change: DataChange, material: Material) -> InputStep:
     name = change.transform or "identity"
     unknown = [step for step in name.split("+") if step not in TRANSFORMS]
     if unknown:
-        raise ChangeImpossible(f"no transformation is called {unknown[0]}")
+        raise ChangeImpossible(reason=f"no transformation is called {unknown[0]}")
     known = figures(material.train, material.dataset, recipe_affine(material))
     try:
         transform(name, torch.from_numpy(_floats(material.train.x[:2])), known)
     except (RuntimeError, ValueError, IndexError) as error:
-        raise ChangeImpossible(f"{name} does not fit these inputs") from error
+        raise ChangeImpossible(reason=f"{name} does not fit these inputs") from error
     return InputStep(f"transform:{name}", lambda x: transform(name, x, known))
 
 

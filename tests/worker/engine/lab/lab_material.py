@@ -121,7 +121,9 @@ def plain_optimizer(settings, parameters):
     return torch.optim.Adadelta(parameters, lr, eps=eps, weight_decay=decay)
 
 
-def plain_loss(settings, outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def plain_loss(  # noqa: PLR0911 - one a loss
+    settings, outputs: torch.Tensor, y: torch.Tensor
+) -> torch.Tensor:
     """What a user would have written for each loss."""
     weight = settings.class_weights
     weight = None if weight is None else torch.tensor(weight, dtype=outputs.dtype)

@@ -31,8 +31,8 @@ def trained(material, training, *, capture: bool):
         stack = bench._stack(group, training, run)  # noqa: SLF001
         stack.gradients.capture = capture
         rows = stack.rows  # members are compacted away as they finish
-        stack._compact = lambda step: None  # noqa: SLF001
-        stack.run(lambda: False, lambda steps: None)
+        stack._compact = lambda _step: None  # noqa: SLF001
+        stack.run(lambda: False, lambda _steps: None)
         assert stack.rows is rows
         found.append(stack)
     return found

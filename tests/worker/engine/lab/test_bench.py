@@ -1,0 +1,230 @@
+"""The bench trains paired arms and says what came out."""
+
+import lab_material as lab
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from worker.engine.lab.bench import Bench
+from worker.engine.lab.experiment import (
+    Arm,
+    DataChange,
+    NetworkChange,
+    RecipeChange,
+    Training,
+    pack_mask,
+    unpack_mask,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+
+
+def dense() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, lab.CLASSES))
+
+
+def dropping() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Linear(5, 7), nn.ReLU(), nn.Dropout(0.3), nn.Linear(7, lab.CLASSES)
+    )
+
+
+def training(*arms: Arm, seeds=(1, 2), **settings) -> Training:
+    return Training(round="test", question="", arms=arms, seeds=seeds, **settings)
+
+
+def recipe_arm(name: str, **patch) -> Arm:
+    return Arm(name=name, changes=(RecipeChange(patch=patch),))
+
+
+BASE = Arm(name="base")
+
+
+def outcome_of(material, *arms, **settings):
+    return Bench(material).run(training(*arms, **settings))
+
+
+def test_the_same_training_twice_gives_the_same_outcome():
+    material = lab.make_material(dropping(), (5,))
+    asked = training(BASE, recipe_arm("fast", optimizer={"lr": 0.1}))
+
+    first, second = Bench(material).run(asked), Bench(material).run(asked)
+
+    leave_out = {"seconds"}
+    assert first.model_dump(exclude=leave_out) == second.model_dump(exclude=leave_out)
+
+
+def test_a_trial_does_not_depend_on_who_shares_its_stack():
+    material = lab.make_material(dropping(), (5,))
+
+    alone = outcome_of(material, BASE, seeds=(2,)).arms[0].trials[0]
+    among = outcome_of(
+        material, recipe_arm("fast", optimizer={"lr": 0.1}), BASE, seeds=(1, 2, 3)
+    )
+    paired = among.arms[1].trials[1]
+
+    assert paired.seed == alone.seed
+    assert paired.train_loss == pytest.approx(alone.train_loss, rel=1e-4)
+
+
+def test_arms_that_differ_only_in_epochs_share_a_trajectory_and_score_as_if_alone():
+    material = lab.make_material(dense(), (5,))
+    long = recipe_arm("long", epochs=4)
+
+    together = outcome_of(material, BASE, long)
+    apart = [outcome_of(material, BASE), outcome_of(material, long)]
+
+    steps = -(-len(material.train) // 8)
+    assert together.member_steps == 2 * 4 * steps
+    for arm, alone in zip(together.arms, apart, strict=True):
+        for ours, theirs in zip(arm.trials, alone.arms[0].trials, strict=True):
+            assert ours.correct == theirs.correct
+            assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-4)
+            assert ours.curve.epoch == theirs.curve.epoch
+
+
+def test_a_schedule_that_depends_on_the_epochs_is_not_shared():
+    cosine = {"name": "cosine"}
+    material = lab.make_material(
+        dense(), (5,), recipe=lab.make_recipe().patched({"schedule": cosine})
+    )
+
+    outcome = outcome_of(material, BASE, recipe_arm("long", epochs=4), seeds=(1,))
+
+    assert outcome.member_steps == (2 + 4) * -(-len(material.train) // 8)
+
+
+def test_a_member_that_diverges_is_flagged_and_leaves_the_others_alone():
+    material = lab.make_material(dense(), (5,))
+    hot = recipe_arm("hot", optimizer={"lr": 1e36})
+
+    outcome = outcome_of(material, BASE, hot)
+    alone = outcome_of(material, BASE)
+
+    assert all(trial.diverged for trial in outcome.arms[1].trials)
+    assert not any(trial.diverged for trial in outcome.arms[0].trials)
+    assert [one.correct for one in outcome.arms[0].trials] == [
+        one.correct for one in alone.arms[0].trials
+    ]
+
+
+def test_an_arm_that_cannot_be_built_says_why_and_leaves_the_others_alone():
+    material = lab.make_material(dense(), (5,))
+    impossible = Arm(
+        name="conv", changes=(NetworkChange(name="reference", to="no such family"),)
+    )
+    nonsense = recipe_arm("nonsense", epochs="many")
+
+    outcome = outcome_of(material, impossible, BASE, nonsense)
+
+    assert outcome.arms[0].failure
+    assert outcome.arms[2].failure
+    assert len(outcome.arms[1].trials) == 2
+
+
+def test_what_is_scored_is_what_the_packed_rows_say():
+    material = lab.make_material(dense(), (5,))
+
+    trial = outcome_of(material, BASE).arms[0].trials[0]
+
+    hits = unpack_mask(trial.correct, len(material.decide))
+    assert trial.accuracy == pytest.approx(np.mean(hits))
+    y = material.decide.y
+    recalls = [np.mean(np.array(hits)[y == label]) for label in np.unique(y)]
+    assert trial.balanced_accuracy == pytest.approx(np.mean(recalls))
+
+
+def test_training_learns_and_random_labels_do_not():
+    recipe = lab.make_recipe(epochs=20).patched({"optimizer": {"lr": 0.02}})
+    material = lab.make_material(dense(), (5,), rows=200, recipe=recipe)
+    noise = Arm(name="noise", changes=(DataChange(name="permute_labels"),))
+
+    outcome = outcome_of(material, BASE, noise)
+
+    assert min(trial.accuracy for trial in outcome.arms[0].trials) > 0.8
+    assert max(trial.accuracy for trial in outcome.arms[1].trials) < 0.7
+
+
+def test_the_kept_model_scores_what_the_outcome_says(tmp_path):
+    recipe = lab.make_recipe(epochs=10, normalization="standardize")
+    material = lab.make_material(dense(), (5,), recipe=recipe, scratch=tmp_path)
+
+    outcome = outcome_of(material, BASE, seeds=(1, 2, 3), keep="base")
+
+    best = max(outcome.arms[0].trials, key=lambda one: one.balanced_accuracy)
+    assert outcome.kept_seed == best.seed
+    module = torch.jit.load(tmp_path / outcome.file)
+    predicted = module(torch.from_numpy(material.decide.x)).argmax(1).numpy()
+    assert (predicted == material.decide.y).tolist() == unpack_mask(
+        best.correct, len(material.decide)
+    )
+
+
+def test_a_training_stops_at_its_deadline_and_says_so():
+    material = lab.make_material(dense(), (5,), recipe=lab.make_recipe(epochs=100_000))
+
+    outcome = outcome_of(material, BASE, max_seconds=0.3)
+
+    assert outcome.seconds < 20
+    assert "stopped by the budget" in outcome.notes[0]
+    assert len(outcome.arms[0].trials) == 2
+
+
+def test_bytes_stay_bytes_until_a_batch_needs_them():
+    material = lab.make_material(dense(), (5,))
+    bench = Bench(material)
+    bench.run(training(BASE, seeds=(1,)))
+
+    held = bench._split("train").x  # noqa: SLF001 - what lies on the device
+
+    assert held.data_ptr() == material.train.x.ctypes.data
+
+
+def test_dropped_rows_and_new_labels_change_what_is_trained_on():
+    material = lab.make_material(dense(), (5,))
+    flags = [row < 9 for row in range(len(material.train))]
+    drop = Arm(name="drop", changes=(DataChange(name="drop", mask=pack_mask(flags)),))
+    turn = Arm(
+        name="turn",
+        changes=(DataChange(name="relabel", mask=pack_mask(flags), labels=(0,) * 9),),
+    )
+    bench = Bench(material)
+    run = bench._prepared(training(drop, turn, seeds=(1,)))  # noqa: SLF001
+
+    dropped, turned = run.members
+
+    places, real = dropped.stream.take(0, dropped.stream.steps_an_epoch)
+    assert set(places[real]) == set(range(9, len(material.train)))
+    assert (turned.view.labels[:9] == 0).all()
+    assert (turned.view.labels[9:] == material.train.y[9:]).all()
+
+
+def test_every_data_change_trains():
+    material = lab.make_material(
+        nn.Sequential(nn.Flatten(), nn.Linear(72, lab.CLASSES)), (2, 6, 6)
+    )
+    arms = [
+        Arm(name="subset", changes=(DataChange(name="subset", share=0.5),)),
+        Arm(name="repair", changes=(DataChange(name="repair_inputs", limit=3.0),)),
+        Arm(name="order", changes=(DataChange(name="permute_features"),)),
+        Arm(name="shift", changes=(DataChange(name="augment"),)),
+        Arm(name="unit", changes=(DataChange(name="transform", transform="invert"),)),
+    ]
+
+    outcome = outcome_of(material, BASE, *arms, seeds=(1,))
+
+    assert [arm.failure for arm in outcome.arms] == [None] * 6
+    assert len({arm.trials[0].train_loss for arm in outcome.arms}) == 6
+
+
+def test_the_prediction_of_a_trainings_time_is_of_the_right_size():
+    material = lab.make_material(dense(), (5,), recipe=lab.make_recipe(epochs=40))
+    bench = Bench(material)
+
+    predicted = bench.predict_seconds(training(BASE))
+
+    assert 0 < predicted < 60
+    assert bench.measure_step(2) > 0
