@@ -168,13 +168,21 @@ def _find_directory(file: BinaryIO, size_bytes: int) -> tuple[int, int, int]:
     if len(tail) - at - _END.size != comment:
         raise UnsafeArchive(reason="there is something behind its end")
     end = size_bytes - tail_bytes + at
-    if count == 0xFFFF or _WHOLE in (directory_bytes, start):  # noqa: PLR2004
+    # torch writes the records of large archives for small ones, too.
+    if _has_locator64(file, end):
         count, directory_bytes, start, end = _find_directory64(file, end)
     elif disk:
         raise UnsafeArchive(reason="it is one part of several")
     if start + directory_bytes != end:
         raise UnsafeArchive(reason="its directory does not lie where it says")
     return count, directory_bytes, start
+
+
+def _has_locator64(file: BinaryIO, end: int) -> bool:
+    if end < _END64_LOCATOR.size:
+        return False
+    file.seek(end - _END64_LOCATOR.size)
+    return file.read(4) == b"PK\x06\x07"
 
 
 def _find_directory64(file: BinaryIO, end: int) -> tuple[int, int, int, int]:
