@@ -18,7 +18,7 @@ from service.commands.local_engine import NoWorker
 from service.commands.progress_bar import AuditProgress
 from service.contract.report import Report
 from service.demo.own_service import own_service
-from service.render.figures import cause_words
+from service.render.headline import headline
 from service.render.html import render_html
 from service.render.terminal import print_report
 from service.settings import Settings
@@ -39,7 +39,9 @@ def demo(
         bool,
         typer.Option("--article", help="Audit three examples that cannot be mended."),
     ] = False,
-    budget: Annotated[str, typer.Option(help="quick, standard, thorough.")] = "standard",
+    budget: Annotated[
+        str, typer.Option(help="quick, standard, thorough.")
+    ] = "standard",
     folder: Annotated[
         Path | None,
         typer.Option(help="Where models and pages are written; default: data folder."),
@@ -67,11 +69,7 @@ def demo(
                 page.write_text(
                     render_html(found, docs_base=service.url), encoding="utf-8"
                 )
-                primary = found.primary_cause
-                console.print(
-                    f"Verdict: {cause_words(primary) if primary else 'no fault'}",
-                    style="bold",
-                )
+                console.print(f"Verdict: {headline(found).verdict}", style="bold")
                 console.print(f"Page: {page}", highlight=False, markup=False)
                 address = f"{service.url}/audits/{found.audit_id}"
                 if not service.is_started_here:
