@@ -100,7 +100,7 @@ def _offered(request: Request) -> str:
     methods: set[str] = set()
     for route in _routes(request.app.routes):
         if route.path_regex.match(request.url.path):
-            methods |= route.methods
+            methods |= route.methods or set()
     return ", ".join(sorted(methods))
 
 
