@@ -86,7 +86,13 @@ class Bench:
         deadline = started + (training.max_seconds or float("inf"))
         kept: dict[tuple[int, int], tuple[Member, Stack]] = {}
         stopped = False
+        ahead = total
         for group in groups:
+            # Each stack gets its share of the time left, so that none goes untrained.
+            mine = sum(member.steps for member in group)
+            now = time.monotonic()
+            until = now + (deadline - now) * mine / max(1, ahead)
+            ahead -= mine
             stack = self._stack(group, training, run)
 
             def tell(steps: int) -> None:
@@ -94,7 +100,7 @@ class Bench:
                 share = run.member_steps / max(1, total)
                 self._progress(min(1.0, share), training.question)
 
-            stopped |= stack.run(lambda: time.monotonic() > deadline, tell, keep)
+            stopped |= stack.run(_clock(until), tell, keep)
             for trial in stack.trials:
                 run.trials[trial.end.arm, trial.end.seed] = trial
             for arm_seed in stack.kept:
@@ -218,6 +224,11 @@ class Bench:
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.jit.save(module, str(self.material.scratch / name))
         return name, best
+
+
+def _clock(until: float) -> Callable[[], bool]:
+    """Return what says whether a moment has passed."""
+    return lambda: time.monotonic() > until
 
 
 def _owner(group: list[Member], arm_seed: tuple[int, int]) -> Member:

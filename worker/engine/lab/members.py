@@ -24,6 +24,9 @@ from worker.engine.network.initialization import Scheme
 from worker.engine.network.network import Network
 from worker.engine.recipe import CompleteRecipe
 
+_STACK_BYTES = 1 << 30  # of weights, gradients and optimiser state of a stack
+_COPIES = 7  # of a member's row: weights, gradient, state, scratch, last finite ones
+
 
 @dataclass
 class End:
@@ -241,8 +244,15 @@ def merged(members: Sequence[Member]) -> list[Member]:
 
 
 def stacks(members: Sequence[Member]) -> list[list[Member]]:
-    """Sort members into groups that can be trained together."""
+    """Sort members into groups that can be trained together and fit in memory."""
     groups: dict[tuple[object, ...], list[Member]] = {}
     for member in members:
         groups.setdefault(member.stack, []).append(member)
-    return list(groups.values())
+    found = []
+    for group in groups.values():
+        parameters = group[0].network.parameters.values()
+        size = sum(one.numel() * one.element_size() for one in parameters)
+        most = max(1, _STACK_BYTES // (_COPIES * max(1, size)))
+        count = -(-len(group) // most)
+        found.extend(group[part::count] for part in range(count))
+    return found

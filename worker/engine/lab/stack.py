@@ -136,7 +136,7 @@ class Stack:
         step, checked = 0, 0
         self._remember()
         while any(track.is_active for track in self._tracks):
-            if should_stop():
+            if step and should_stop():  # everyone makes some steps
                 self._leave_all(keep_arm)
                 return True
             ahead = min(self._next_event(step) - step, self.most_steps)

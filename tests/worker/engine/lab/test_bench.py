@@ -173,6 +173,17 @@ def test_a_training_stops_at_its_deadline_and_says_so():
     assert len(outcome.arms[0].trials) == 2
 
 
+def test_a_deadline_is_shared_by_stacks_so_that_each_learns_something():
+    recipe = lab.make_recipe(epochs=100_000)
+    material = lab.make_material(dense(), (5,), recipe=recipe)
+    other = recipe_arm("other", optimizer={"name": "adamw"})
+
+    outcome = outcome_of(material, BASE, other, seeds=(1,), max_seconds=1.0)
+
+    for arm in outcome.arms:
+        assert arm.trials[0].train_loss < arm.trials[0].signs["first_loss"]
+
+
 def test_bytes_stay_bytes_until_a_batch_needs_them():
     material = lab.make_material(dense(), (5,))
     bench = Bench(material)

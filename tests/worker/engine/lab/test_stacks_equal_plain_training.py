@@ -218,6 +218,50 @@ def test_every_kind_of_layer_trains_to_the_plain_weights(make, shape, capture):
     assert_equal_to_plain(make, material, training, capture=capture)
 
 
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.LSTM(3, 4, batch_first=True)
+        self.outer = nn.Linear(4, lab.CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.outer(self.inner(x)[0][:, -1])
+
+
+def recurrent() -> nn.Module:
+    torch.manual_seed(0)
+    return Recurrent().double()
+
+
+def test_a_recurrent_network_trains_to_the_plain_weights():
+    material = lab.make_material(recurrent(), (6, 3), kind="series")
+
+    assert_equal_to_plain(recurrent, material, lab.make_training(), capture=True)
+
+
+def dropping() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Linear(5, 7),
+        nn.Dropout(0.4),
+        nn.ELU(),
+        nn.Dropout(0.2),
+        nn.Linear(7, lab.CLASSES),
+    ).double()
+
+
+def test_dropout_in_a_stack_drops_what_it_drops_for_a_member_alone():
+    material = lab.make_material(dropping(), (5,))
+    training = lab.make_training({}, {"optimizer": {"lr": 0.01}})
+    [stack] = trained(material, training, capture=True)
+
+    material.network.stackable = False
+    [looped] = trained(material, training, capture=True)
+
+    torch.testing.assert_close(stack.rows, looped.rows, rtol=EXACT, atol=EXACT)
+    assert len(stack._noise.at(0)) == 2  # noqa: SLF001 - both sites are there
+
+
 def test_a_stack_in_single_precision_stays_near_the_plain_weights():
     def make():
         return dense().float()
