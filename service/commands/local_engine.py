@@ -81,7 +81,7 @@ def _run(command: list[str], on_progress: Progress) -> tuple[int, dict[str, Any]
 
 
 def _lines(process: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
-    assert process.stdout is not None  # noqa: S101 - opened as a pipe above
+    assert process.stdout is not None
     for text in process.stdout:
         if text.startswith("{"):
             yield json.loads(text)

@@ -126,12 +126,12 @@ def leaves_out_zero(interval: Interval) -> bool:
 
 
 def _below(interval: Interval) -> float:
-    assert interval.value is not None and interval.low is not None  # noqa: S101, PT018
+    assert interval.value is not None and interval.low is not None  # noqa: PT018
     return interval.value - interval.low
 
 
 def _above(interval: Interval) -> float:
-    assert interval.value is not None and interval.high is not None  # noqa: S101, PT018
+    assert interval.value is not None and interval.high is not None  # noqa: PT018
     return interval.high - interval.value
 
 
