@@ -5,8 +5,9 @@ import typer
 from service.commands import key_command, schedule_command
 from service.commands.audit_command import audit
 from service.commands.demo_command import demo
+from service.commands.health_command import health
 from service.commands.report_command import compare, replay, report
-from service.commands.serve_command import serve, version, worker
+from service.commands.serve_command import scheduler, serve, version, worker
 
 app = typer.Typer(
     name="model-audit",
@@ -15,7 +16,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Why does this classifier misclassify, and what would mend it?",
 )
-for command in (serve, worker, demo, audit, report, compare, replay, version):
+for command in (
+    serve,
+    worker,
+    scheduler,
+    health,
+    demo,
+    audit,
+    report,
+    compare,
+    replay,
+    version,
+):
     app.command()(command)
 app.add_typer(key_command.app, name="key")
 app.add_typer(schedule_command.app, name="schedule")

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import uvicorn
@@ -30,7 +30,14 @@ class CannotServeError(Exception):
     """Why the service cannot start, in one line for its operator."""
 
 
-def serve(settings: Settings, host: str, port: int, *, with_worker: bool) -> int:
+def serve(
+    settings: Settings,
+    host: str,
+    port: int,
+    *,
+    with_worker: bool,
+    with_scheduler: bool = True,
+) -> int:
     """Run the service on this machine until it is told to stop.
 
     Args:
@@ -38,6 +45,8 @@ def serve(settings: Settings, host: str, port: int, *, with_worker: bool) -> int
         host: the address to listen on.
         port: the port; 0 takes a free one.
         with_worker: whether to run a worker as well.
+        with_scheduler: whether to run the loops that keep audits going as well; else
+            a `model-audit scheduler` must run somewhere.
 
     Returns:
         The exit code; what went wrong was written to standard error in one line.
@@ -47,7 +56,9 @@ def serve(settings: Settings, host: str, port: int, *, with_worker: bool) -> int
     try:
         with (
             _listening(host, port) as listener,
-            one_machine(settings, with_worker=with_worker) as running,
+            one_machine(
+                settings, with_worker=with_worker, with_scheduler=with_scheduler
+            ) as running,
         ):
             config = uvicorn.Config(
                 create_app(running),
@@ -66,7 +77,9 @@ def serve(settings: Settings, host: str, port: int, *, with_worker: bool) -> int
 
 
 @contextmanager
-def one_machine(settings: Settings, *, with_worker: bool) -> Iterator[Settings]:
+def one_machine(
+    settings: Settings, *, with_worker: bool, with_scheduler: bool = True
+) -> Iterator[Settings]:
     """Run all that the API needs beside it.
 
     Yields:
@@ -79,7 +92,7 @@ def one_machine(settings: Settings, *, with_worker: bool) -> Iterator[Settings]:
         _data_dir(settings.data_dir),
         _broker(settings) as running,
         _database(running) as database,
-        loops(running, database),
+        loops(running, database) if with_scheduler else nullcontext(),
         _worker(running, wanted=with_worker),
     ):
         yield running

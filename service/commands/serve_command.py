@@ -1,5 +1,6 @@
-"""`model-audit serve` and `worker`: run the service, or join one."""
+"""`model-audit serve`, `worker` and `scheduler`: run the service, or join one."""
 
+import logging
 import os
 import sys
 from importlib.metadata import version as installed_version
@@ -23,6 +24,13 @@ def serve(
     no_worker: Annotated[
         bool, typer.Option("--no-worker", help="Leave the worker out.")
     ] = False,
+    no_scheduler: Annotated[
+        bool,
+        typer.Option(
+            "--no-scheduler",
+            help="Leave the scheduler out; `model-audit scheduler` runs elsewhere.",
+        ),
+    ] = False,
 ) -> None:
     """Run API, worker and scheduler on this machine; Ctrl-C stops all."""
     from service import embedded  # noqa: PLC0415 - the other commands need none of it
@@ -36,7 +44,15 @@ def serve(
             markup=False,
         )
     Console(stderr=True).print(f"Data folder: {settings.data_dir}", markup=False)
-    raise typer.Exit(embedded.serve(settings, host, port, with_worker=with_worker))
+    raise typer.Exit(
+        embedded.serve(
+            settings,
+            host,
+            port,
+            with_worker=with_worker,
+            with_scheduler=not no_scheduler,
+        )
+    )
 
 
 @answers
@@ -52,6 +68,23 @@ def worker(*, data_dir: DataDirOption = None) -> None:
         os.environ["MODEL_AUDIT_DATA_DIR"] = str(data_dir.resolve())
     # The process becomes the worker, so that signals reach it and nothing lies between.
     os.execv(sys.executable, [sys.executable, "-m", "worker"])  # noqa: S606
+
+
+@answers
+def scheduler() -> None:
+    """Run the scheduler alone: it sends invitations, saves lost work, runs schedules.
+
+    Set MODEL_AUDIT_DATABASE_URL and MODEL_AUDIT_REDIS_URL as for the service. Several
+    may run at once.
+    """
+    from service.scheduler import run_scheduler  # noqa: PLC0415 - as for serve
+
+    settings = Settings()
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    raise typer.Exit(run_scheduler(settings))
 
 
 def version() -> None:
