@@ -19,22 +19,32 @@ SAME = 1e-9  # balanced accuracy
 def _arm_of(
     finding: dict[str, Any], report: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Find the arm, with its control, whose gain a finding reports."""
+    """Find the arm, with the baseline, whose gain a finding reports.
+
+    It is the one of the finding's own arms that was confirmed on fresh seeds, else the
+    one whose screened gain is the reported gain.
+    """
     tried: dict[str, dict[str, float]] = {}
     for evidence in finding["evidence"]:
         if evidence["kind"] == "paired_gain":
             tried = evidence["values"]["tried"]
-    gain = finding["gain"]["value"]
-    keys = [key for key, seen in tried.items() if abs(seen["value"] - gain) < SAME]
-    arms = {
-        arm["name"]: arm
-        for experiment in report["experiments"]
-        for arm in experiment["arms"]
-    }
-    for key in keys:
-        if key in arms and BASELINE in arms:
-            return arms[key], arms[BASELINE]
-    return None
+    gain = finding["gain"]
+    if gain["method"] != "paired retraining":  # against other arms than the baseline
+        return None
+    confirmed: dict[str, dict[str, Any]] = {}
+    screened: dict[str, dict[str, Any]] = {}
+    for experiment in report["experiments"]:
+        chosen = confirmed if experiment["round"] == "confirm" else screened
+        chosen.update({arm["name"]: arm for arm in experiment["arms"]})
+    arms = {**screened, **confirmed}
+    keys = [key for key in tried if key in confirmed] or [
+        key
+        for key, seen in tried.items()
+        if abs(seen["value"] - gain["value"]) < SAME and key in arms
+    ]
+    if len(keys) != 1 or BASELINE not in arms:
+        return None
+    return arms[keys[0]], arms[BASELINE]
 
 
 def remeasure(

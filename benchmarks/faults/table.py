@@ -45,8 +45,7 @@ def summary(rows: Sequence[Row], table: dict[str, dict[str, Any]]) -> str:
     """
     best = best_known(table)
     confirmed = {name: row.get("confirmed", []) for name, row in table.items()}
-    finished = [row for row in rows if row["status"] == "ok"]
-    groups = _groups(finished)
+    groups = _groups([row for row in rows if row["status"] == "ok"] + _misses(rows))
     lines = [
         "| figure | target | " + " | ".join(groups) + " |",
         "| --- | --- |" + " --- |" * len(groups),
@@ -96,9 +95,28 @@ def summary(rows: Sequence[Row], table: dict[str, dict[str, Any]]) -> str:
         add(
             f"seconds, {name}: median / 95th / most",
             "",
-            [_times([row[key] for row in group]) for group in groups.values()],
+            [
+                _times([row[key] for row in group if key in row])
+                for group in groups.values()
+            ],
         )
     return "\n".join([*lines, "", _tally(rows)])
+
+
+def _misses(rows: Sequence[Row]) -> list[Row]:
+    """A failed audit of a faulty program has found nothing, and that counts."""
+    nothing: Row = {
+        "primary": None,
+        "found": [],
+        "equivalent": [],
+        "explained_by": {},
+        "findings": {},
+    }
+    return [
+        {**nothing, **row}
+        for row in rows
+        if row["status"] == "failed" and row["causes"]
+    ]
 
 
 def _times(seconds: list[float]) -> str:
