@@ -106,9 +106,11 @@ class LocalAudit:
         name, wanted = outcome.get("file"), self.request.get("remedy")
         if name and wanted:
             self.remedy = Path(wanted)
-            with self.child.open_scratch(str(name)) as made:
-                with self.remedy.open("wb") as kept:
-                    shutil.copyfileobj(made, kept)
+            with (
+                self.child.open_scratch(str(name)) as made,
+                self.remedy.open("wb") as kept,
+            ):
+                shutil.copyfileobj(made, kept)
         return outcome
 
     def _call(self, op: str, arguments: dict[str, Any]) -> dict[str, Any]:

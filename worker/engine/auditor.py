@@ -47,6 +47,7 @@ from worker.engine.results import (
     collect,
 )
 from worker.engine.stats.decisions import Floors
+from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 
 LOGGER = logging.getLogger(__name__)
@@ -65,6 +66,9 @@ INSPECTIONS = (
     "inputs", "leakage", "shift", "signal", "segments", "noise",
 )  # fmt: skip
 SEED_OFFSETS: dict[str, int] = {"screen": 0, "confirm": 100, "remedy": 200}
+LEAST_CONFIRMING = 6  # pairs with which a sign-flip test can reach p < .05
+LEAST_SEEDS = 3
+LEAST_ARMS = 2  # the baseline and one mend
 SURE_SIGNAL = 0.01  # p value at which some reference certainly learns
 LARGEST_STACK = 48  # members trained in one experiment, so that workers can share
 
@@ -510,7 +514,7 @@ class Auditor:
                 found += arms
         return found
 
-    def _gain(self, results: Results, mend: Mend):  # noqa: ANN202 - PairedGain
+    def _gain(self, results: Results, mend: Mend) -> PairedGain:
         return results.gain_over_best(
             mend.key, mend.key + CONTROL if mend.control else None
         )
@@ -554,7 +558,7 @@ class Auditor:
         chance = 1 / len(rows)
         error = float(np.sqrt((chance * (1 - chance) / rows).sum())) / len(rows)
         # The best of some sixty arms lies about three errors above chance by itself.
-        return screen.best > chance + max(4 * error, 0.02)
+        return bool(screen.best > chance + max(4 * error, 0.02))
 
     def _retraining_helps(self, measures: Measures, screen: Results) -> bool:
         """Whether training anew by the same recipe repairs the delivered weights."""
@@ -688,11 +692,11 @@ class Auditor:
         self, arms: list[Arm], seeds: tuple[int, ...], allowance: float
     ) -> tuple[list[Arm], tuple[int, ...]]:
         """Give up seeds, down to six, then the last arms, until the cost fits."""
-        while len(seeds) > 6 and self._cost(arms, seeds) > allowance:
+        while len(seeds) > LEAST_CONFIRMING and self._cost(arms, seeds) > allowance:
             seeds = seeds[:-1]
-        while len(arms) > 2 and self._cost(arms, seeds) > allowance:
+        while len(arms) > LEAST_ARMS and self._cost(arms, seeds) > allowance:
             arms = arms[:-1]
-        while len(seeds) > 3 and self._cost(arms, seeds) > 1.3 * allowance:
+        while len(seeds) > LEAST_SEEDS and self._cost(arms, seeds) > 1.3 * allowance:
             seeds = seeds[:-1]
         return arms, seeds
 

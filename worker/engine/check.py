@@ -279,7 +279,6 @@ def undecided(
 
 def judge_gain(
     check: Check,
-    subject: Subject,
     case: Case,
     *,
     says: str,
@@ -292,7 +291,6 @@ def judge_gain(
 
     Args:
         check: whose cause it is.
-        subject: what is audited.
         case: what came out.
         says: the fault in one clause, for a person, starting with a capital.
         evidence: facts beside the gain.
@@ -315,10 +313,10 @@ def judge_gain(
     evidence += _trial_evidence(trial)
     gain = trial.gain
     shown, method = gain, "paired retraining"
-    if trial.decision != "found" and trial.role in ("primary", "component"):
-        if trial.on_top is not None:
-            shown = trial.on_top
-            method = "paired retraining within the best combination"
+    named = trial.role in ("primary", "component")
+    if named and trial.on_top is not None and trial.on_top.value > gain.value:
+        shown = trial.on_top
+        method = "paired retraining within the best combination"
     if trial.role in ("primary", "component"):
         verdict, confidence = "found", 1 - trial.adjusted_p
         summary = f"{says}. {trial.mend.text}: {points(shown.value)} balanced accuracy."
@@ -345,7 +343,7 @@ def judge_gain(
     return Finding(
         cause=check.cause,
         group=entry.group,
-        verdict=verdict,  # type: ignore[arg-type]
+        verdict=verdict,
         severity=severity_of(shown.value) if acts else "info",
         confidence=min(1.0, max(0.0, confidence)),
         summary=summary,

@@ -7,7 +7,7 @@ from service.contract.causes import Cause
 from worker.engine.check import Mend
 from worker.engine.lab.experiment import Arm, Change, NetworkChange, RecipeChange
 
-# Of several causes whose mending brings about as much, the cheapest to mend comes first.
+# Of causes whose mending brings about as much, the cheapest to mend comes first.
 CHEAPEST_FIRST: tuple[Cause, ...] = (
     Cause.CORRUPTED_INPUTS,
     Cause.UNSUITABLE_ACTIVATION,

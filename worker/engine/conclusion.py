@@ -64,10 +64,10 @@ def conclude(
     """Let every check judge, and write the report."""
     trials = weigh(learned, Floors())
     delivered = _number(learned.measures.get("delivered", {}), "balanced_accuracy")
-    findings = []
-    for check in checks:
-        findings.append(_judge(check, subject, learned, trials, delivered))
-    findings = sorted(findings, key=_order)
+    findings = sorted(
+        (_judge(check, subject, learned, trials, delivered) for check in checks),
+        key=_order,
+    )
     primary = _primary(findings, trials)
     equivalent = [c for c, t in trials.items() if t.role == "equivalent"]
     explained = {c: t.explained_by for c, t in trials.items() if t.explained_by}

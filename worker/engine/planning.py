@@ -16,6 +16,7 @@ from worker.engine.lab.experiment import (
 from worker.engine.subject import Subject
 
 SCORING = 1.2  # what scoring and starting add to the pure steps
+A_QUICK_BUDGET, A_LONG_BUDGET = 60.0, 600.0  # seconds
 FALLBACK = {1: 1e-3, 16: 4e-3}  # seconds a step, where nothing was measured
 
 
@@ -52,7 +53,11 @@ def effort_for(budget: str, seconds: float) -> Effort:
     """Choose what to do with a budget given in seconds."""
     if budget in EFFORTS:
         return EFFORTS[budget]
-    name = "quick" if seconds < 60 else "standard" if seconds < 600 else "thorough"
+    name = "thorough"
+    if seconds < A_QUICK_BUDGET:
+        name = "quick"
+    elif seconds < A_LONG_BUDGET:
+        name = "standard"
     base = EFFORTS[name]
     return Effort(
         seconds,
@@ -151,7 +156,7 @@ def _steps(subject: Subject, arm: Arm, rows: int | None) -> int:
 
 
 def in_order(mends: Sequence[Mend], variants: int) -> list[Mend]:
-    """Order the mends: urgent ones first, then each cause's first, second, …"""
+    """Order the mends: urgent ones first, then each cause's first, second and so on."""
     ranks: dict[str, int] = {}
     placed = []
     for mend in mends:

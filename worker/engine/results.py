@@ -24,6 +24,7 @@ from worker.engine.stats.pairs import (
 
 BASELINE = "baseline"
 CONTROL = "|control"
+LEAST_POINTS = 8  # of a curve, to speak of its last quarter
 MEDIAN_OF_CHI_SQUARE = {1: 0.455, 2: 0.693}  # over its degrees of freedom
 
 
@@ -84,7 +85,7 @@ class Results:
     @cached_property
     def _pooled(self) -> float:
         reference = self.arms.get(BASELINE)
-        if reference is None or len(reference.correct) < 2:
+        if reference is None or len(reference.correct) == 1:
             return 0.02**2  # two points, what small networks show on small data
         spreads = [
             seed_variance(ran.correct, reference.correct, self.labels)
@@ -149,7 +150,7 @@ def _late_improvement(losses: Sequence[float | None]) -> float | None:
     known: npt.NDArray[np.float64] = np.array(
         [loss for loss in losses if loss is not None], float
     )
-    if len(known) < 8 or known[-len(known) // 4] <= 0:
+    if len(known) < LEAST_POINTS or known[-len(known) // 4] <= 0:
         return None
     start = known[-max(2, len(known) // 4)]
     return float((start - known[-1]) / abs(start)) if start else None

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+import torch._dynamo  # optimisers load it; a child that stands by has paid for it
 from pydantic import JsonValue, TypeAdapter
 
 from service.contract.causes import Cause
@@ -42,6 +43,7 @@ from worker.engine.subject import DataShape, NetworkShape, Subject
 BUDGET_SECONDS = {"quick": 25.0, "standard": 100.0, "thorough": 900.0}
 EXPERIMENTS: TypeAdapter[Experiment] = TypeAdapter(Experiment)
 OUTCOMES: TypeAdapter[Outcome] = TypeAdapter(Outcome)
+PICTURE_RANK = 3
 A_FEW = 64  # rows with which the network is tried out
 
 Progress = Callable[[float, str], None]
@@ -68,7 +70,7 @@ class Session:
             Problem: the file is no model that can be audited.
         """
         network = _load(file, format)
-        return network.facts.model_dump(mode="json")  # type: ignore[no-any-return]
+        return network.facts.model_dump(mode="json")
 
     def inspect_dataset(
         self,
@@ -105,7 +107,7 @@ class Session:
         read_spec = DatasetSpec.model_validate(spec)
         network = _load(model, model_format)
         data = _read(dataset, dataset_format, read_spec)
-        data = _fit_inputs(network, data, read_spec)
+        network, data = _fit_inputs(network, data, read_spec)
         parts = make_parts(data, seed=asked.seed)
         kept = replace(
             data,
@@ -122,7 +124,7 @@ class Session:
         )
         raw = _try_out(network, parts.decide, self.device)
         head = find_head(
-            network, raw, classes=classes, loss=asked.recipe.loss and recipe.loss.name
+            network, raw, classes=classes, loss=recipe.loss.name if asked.recipe.loss else None
         )
         self.material = Material(
             network=network,
@@ -266,7 +268,7 @@ def _check_class_weights(asked: AuditRequest, classes: int) -> None:
 def _network_shape(network: Network) -> NetworkShape:
     shown = network.facts
     widths = [
-        int(layer.detail["out"])
+        int(str(layer.detail["out"]))
         for layer in shown.layers
         if layer.kind in ("linear", "conv", "recurrent") and "out" in layer.detail
     ][:-1]
@@ -283,8 +285,17 @@ def _network_shape(network: Network) -> NetworkShape:
     )
 
 
-def _fit_inputs(network: Network, data: Dataset, spec: DatasetSpec) -> Dataset:
-    """Bring the samples into the form that the network takes, where that is sure."""
+def _fit_inputs(
+    network: Network, data: Dataset, spec: DatasetSpec
+) -> tuple[Network, Dataset]:
+    """Bring network and samples together, where it is sure how.
+
+    The samples get the type and layout that the network takes; the network is freed of
+    branches that these samples never take and of a batch size baked in by tracing.
+
+    Raises:
+        Mismatch: the network does not take such samples.
+    """
     kind = data.kind
     if network.facts.takes_tokens:
         kind = "tokens"
@@ -298,18 +309,17 @@ def _fit_inputs(network: Network, data: Dataset, spec: DatasetSpec) -> Dataset:
         data = _map(data, lambda x: _image_scale(x, spec))
     data = replace(data, kind=kind)
     sample = next(iter(data.splits.values())).x[:2]
-    first = _complaint(network, sample)
+    fitted = network.fitted(_as_tensor(sample, torch.device("cpu")))
+    first = _complaint(fitted, sample)
     if first is None:
-        return data
-    if len(data.sample_shape) == 3:
+        return fitted, data
+    if len(data.sample_shape) == PICTURE_RANK:
         turned = np.ascontiguousarray(np.moveaxis(sample, -1, 1))
-        if _complaint(network, turned) is None:
+        fitted = network.fitted(_as_tensor(turned, torch.device("cpu")))
+        if _complaint(fitted, turned) is None:
             data = _map(data, lambda x: np.ascontiguousarray(np.moveaxis(x, -1, 1)))
-            return replace(
-                data,
-                layout="NCHW",
-                notes=(*data.notes, "Pictures were turned from NHWC to NCHW."),
-            )
+            note = "Pictures were turned from NHWC to NCHW."
+            return fitted, replace(data, layout="NCHW", notes=(*data.notes, note))
     raise Mismatch(
         f"the model does not take samples of shape {list(data.sample_shape)}: {first}"
     )
@@ -330,7 +340,7 @@ def _image_scale(x: np.ndarray[Any, Any], spec: DatasetSpec) -> np.ndarray[Any, 
         mean = mean.reshape(channel)
     if std.ndim:
         std = std.reshape(channel)
-    return (scaled - mean) / std  # type: ignore[no-any-return]
+    return (scaled - mean) / std
 
 
 def _map(data: Dataset, change: Callable[[Any], Any]) -> Dataset:

@@ -27,6 +27,7 @@ CUSTOMARY_RATES: dict[OptimizerName, tuple[float, float]] = {
     "adadelta": (0.1, 3.0),
 }
 LOWEST_RATE = 1e-6
+LONGEST_FACTOR = 500
 ENOUGH_UPDATES = 2000  # optimiser steps after which a small network has settled
 
 
@@ -54,8 +55,8 @@ def duration_factors(subject: Subject) -> list[int]:
     """List how many times longer to train: 2, 4 and, where 4 is still short, enough."""
     factors = [2, 4]
     enough = -(-ENOUGH_UPDATES // subject.updates)
-    if enough > 8:
-        factors.append(min(enough, 500))
+    if enough > 2 * factors[-1]:
+        factors.append(min(enough, LONGEST_FACTOR))
     return factors
 
 

@@ -136,9 +136,10 @@ def _with_roles(
         chosen = {max(found, key=lambda c: found[c].gain.value)}
     for cause, trial in found.items():
         extra = trial.on_top
-        if cause not in chosen and extra is not None:
-            if extra.value >= least_part and extra.low > floors.proven:
-                chosen.add(cause)
+        if cause in chosen or extra is None:
+            continue
+        if extra.value >= least_part and extra.low > floors.proven:
+            chosen.add(cause)
     primary = _primary({c: found[c] for c in chosen})
     least = NEAR_SHARE * found[primary].gain.value
     roles = dict(trials)

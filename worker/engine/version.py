@@ -1,4 +1,6 @@
-"""The engine's version; part of every outcome's digest, so raise it with any change
-that alters what an experiment yields."""
+"""The engine's version, a part of every outcome's digest.
+
+Raise it with any change that alters what an experiment yields.
+"""
 
 ENGINE = "1"

@@ -89,7 +89,6 @@ class ClassImbalance:
             return self._without_signal(case, facts, ratio)
         return judge_gain(
             self,
-            subject,
             case,
             says=f"Classes with few rows are given up (ratio {ratio:.1f})",
             evidence=[facts],

@@ -103,7 +103,6 @@ class CorruptedInputs:
             )
         return judge_gain(
             self,
-            subject,
             case,
             says=f"{100 * share:.1f} % of the training rows hold erroneous values",
             evidence=evidence,

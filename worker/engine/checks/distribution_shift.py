@@ -44,24 +44,17 @@ class DistributionShift:
         values = case.measures.get("shift")
         if not values:
             return undecided(self.cause, "The splits were not compared.")
-        auc = values.get("auc")
-        if isinstance(auc, dict):
-            auc, low = auc.get("value"), auc.get("low")
-        else:
-            low = values.get("low")
+        told_apart = values.get("auc")
+        auc = told_apart.get("value") if isinstance(told_apart, dict) else None
         p_value = values.get("p_value")
         labels = values.get("label_shift")
         moved = values.get("features")
-        names = (
-            ", ".join(str(f.get("name")) for f in moved[:3] if isinstance(f, dict))
-            if isinstance(moved, list)
-            else ""
-        )
+        names = ", ".join(self._names(moved))
         evidence = [
             Evidence(
                 kind="two_sample_test",
                 statement=f"A classifier tells the splits apart with AUC {auc}.",
-                values={**values, "low": low},
+                values=dict(values),
             )
         ]
         inputs_moved = (
@@ -107,6 +100,11 @@ class DistributionShift:
             ),
             docs=entry.docs,
         )
+
+    def _names(self, moved: object) -> list[str]:
+        if not isinstance(moved, list):
+            return []
+        return [str(f.get("name")) for f in moved[:3] if isinstance(f, dict)]
 
     def _number(self, value: object, otherwise: float) -> float:
         return float(value) if isinstance(value, int | float) else otherwise

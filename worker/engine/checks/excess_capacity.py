@@ -16,6 +16,8 @@ from worker.engine.check import Case, Measures, Mend, judge_gain
 from worker.engine.lab.experiment import NetworkChange
 from worker.engine.subject import Subject
 
+DIVISORS = (4, 2, 16)
+
 
 @dataclass(frozen=True)
 class ExcessCapacity:
@@ -34,6 +36,7 @@ class ExcessCapacity:
     def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
         """Narrow the hidden layers."""
         smallest = subject.network.smallest_width or 1
+        first = DIVISORS[0]
         ratio = subject.network.parameters / max(1, subject.data.rows["train"])
         return [
             Mend(
@@ -41,14 +44,14 @@ class ExcessCapacity:
                 key=f"width÷{divisor}",
                 text=f"Make the hidden layers {divisor} times narrower",
                 changes=(NetworkChange(name="width", factor=1 / divisor),),
-                urgent=divisor == 4 and ratio >= self.parameters_a_row,
+                urgent=divisor == first and ratio >= self.parameters_a_row,
             )
-            for divisor in (4, 2, 16)
+            for divisor in DIVISORS
             if smallest >= 2 * divisor
         ]
 
     def judge(self, subject: Subject, case: Case) -> Finding:
         """The network as it is against narrower ones."""
         return judge_gain(
-            self, subject, case, says="The network is larger than the data support"
+            self, case, says="The network is larger than the data support"
         )

@@ -60,7 +60,6 @@ class ExcessRegularization:
         """The run as it was against weaker regularisation."""
         return judge_gain(
             self,
-            subject,
             case,
             says="Regularisation is so strong that the model underfits",
         )

@@ -98,7 +98,6 @@ class InsufficientCapacity:
             )
         return judge_gain(
             self,
-            subject,
             case,
             says="The network is too small for the relation",
             evidence=evidence,

@@ -29,6 +29,8 @@ class InsufficientRegularization:
     cause: ClassVar[Cause] = Cause.INSUFFICIENT_REGULARIZATION
 
     wide_gap: float = 0.07  # training minus held-out balanced accuracy
+    weak_dropout: float = 0.4  # probability below which more is tried
+    least_epochs: int = 8  # below, stopping early leaves hardly any training
 
     def obstacle(self, subject: Subject) -> str | None:
         """Any training can be regularised."""
@@ -39,7 +41,10 @@ class InsufficientRegularization:
         recipe = subject.recipe
         urgent = self._gap(measures) >= self.wide_gap
         found = []
-        if subject.network.dropout < 0.4 and subject.network.weighted_layers > 1:
+        if (
+            subject.network.dropout < self.weak_dropout
+            and subject.network.weighted_layers > 1
+        ):
             found.append(
                 self._mend(
                     "dropout=0.5",
@@ -67,7 +72,7 @@ class InsufficientRegularization:
                     urgent=urgent,
                 )
             )
-        if recipe.epochs >= 8:
+        if recipe.epochs >= self.least_epochs:
             shorter = max(1, recipe.epochs // 4)
             found.append(
                 self._mend(
@@ -83,7 +88,6 @@ class InsufficientRegularization:
         gap = case.baseline.get("gap", 0.0)
         return judge_gain(
             self,
-            subject,
             case,
             says=f"The model overfits (training is {100 * gap:.0f} points above "
             "held-out)",

@@ -65,7 +65,6 @@ class InsufficientTraining:
             )
         return judge_gain(
             self,
-            subject,
             case,
             says=f"{subject.recipe.epochs} epochs ({subject.updates} updates) are "
             "too few",

@@ -82,7 +82,6 @@ class LabelNoise:
             )
         return judge_gain(
             self,
-            subject,
             case,
             says=f"About {100 * rate:.0f} % of the training labels are wrong",
             evidence=evidence,

@@ -36,6 +36,7 @@ class LabelOrderMismatch:
     cause: ClassVar[Cause] = Cause.LABEL_ORDER_MISMATCH
 
     bar: Bar = Bar()
+    shown: int = 3  # outputs named in the summary
     least_share: float = 0.5  # of the gain and of what training anew brings, mutually
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -80,8 +81,12 @@ class LabelOrderMismatch:
             gain,
             summary=(
                 "The outputs are in another order than the labels: "
-                + "; ".join(moved[:3])
-                + (f"; and {len(moved) - 3} more" if len(moved) > 3 else "")
+                + "; ".join(moved[: self.shown])
+                + (
+                    f"; and {len(moved) - self.shown} more"
+                    if moved[self.shown :]
+                    else ""
+                )
                 + f". Reordering brings {points(gain.value)} balanced accuracy."
             ),
             text="Reorder the outputs, or the list of class names, by `permutation`.",

@@ -66,7 +66,6 @@ class LearningRateTooHigh:
             )
         return judge_gain(
             self,
-            subject,
             case,
             says=f"The learning rate {subject.recipe.optimizer.lr:g} is too high",
             evidence=evidence,

@@ -51,7 +51,6 @@ class LearningRateTooLow:
         """The given rate against the best above it."""
         return judge_gain(
             self,
-            subject,
             case,
             says=f"The learning rate {subject.recipe.optimizer.lr:g} is too low",
         )

@@ -59,7 +59,10 @@ class TrainingModeLeftOn:
                 values={**parts, "baked_training": values.get("baked_training")},
             )
         ]
-        if not values.get("varies") or changed < self.least_changed:
+        alone = values.get("alone")
+        needs_company = isinstance(alone, dict) and bool(alone.get("needs_company"))
+        is_steady = not values.get("varies") or changed < self.least_changed
+        if is_steady and not needs_company:
             return clear(
                 self.cause,
                 "The outputs are the same from call to call and in any company.",

@@ -65,7 +65,6 @@ class UnscaledInputs:
             )
         return judge_gain(
             self,
-            subject,
             case,
             says="The features are not on the scale that the training needs",
             evidence=evidence,

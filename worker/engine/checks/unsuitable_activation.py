@@ -92,7 +92,7 @@ class UnsuitableActivation:
         says = "The activations hold the training back"
         if subject.network.linear_stack:
             says = "Consecutive layers have no activation between them"
-        return judge_gain(self, subject, case, says=says, evidence=evidence)
+        return judge_gain(self, case, says=says, evidence=evidence)
 
     def _mend(
         self, key: str, text: str, changes: tuple[Change, ...], *, urgent: bool
@@ -110,7 +110,7 @@ class UnsuitableActivation:
     def _hidden(self, subject: Subject) -> list[tuple[str, bool]]:
         """List (activation, whether a sign speaks for it)."""
         network = subject.network
-        if network.weighted_layers < 2 or network.has("recurrent", "attention"):
+        if network.weighted_layers == 1 or network.has("recurrent", "attention"):
             return []
         used = set(network.activations)
         odd = network.linear_stack or bool(used - GOOD_ACTIVATIONS - {"tanh"})

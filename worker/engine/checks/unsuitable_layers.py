@@ -79,7 +79,6 @@ class UnsuitableLayers:
             )
         return judge_gain(
             self,
-            subject,
             case,
             says="The layers do not see the structure of the data",
             evidence=evidence,

@@ -91,7 +91,6 @@ class UnsuitableLoss:
         )
         return judge_gain(
             self,
-            subject,
             case,
             says=f"The loss {subject.recipe.loss.name} does not fit the outputs",
             evidence=[

@@ -28,6 +28,7 @@ class UnsuitableOptimizer:
     cause: ClassVar[Cause] = Cause.UNSUITABLE_OPTIMIZER
 
     small_batch: int = 2  # rows; from here down a larger batch is tried
+    least_rows: int = 64  # below, batch sizes hardly differ
     large_share: float = 0.25  # of the training rows; from here on a smaller one
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -53,9 +54,9 @@ class UnsuitableOptimizer:
             )
         rows = subject.data.rows["train"]
         batch = subject.recipe.batch_size
-        if batch <= self.small_batch and rows > 64:
+        if batch <= self.small_batch and rows > self.least_rows:
             found.append(self._batch(32))
-        elif batch >= self.large_share * rows and rows >= 64:
+        elif batch >= self.large_share * rows and rows > self.least_rows:
             found.append(self._batch(max(16, min(32, rows // 16))))
         if given.eps > ODD_EPSILON and given.name != "sgd":
             usual = default_optimizer(given.name).eps
@@ -83,7 +84,6 @@ class UnsuitableOptimizer:
         """The optimiser as it is against others at their best."""
         return judge_gain(
             self,
-            subject,
             case,
             says=f"{subject.recipe.optimizer.name} with these settings does not fit",
         )

@@ -90,7 +90,7 @@ def row_weights(labels: Labels) -> Floats:
 
 def seed_variance(after: Bits, before: Bits, labels: Labels) -> float:
     """Variance of the paired differences over seeds; 0 with a single seed."""
-    if len(after) < 2:
+    if len(after) == 1:
         return 0.0
     differences = balanced_accuracies(after, labels) - balanced_accuracies(
         before, labels
