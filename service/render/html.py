@@ -140,6 +140,7 @@ def environment() -> Environment:
             "interval": figures.share_interval,
             "metric": figures.metric,
             "duration": figures.duration,
+            "number": figures.number,
             "plain": figures.plain,
             "words": lambda name: name.replace("_", " "),
             "json": show_json,
