@@ -248,7 +248,7 @@ def stacks(members: Sequence[Member]) -> list[list[Member]]:
     groups: dict[tuple[object, ...], list[Member]] = {}
     for member in members:
         groups.setdefault(member.stack, []).append(member)
-    found = []
+    found: list[list[Member]] = []
     for group in groups.values():
         parameters = group[0].network.parameters.values()
         size = sum(one.numel() * one.element_size() for one in parameters)

@@ -10,6 +10,7 @@ from worker.engine.lab.gradients import Layout
 
 EARLY_STEPS = 5  # steps whose gradients and updates are looked at
 _WINDOWS = 50  # pieces in which a training's losses are averaged
+_LEAST = 10  # steps in a piece, below which single batches show
 _RISE = 0.01  # of the first window's loss: a smaller rise is no rise
 _MATRIX = 2  # dimensions from which a parameter counts as a layer's weights
 
@@ -63,7 +64,7 @@ def oscillation(losses: np.ndarray) -> float | None:
     Args:
         losses: float, (steps,), in order.
     """
-    size = max(1, len(losses) // _WINDOWS)
+    size = max(1, min(_LEAST, len(losses) // 3), len(losses) // _WINDOWS)
     whole = len(losses) // size * size
     if whole // size < 3:  # noqa: PLR2004 - no trend in two values
         return None

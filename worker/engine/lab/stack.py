@@ -19,8 +19,8 @@ from worker.engine.lab.signs import EARLY_STEPS, EarlySigns, oscillation
 
 _CHUNK_BYTES = 16 << 20  # of inputs gathered at once
 _CHUNK_STEPS = 64
-_CAPTURE_SECONDS = 1.0  # about what tracing a step costs
-_CAPTURE_SAVES = 0.002  # seconds a step, about what a traced step saves
+_CAPTURE_SECONDS = 0.4  # about what tracing a step costs
+_CAPTURE_SAVES = 0.003  # seconds a step, about what a traced step saves
 
 
 @dataclass
@@ -311,7 +311,10 @@ class Stack:
             return
         remaining = max(track.member.steps for track in left) - step
         share = 1 - len(left) / len(self._tracks)
-        if self.gradients.capture and remaining * share * self._seconds() < 1.0:
+        if (
+            self.gradients.capture
+            and remaining * share * self._seconds() < _CAPTURE_SECONDS
+        ):
             return
         places = torch.tensor([track.place for track in left], device=self.rows.device)
         early = self._early.values()
