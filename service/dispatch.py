@@ -25,6 +25,7 @@ from service.store.outbox import Invitation
 
 LOG = logging.getLogger(__name__)
 BATCH = 100
+IDLE_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 15.0
 BROKER_ERRORS = (OperationalError, RedisError, CeleryError, OSError)
@@ -135,11 +136,10 @@ class Relay:
         self._publisher = publisher
         self._interval = interval_seconds
         self._pause = 0.0
-        self._wake = threading.Event()
 
     def wake(self) -> None:
-        """Say that there is something to send, so that it goes out at once."""
-        self._wake.set()
+        """End the wait between two looks."""
+        outbox.COMMITTED.set()
 
     def run(self, stop: threading.Event) -> None:
         """Send what is due, look again, and rest longer while the broker is down."""
@@ -149,8 +149,9 @@ class Relay:
             except Unavailable as error:
                 LOG.warning("invitations wait: %s", error.detail)
                 self._rest(stop)
-            self._wake.wait(self._interval)
-            self._wake.clear()
+            # What this process commits wakes it; the rest can wait for a second.
+            outbox.COMMITTED.wait(max(self._interval, IDLE_SECONDS))
+            outbox.COMMITTED.clear()
 
     def send_due(self) -> int:
         """Send what is due once; returns how many were sent.

@@ -4,12 +4,13 @@ An invitation names a subject only. Losing one, or sending it twice, does no har
 there is to do stands in `pieces`, and whoever has no work finds none.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import ColumnElement, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, delete, event, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from service.store.tables import OutboxRow, PieceRow
@@ -19,6 +20,11 @@ Queue = Literal["cpu", "gpu"]
 KEEP_SENT = timedelta(hours=1)
 FIRST_RETRY = timedelta(seconds=10)  # longer than publishing may take
 LONGEST_RETRY = timedelta(minutes=1)
+
+
+# Set once an invitation of this process is committed, so that a relay in the same
+# process need not poll often; relays elsewhere see it at their next look.
+COMMITTED = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,11 @@ def invite(
         )
         for _ in range(count)
     )
+    event.listen(session, "after_commit", _announce, once=True)
+
+
+def _announce(_session: Session) -> None:
+    COMMITTED.set()
 
 
 def has_due(session: Session, now: datetime) -> bool:

@@ -94,6 +94,17 @@ def refused(folder: Path, port: int) -> str:
     return ended.stderr
 
 
+def seconds_used(pid: int) -> float:
+    times = [p.cpu_times() for p in living(relatives(pid))]
+    return sum(used.user + used.system for used in times)
+
+
+def is_quiet(pid: int) -> bool:
+    before = seconds_used(pid)
+    time.sleep(5)
+    return seconds_used(pid) - before < 0.1
+
+
 def workers_alive(address: str) -> int:
     answer = httpx.get(f"{address}/readyz").json()
     return len(answer["workers"])
@@ -154,13 +165,9 @@ def test_a_worker_that_crashed_is_started_again(tmp_path: Path) -> None:
 
 @pytest.mark.end_to_end
 def test_an_idle_machine_is_left_in_peace(tmp_path: Path) -> None:
-    def seconds_used(pid: int) -> float:
-        times = [p.cpu_times() for p in living(relatives(pid))]
-        return sum(used.user + used.system for used in times)
-
     with serving(tmp_path, worker=True) as (process, address):
         wait_for(lambda: workers_alive(address) == 1)
-        time.sleep(10)  # the child that stands by imports its libraries
+        wait_for(lambda: is_quiet(process.pid), seconds=120)  # all is imported
         begin, used = time.monotonic(), seconds_used(process.pid)
 
         time.sleep(20)
