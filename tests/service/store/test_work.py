@@ -123,6 +123,7 @@ def test_two_workers_that_finish_a_round_together_close_it_once(
     audit_id = in_round(database, "a", "b")
     first, second = claimed(database, audit_id), claimed(database, audit_id)
     other = Thread(target=answer, args=(database, second))
+    version = audit_row(database, audit_id).version
 
     with database.transaction() as session:
         rounds.record_outcome(session, first, "{}", 1.0, now=NOW)
@@ -132,6 +133,7 @@ def test_two_workers_that_finish_a_round_together_close_it_once(
     other.join()
 
     assert overlapped
+    assert audit_row(database, audit_id).version == version + 2
     assert count(database, PieceRow, subject_id=audit_id, kind="advance") == 2
     assert claimed(database, audit_id).digest == "1"
 
