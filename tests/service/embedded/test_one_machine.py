@@ -96,7 +96,7 @@ def refused(folder: Path, port: int) -> str:
 
 def seconds_used(pid: int) -> float:
     times = [p.cpu_times() for p in living(relatives(pid))]
-    return sum(used.user + used.system for used in times)
+    return float(sum(used.user + used.system for used in times))
 
 
 def is_quiet(pid: int) -> bool:

@@ -37,7 +37,7 @@ def broker(tmp_path: Path) -> Iterator[PrivateBroker]:
 def waiting(broker: PrivateBroker, queue: str = "cpu") -> int:
     client = Redis.from_url(broker.url)
     try:
-        return int(client.llen(queue))  # type: ignore[arg-type]
+        return int(client.llen(queue))
     finally:
         client.close()
 
