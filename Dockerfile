@@ -31,10 +31,10 @@ FROM ${BASE_IMAGE} AS service-libraries
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
-RUN python3 -m venv /opt/model-audit
+RUN python3 -m venv --without-pip /opt/model-audit
 COPY pyproject.toml constraints.txt ./
 RUN python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*project["dependencies"], sep="\n")' > requirements.txt \
- && /opt/model-audit/bin/pip install --constraint constraints.txt --requirement requirements.txt
+ && python3 -m pip --python /opt/model-audit/bin/python install --constraint constraints.txt --requirement requirements.txt
 
 
 FROM service-libraries AS worker-libraries
@@ -43,11 +43,11 @@ FROM service-libraries AS worker-libraries
 # too, which for Linux is the build with CUDA.
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 RUN if [ -n "${TORCH_INDEX_URL}" ]; then \
-      /opt/model-audit/bin/pip install --no-deps --index-url "${TORCH_INDEX_URL}" \
+      python3 -m pip --python /opt/model-audit/bin/python install --no-deps --index-url "${TORCH_INDEX_URL}" \
         --constraint constraints.txt torch; \
     fi \
  && python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*project["optional-dependencies"]["worker"], sep="\n")' > requirements.txt \
- && /opt/model-audit/bin/pip install --constraint constraints.txt --requirement requirements.txt
+ && python3 -m pip --python /opt/model-audit/bin/python install --constraint constraints.txt --requirement requirements.txt
 
 
 FROM service-libraries AS code
@@ -56,7 +56,7 @@ COPY README.md ./
 COPY docs/causes docs/causes
 COPY service service
 COPY worker worker
-RUN PIP_CONSTRAINT=constraints.txt /opt/model-audit/bin/pip install --no-deps --root /code .
+RUN PIP_CONSTRAINT=constraints.txt python3 -m pip --python /opt/model-audit/bin/python install --no-deps --root /code .
 
 
 FROM base AS worker
