@@ -25,7 +25,7 @@ from worker.engine.subject import DataShape, NetworkShape, Subject
 Effect = Callable[[Arm], float]
 
 
-def make_subject(
+def make_subject(  # noqa: PLR0913 - a builder names everything that a test may set
     *,
     recipe: Recipe | None = None,
     kind: str = "table",
@@ -48,7 +48,9 @@ def make_subject(
         normalization="none",
         seed=0,
     )
-    done, assumed = complete(given, fitting_loss="cross_entropy", train_rows=sum(counts))
+    done, assumed = complete(
+        given, fitting_loss="cross_entropy", train_rows=sum(counts)
+    )
     labels = np.arange(decide_rows) % len(counts)
     return Subject(
         network=network

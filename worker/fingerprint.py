@@ -21,7 +21,8 @@ def outcome_digest(
         model_sha256: of the model's bytes.
         dataset_sha256: of the dataset's bytes.
         spec: how the dataset is read.
-        request: the audit's request; only its recipe and seed count.
+        request: the audit's request; its recipe, seed and budget count, the budget
+            since it may cut a training short.
         engine: the engine's version.
         experiment: the experiment's own digest.
     """
@@ -31,6 +32,7 @@ def outcome_digest(
         spec,
         request.get("recipe", {}),
         request.get("seed", 0),
+        request.get("budget", "standard"),
         engine,
         experiment,
     ]

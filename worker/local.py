@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from service.contract.errors import Crashed, Problem
 from service.contract.gate import judge_gate
 from service.contract.report import Report
@@ -73,7 +75,7 @@ class LocalAudit:
             "dataset_id": "dst_local",
             **self.request["audit"],
         }
-        arguments = {
+        arguments: dict[str, JsonValue] = {
             "audit_id": "aud_local",
             "model_format": "torch_export" if model.suffix == ".pt2" else "torchscript",
             "model_facts": {"name": model.name, "size_bytes": model.stat().st_size},

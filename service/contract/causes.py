@@ -58,7 +58,7 @@ class CatalogueEntry(BaseModel):
     docs: str = Field(description="Where its page of documentation is served.")
 
 
-def _entry(  # noqa: PLR0913
+def _entry(
     cause: Cause,
     group: Group,
     says: str,

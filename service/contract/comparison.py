@@ -1,6 +1,7 @@
 """Two reports side by side: what appeared, went away, grew or shrank."""
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -194,6 +195,6 @@ def _metric_changes(
     return changes
 
 
-def _same(left: dict[str, object], right: dict[str, object]) -> bool:
+def _same(left: Mapping[str, object], right: Mapping[str, object]) -> bool:
     key = "sha256" if left.get("sha256") and right.get("sha256") else "id"
     return left.get(key) is not None and left.get(key) == right.get(key)

@@ -26,8 +26,10 @@ from pydantic import BaseModel, Field
 class FieldError(BaseModel):
     """One invalid field."""
 
-    pointer: str = Field(description="JSON pointer (RFC 6901) into the request body, "
-                         "or `query:name` / `header:name` / `file`.")
+    pointer: str = Field(
+        description="JSON pointer (RFC 6901) into the request body, "
+        "or `query:name` / `header:name` / `file`."
+    )
     detail: str
 
 
@@ -49,9 +51,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem
     status: ClassVar[int] = 400
     explanation: ClassVar[str] = ""
 
-    def __init__(
-        self, detail: str, *, errors: list[FieldError] | None = None
-    ) -> None:
+    def __init__(self, detail: str, *, errors: list[FieldError] | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
         self.errors = errors or []
@@ -240,10 +240,24 @@ class Unavailable(Problem):
 
 
 PROBLEMS: tuple[type[Problem], ...] = (
-    BadRequest, Unauthorized, Forbidden, NotFound, NotAllowed, NotAcceptable,
-    Conflict, TooLarge, UnsupportedMediaType, InvalidFields, UnusableModel,
-    UnusableDataset, Mismatch, IdempotencyMismatch, TooManyRequests, Crashed,
-    Internal, Unavailable,
+    BadRequest,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    NotAllowed,
+    NotAcceptable,
+    Conflict,
+    TooLarge,
+    UnsupportedMediaType,
+    InvalidFields,
+    UnusableModel,
+    UnusableDataset,
+    Mismatch,
+    IdempotencyMismatch,
+    TooManyRequests,
+    Crashed,
+    Internal,
+    Unavailable,
 )
 BY_NAME: dict[str, type[Problem]] = {problem.name: problem for problem in PROBLEMS}
 

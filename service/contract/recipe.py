@@ -66,9 +66,7 @@ class Standardization(_Strict):
     """Fixed shift and scale, applied as (x - mean) / std."""
 
     mean: Finite | list[Finite]
-    std: (
-        Annotated[Finite, Field(gt=0)] | list[Annotated[Finite, Field(gt=0)]]
-    )
+    std: Annotated[Finite, Field(gt=0)] | list[Annotated[Finite, Field(gt=0)]]
 
 
 class Recipe(_Strict):

@@ -35,13 +35,13 @@ class DatasetSpec(_Strict):
     split: str | None = Field(
         default=None, description="Name of a column with `train`, `val` or `test`."
     )
-    class_names: (
-        Annotated[list[str], Field(min_length=2, max_length=10_000)] | None
-    ) = None
+    class_names: Annotated[list[str], Field(min_length=2, max_length=10_000)] | None = (
+        None
+    )
     image: ImageSpec | None = None
     features: list[str] | None = Field(
         default=None,
-        description="Columns to use, in the model's order; names of features for arrays.",
+        description="Columns to use, in the model's order; names for arrays.",
     )
 
 

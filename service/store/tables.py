@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     DateTime,
     Dialect,
     ForeignKey,
@@ -26,11 +27,13 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_bind_param(
         self, value: datetime | None, dialect: Dialect
     ) -> datetime | None:
+        """Store UTC."""
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(
         self, value: datetime | None, dialect: Dialect
     ) -> datetime | None:
+        """Read UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value
@@ -74,7 +77,7 @@ class ModelRow(Table):
     name: Mapped[str]
     format: Mapped[str]
     sha256: Mapped[str] = mapped_column(index=True)
-    size_bytes: Mapped[int]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
     inspection: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime]
@@ -91,7 +94,7 @@ class DatasetRow(Table):
     name: Mapped[str]
     format: Mapped[str]
     sha256: Mapped[str] = mapped_column(index=True)
-    size_bytes: Mapped[int]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
     spec: Mapped[dict[str, Any]] = mapped_column(default=dict)
     spec_sha256: Mapped[str]
     inspection: Mapped[dict[str, Any]] = mapped_column(default=dict)

@@ -35,6 +35,8 @@ def _output(subject: Subject) -> str:
 
 def fits(subject: Subject) -> bool:
     """Whether the loss fits what the network returns."""
+    if subject.recipe.loss.targets == "index":
+        return False
     pair = (subject.recipe.loss.name, _output(subject))
     return pair in (FITTING_ONE if subject.network.outputs == 1 else FITTING_MANY)
 
@@ -42,6 +44,14 @@ def fits(subject: Subject) -> bool:
 def is_misplaced_output(subject: Subject) -> bool:
     """Whether the output activation stands between the network and its loss."""
     return _output(subject) != "none" and not fits(subject)
+
+
+def belongs_at_the_end(subject: Subject) -> bool:
+    """Whether the output activation is a usual one, so that the loss is to blame."""
+    output = _output(subject)
+    if subject.network.outputs == 1:
+        return output == "sigmoid"
+    return output in ("softmax", "log_softmax")
 
 
 def raw_loss(subject: Subject) -> LossName:

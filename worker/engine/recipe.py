@@ -29,9 +29,16 @@ class CompleteOptimizer(_Value):
 
 
 class CompleteLoss(_Value):
-    """Loss with every setting."""
+    """Loss with every setting.
+
+    Attributes:
+        targets: what several outputs are compared with in an elementwise loss:
+            `classes` (one-hot), or `index`: the label's number with every output, as
+            happens where integer labels are broadcast.
+    """
 
     name: LossName
+    targets: Literal["classes", "index"] = "classes"
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | None = None
 
@@ -52,7 +59,7 @@ class CompleteRecipe(_Value):
         """Apply a JSON merge patch (RFC 7396).
 
         A patch that names another optimiser resets the settings it does not name to
-        that optimiser's defaults.
+        that optimiser's defaults; one that names a loss compares with classes.
 
         Raises:
             ValidationError: the result is no recipe.
@@ -64,6 +71,8 @@ class CompleteRecipe(_Value):
             fresh = default_optimizer(name)
             keep = {"weight_decay": self.optimizer.weight_decay}
             patch["optimizer"] = {**fresh.model_dump(), **keep, **given}
+        if (patch.get("loss") or {}).get("name") is not None:
+            patch["loss"] = {"targets": "classes", **patch["loss"]}
         return CompleteRecipe.model_validate(
             merge_patch(self.model_dump(mode="json"), patch)
         )

@@ -36,7 +36,7 @@ from worker.engine.network.network import Network
 from worker.engine.network.torch_export import load_torch_export
 from worker.engine.network.torchscript import load_torchscript
 from worker.engine.probes.table import PROBES
-from worker.engine.recipe import complete
+from worker.engine.recipe import CompleteRecipe, complete
 from worker.engine.splits import make_parts
 from worker.engine.subject import DataShape, NetworkShape, Subject
 
@@ -44,6 +44,7 @@ BUDGET_SECONDS = {"quick": 25.0, "standard": 100.0, "thorough": 900.0}
 EXPERIMENTS: TypeAdapter[Experiment] = TypeAdapter(Experiment)
 OUTCOMES: TypeAdapter[Outcome] = TypeAdapter(Outcome)
 PICTURE_RANK = 3
+SETTLED_AT_HALF = 0.04  # mean distance of the outputs from one half
 A_FEW = 64  # rows with which the network is tried out
 
 Progress = Callable[[float, str], None]
@@ -122,9 +123,13 @@ class Session:
             fitting_loss=fitting_loss(network),
             train_rows=len(parts.train),
         )
+        recipe, broadcast = _as_trained(network, recipe, parts.train)
         raw = _try_out(network, parts.decide, self.device)
         head = find_head(
-            network, raw, classes=classes, loss=recipe.loss.name if asked.recipe.loss else None
+            network,
+            raw,
+            classes=classes,
+            loss=recipe.loss.name if asked.recipe.loss else None,
         )
         self.material = Material(
             network=network,
@@ -173,7 +178,7 @@ class Session:
             budget="seconds" if isinstance(budget, BudgetSeconds) else budget,
             budget_seconds=seconds,
             spec=read_spec,
-            notes=(*data.notes, *parts.notes, *network.facts.notes),
+            notes=(*data.notes, *parts.notes, *network.facts.notes, *broadcast),
         )
         self.header = {
             "audit_id": audit_id,
@@ -242,6 +247,29 @@ class Session:
         if self.subject is None:
             raise RuntimeError("open() comes first")
         return self.subject
+
+
+def _as_trained(
+    network: Network, recipe: CompleteRecipe, train: Split
+) -> tuple[CompleteRecipe, tuple[str, ...]]:
+    """Find out whether integer labels were broadcast over several outputs.
+
+    A network with softmax outputs that each had to match the label's number settles at
+    one half for every sample. No other training does that, so it tells the case apart.
+    """
+    elementwise = recipe.loss.name in ("bce", "bce_with_logits")
+    if not elementwise or network.facts.outputs <= 1:
+        return recipe, ()
+    raw = _try_out(network, train, torch.device("cpu")).double()
+    shares = raw if recipe.loss.name == "bce" else raw.sigmoid()
+    if float((shares - 0.5).abs().mean()) > SETTLED_AT_HALF:
+        return recipe, ()
+    changed = recipe.loss.model_copy(update={"targets": "index"})
+    note = (
+        "The delivered outputs all sit at one half, as if integer labels had been "
+        "compared with every output; the recipe is reproduced that way."
+    )
+    return recipe.model_copy(update={"loss": changed}), (note,)
 
 
 def _load(file: BinaryIO, format: str) -> Network:  # noqa: A002

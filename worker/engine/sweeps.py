@@ -42,13 +42,24 @@ def rate_change(rate: float) -> RecipeChange:
 
 
 def rates(subject: Subject, *, higher: bool) -> list[float]:
-    """List learning rates above (or below) the given one, nearest first."""
-    given = subject.recipe.optimizer.lr
-    top = HIGHEST_RATE[subject.recipe.optimizer.name]
-    factors = [f for f in RATE_FACTORS if (f > 1) == higher]
-    found = [round_rate(given * f) for f in factors]
-    kept = [r for r in found if LOWEST_RATE <= r <= top]
-    return kept if higher else kept[::-1]
+    """List learning rates above (or below) the given one, nearest first.
+
+    Where the given rate is far from custom, the customary one and its neighbours are
+    among them, however far away they are.
+    """
+    optimizer = subject.recipe.optimizer
+    given, custom = optimizer.lr, default_optimizer(optimizer.name).lr
+    low, high = CUSTOMARY_RATES[optimizer.name]
+    candidates = [given * factor for factor in RATE_FACTORS]
+    if not low <= given <= high:
+        candidates += [custom / 10, custom / 3, custom, custom * 3]
+    within = {
+        round_rate(rate)
+        for rate in candidates
+        if (rate > given) == higher
+        and LOWEST_RATE <= rate <= HIGHEST_RATE[optimizer.name]
+    } - {given}
+    return sorted(within, reverse=not higher)
 
 
 def duration_factors(subject: Subject) -> list[int]:

@@ -3,6 +3,7 @@ import pytest
 from service.contract.causes import Cause
 from tests.builders_engine import World, make_subject, no_effect
 from worker.engine.auditor import advance
+from worker.engine.catalog import CATALOG
 from worker.engine.lab.experiment import Arm, RecipeChange
 from worker.engine.stats.decisions import Floors
 from worker.engine.verdicts import weigh
@@ -136,8 +137,6 @@ def test_an_audit_goes_on_from_any_outcomes_with_the_same_experiments():
 
 
 def test_a_check_that_crashes_does_not_take_the_others_along():
-    from worker.engine.catalog import CATALOG
-
     class Broken:
         cause = Cause.UNSCALED_INPUTS
 

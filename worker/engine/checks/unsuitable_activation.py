@@ -14,7 +14,11 @@ from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
 from worker.engine.check import Case, Measures, Mend, judge_gain
 from worker.engine.lab.experiment import Change, NetworkChange, RecipeChange
-from worker.engine.outputs import is_misplaced_output, raw_loss
+from worker.engine.outputs import (
+    belongs_at_the_end,
+    is_misplaced_output,
+    raw_loss,
+)
 from worker.engine.subject import GOOD_ACTIVATIONS, Subject
 
 
@@ -41,6 +45,7 @@ class UnsuitableActivation:
                     "layer and let the loss apply the fitting one",
                     output,
                     urgent=True,
+                    evident=not belongs_at_the_end(subject),
                 )
             )
         for to, urgent in hidden:
@@ -95,7 +100,13 @@ class UnsuitableActivation:
         return judge_gain(self, case, says=says, evidence=evidence)
 
     def _mend(
-        self, key: str, text: str, changes: tuple[Change, ...], *, urgent: bool
+        self,
+        key: str,
+        text: str,
+        changes: tuple[Change, ...],
+        *,
+        urgent: bool,
+        evident: bool | None = None,
     ) -> Mend:
         return Mend(
             cause=self.cause,
@@ -104,7 +115,7 @@ class UnsuitableActivation:
             changes=changes,
             sane=urgent,
             urgent=urgent,
-            evident=urgent,
+            evident=urgent if evident is None else evident,
         )
 
     def _hidden(self, subject: Subject) -> list[tuple[str, bool]]:

@@ -10,24 +10,28 @@ import hashlib
 import json
 import zlib
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def pack_mask(flags: Sequence[bool] | npt.NDArray[np.bool_]) -> str:
+def pack_mask(flags: "Sequence[bool] | npt.NDArray[np.bool_]") -> str:
     """Pack one flag a row into text: base64 of zlib of the bits, first row first."""
+    import numpy as np  # noqa: PLC0415 - the worker's parent reads outcomes without it
+
     bits = np.packbits(np.asarray(flags, dtype=np.bool_))
     return base64.b64encode(zlib.compress(bits.tobytes(), 6)).decode()
 
 
-def unpack_flags(text: str, count: int) -> npt.NDArray[np.bool_]:
+def unpack_flags(text: str, count: int) -> "npt.NDArray[np.bool_]":
     """Undo `pack_mask` for `count` rows.
 
     Returns:
@@ -36,6 +40,8 @@ def unpack_flags(text: str, count: int) -> npt.NDArray[np.bool_]:
     Raises:
         ValueError: the text does not hold that many flags.
     """
+    import numpy as np  # noqa: PLC0415 - as above
+
     size = (count + 7) // 8
     try:
         raw = zlib.decompressobj().decompress(base64.b64decode(text), size + 1)

@@ -100,6 +100,8 @@ def targets(
         if smoothing and form.classes == 2:  # noqa: PLR2004
             target = target * (1 - smoothing) + smoothing / 2
         return target, weight
+    if loss.targets == "index" and form.name not in _DISTRIBUTION:
+        return y.to(dtype).unsqueeze(-1).expand(*y.shape, columns), weight
     target = F.one_hot(y, columns).to(dtype)
     if form.name not in _DISTRIBUTION:
         if smoothing and form.name != "hinge":

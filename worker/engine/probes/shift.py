@@ -133,7 +133,7 @@ def _classified(columns: Floats, is_held: Flags) -> tuple[Floats, Difference, st
         area = area_under_curve(scores, is_held, level=0.975)
         if best is None or area.value > best[1].value:
             best = scores, area, name
-    assert best is not None  # noqa: S101 - the loop has two rounds
+    assert best is not None
     return best
 
 

@@ -68,6 +68,6 @@ def extrapolate(
     )
 
 
-def _interval(draws: np.ndarray) -> tuple[float, float]:  # type: ignore[type-arg]
+def _interval(draws: np.ndarray) -> tuple[float, float]:
     low, high = np.quantile(draws, [0.025, 0.975])
     return float(low), float(high)
