@@ -112,7 +112,8 @@ class Learned:
         obstacles: causes that cannot be judged, and why.
         mends: what was tried, by cause.
         screen, confirm: results of the rounds; confirm is None where nothing survived.
-        chosen: the best combination, confirmed or not.
+        together: the best combination that the screen found.
+        chosen: what of it fresh seeds bore out.
         best: the best mend of each cause that was tried.
     """
 
@@ -121,6 +122,7 @@ class Learned:
     mends: Mapping[Cause, Sequence[Mend]]
     screen: Results | None
     confirm: Results | None
+    together: tuple[Mend, ...]
     chosen: tuple[Mend, ...]
     best: Mapping[Cause, Mend]
     remedy: Entry | None
@@ -211,7 +213,7 @@ class Auditor:
         # What the combination uses of a cause stands for it, if not the best alone.
         best = {**best, **{mend.cause: mend for mend in chosen}}
         confirm = yield from self._confirm(screen, mends, chosen, best)
-        chosen = self._settle(confirm, chosen)
+        together, chosen = chosen, self._settle(confirm, chosen)
         remedy = yield from self._remedy(chosen, screen, measures)
         return Learned(
             measures=measures,
@@ -219,6 +221,7 @@ class Auditor:
             mends=mends,
             screen=screen,
             confirm=confirm,
+            together=together,
             chosen=chosen,
             best=best,
             remedy=remedy,

@@ -57,16 +57,16 @@ def _weigh_one(learned: Learned, mend: Mend) -> Weighed:
 
 def _on_top(learned: Learned, mend: Mend) -> PairedGain | None:
     """What the mend is worth in the best combination, all else mended."""
-    confirm, chosen = learned.confirm, learned.chosen
-    if confirm is None or not chosen:
+    confirm, together = learned.confirm, learned.together
+    if confirm is None or not together:
         return None
-    if mend in chosen:
-        rest = [m for m in chosen if m != mend]
-        whole, without = name(chosen), name(rest) if rest else BASELINE
+    if mend in together:
+        rest = [m for m in together if m != mend]
         if not rest:
             return None
+        whole, without = name(together), name(rest)
     else:
-        whole, without = name([*chosen, mend]), name(chosen)
+        whole, without = name([*together, mend]), name(together)
     if whole in confirm and without in confirm:
         return confirm.gain(whole, over=without)
     return None
@@ -113,7 +113,7 @@ def _experiments(learned: Learned, mend: Mend) -> tuple[str, ...]:
         results.arms[key].experiment
         for results in (learned.screen, learned.confirm)
         if results is not None
-        for key in (BASELINE, mend.key, mend.key + CONTROL, name(learned.chosen))
+        for key in (BASELINE, mend.key, mend.key + CONTROL, name(learned.together))
         if key in results
     ]
     return tuple(dict.fromkeys(found))
