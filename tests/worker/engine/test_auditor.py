@@ -177,3 +177,19 @@ def test_false_alarms_are_held_to_five_percent_an_audit():
     )
 
     assert alarms <= 6  # 5 % of 120
+
+
+def test_the_initialisation_that_reproduces_the_delivered_model_is_kept():
+    def effect(arm):
+        schemes = [getattr(c, "to", None) for c in arm.changes if c.kind == "network"]
+        return -0.5 if "he" in schemes else 0.0
+
+    delivered = {"delivered": {"balanced_accuracy": 0.41}}
+    world = World(make_subject(), base=0.9, effect=effect, measures=delivered)
+
+    learned = world.audit()
+
+    later = [t for t in world.trained if "initialization" not in t.arms[0].name]
+    assert later
+    assert all(arm.changes[0].to == "he" for training in later for arm in training.arms)
+    assert any("'he'" in limit for limit in learned.ledger.limits)
