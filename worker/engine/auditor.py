@@ -73,6 +73,7 @@ LEAST_SEEDS = 3
 LEAST_ARMS = 2  # the baseline and one mend
 OTHER_INITIALIZATIONS = ("he", "glorot")
 CLEARLY_NEARER = 0.1  # balanced accuracy by which another initialisation must be nearer
+SHARES = {"screen": 0.42, "interact": 0.35, "confirm": 0.7}  # of the time left then
 SURE_SIGNAL = 0.01  # p value at which some reference certainly learns
 LARGEST_STACK = 48  # members trained in one experiment, so that workers can share
 
@@ -203,6 +204,7 @@ class Auditor:
         self.costs = Costs(0.0, 1e-3)
         self.rows: int | None = None
         self.start: tuple[Change, ...] = ()
+        self.interact_left = 0.25 * self.effort.seconds
         self.crashed: dict[Cause, str] = {}
 
     def rounds(self) -> Rounds:
@@ -271,7 +273,7 @@ class Auditor:
             for scheme in schemes
         ]
         seeds = self._seeds("screen", self.effort.screen_seeds)
-        self.rows = self._rows(0.45 * self._left(), seeds)
+        self.rows = self._rows(SHARES["screen"] * self._left(), seeds)
         if self._cost(arms, seeds) > 0.1 * self._left():
             return
         question = "Which initialisation reproduces the delivered model?"
@@ -298,7 +300,7 @@ class Auditor:
             [m for group_ in mends.values() for m in group_], self.effort.variants
         )
         seeds = self._seeds("screen", self.effort.screen_seeds)
-        allowance = 0.45 * self._left()
+        allowance = SHARES["screen"] * self._left()
         if self.rows is None:
             self.rows = self._rows(allowance, seeds)
         arms = [Arm(name=BASELINE)]
@@ -382,22 +384,21 @@ class Auditor:
         measuring = self._worth_measuring(screen, mends)
         if not singles and not measuring:
             return None
+        # In the order in which they are given up last to first where time is short.
         arms = [Arm(name=BASELINE)]
-        for mend in singles:
-            arms += self._with_control(mend)
         if len(chosen) > 1:
             arms.append(compose(chosen))
             arms += [compose([m for m in chosen if m != left]) for left in chosen]
-        outside = [m for m in singles if m not in chosen]
-        arms += [
-            compose([*chosen, m])
-            for m in outside
-            if chosen and all(compatible(m, c) for c in chosen)
-        ]
+        for mend in (m for m in singles if m in chosen):
+            arms += self._with_control(mend)
+        for mend in (m for m in singles if m not in chosen):
+            arms += self._with_control(mend)
+            if chosen and all(compatible(mend, c) for c in chosen):
+                arms.append(compose([*chosen, mend]))
         arms += [Arm(name=m.key, changes=m.changes) for m in measuring]
         arms = list({arm.name: arm for arm in arms}.values())
         seeds = self._seeds("confirm", self.effort.confirm_seeds)
-        arms, seeds = self._fit(arms, seeds, 0.75 * self._left())
+        arms, seeds = self._fit(arms, seeds, SHARES["confirm"] * self._left())
         return (
             yield from self._train(
                 "confirm", "Does the gain hold on fresh seeds?", arms, seeds
@@ -499,7 +500,7 @@ class Auditor:
         if not arms:
             return
         seeds = self._seeds("screen", self.effort.screen_seeds)
-        allowance = 0.35 * self._left()
+        allowance = min(SHARES["interact"] * self._left(), self.interact_left)
         fitting: list[Arm] = []
         for arm in arms:
             if fitting and self._cost([*fitting, arm], seeds) > allowance:
@@ -508,7 +509,9 @@ class Auditor:
                 )
                 continue
             fitting.append(arm)
+        before = self.ledger.seconds
         more = yield from self._train("interact", question, fitting, seeds)
+        self.interact_left -= self.ledger.seconds - before
         # The arms dictionary of this round is ours; other rounds hold their own.
         screen.arms.update(more.arms)  # type: ignore[attr-defined]
 
@@ -582,13 +585,20 @@ class Auditor:
             gain = self._gain(confirm, chosen[0]) if chosen[0].key in confirm else None
             keep = gain is not None and gain.value >= self.floors.material
             return chosen if keep else ()
+        whole = name(chosen)
+        if whole not in confirm:
+            return self._best_single(
+                confirm, {m.cause: m for m in chosen if m.key in confirm}
+            )
         kept = []
         for mend in chosen:
-            whole, rest = name(chosen), name([m for m in chosen if m != mend])
-            if whole in confirm and rest in confirm:
-                worth = confirm.gain(whole, over=rest).value
-                if worth >= self.floors.material:
-                    kept.append(mend)
+            rest = name([m for m in chosen if m != mend])
+            is_missed = (
+                rest in confirm
+                and confirm.gain(whole, over=rest).value >= self.floors.material
+            )
+            if is_missed:
+                kept.append(mend)
         return tuple(kept)
 
     def _has_signal(self, measures: Measures, screen: Results) -> bool:

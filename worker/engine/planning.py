@@ -136,7 +136,7 @@ def _weight(arm: Arm) -> float:
     for change in arm.changes:
         if isinstance(change, NetworkChange):
             if change.name == "width" and change.factor:
-                weight *= max(0.5, change.factor**1.5)
+                weight *= max(0.3, change.factor**2)
             elif change.name == "reference":
                 weight *= 3.0
     return weight

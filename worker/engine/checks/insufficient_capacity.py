@@ -25,6 +25,7 @@ class InsufficientCapacity:
     cause: ClassVar[Cause] = Cause.INSUFFICIENT_CAPACITY
 
     narrow: int = 8  # channels; from here down also try eight times the width
+    wide: int = 64  # channels; from here up only double, more costs too much
     saturated_training: float = 0.995  # training accuracy that leaves nothing to fit
     least_training_gain: float = 0.01
 
@@ -47,7 +48,11 @@ class InsufficientCapacity:
                     evident=True,
                 )
             ]
-        factors = [8, 4, 2] if smallest <= self.narrow else [4, 2]
+        factors = [4, 2]
+        if smallest <= self.narrow:
+            factors = [8, 4, 2]
+        elif smallest >= self.wide:
+            factors = [2]
         slower = rate_change(round_rate(subject.recipe.optimizer.lr / 3))
         found = []
         for factor in factors:
