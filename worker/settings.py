@@ -39,13 +39,21 @@ class WorkerSettings(BaseSettings):
         default=600.0, gt=0, description="Most that the inspection of an upload takes."
     )
     open_seconds: float = Field(
-        default=900.0, gt=0, description="Most that opening model and data takes."
+        default=300.0, gt=0, description="Most that opening model and data takes."
     )
     advance_seconds: float = Field(
-        default=900.0, gt=0, description="Most that judging a round takes."
+        default=300.0, gt=0, description="Most that judging a round takes."
     )
     experiment_seconds: float = Field(
-        default=7200.0, gt=0, description="Most that one experiment takes."
+        default=7200.0,
+        gt=0,
+        description="Most that one experiment takes; by the audit's budget most of "
+        "them get less.",
+    )
+    measurement_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        description="Most that one measurement without retraining takes.",
     )
     turn_seconds: float = Field(
         default=3600.0,
@@ -71,7 +79,10 @@ class WorkerSettings(BaseSettings):
     def hard_limit_seconds(self) -> float:
         """The longest that one task can run: a turn whose last piece is the longest."""
         longest = max(
-            self.inspect_seconds, self.advance_seconds, self.experiment_seconds
+            self.inspect_seconds,
+            self.advance_seconds,
+            self.experiment_seconds,
+            self.measurement_seconds,
         )
         return self.turn_seconds + self.open_seconds + longest + 600.0
 

@@ -105,7 +105,12 @@ class Turn:
             self._companion.drop()
             if not self._pulse.is_lost:
                 self._recorder.released(held)
-        except (ChildDied, ChildTimedOut) as error:
+        except ChildTimedOut as error:
+            # What hung once hangs again, and others wait for this worker.
+            self._companion.drop()
+            self._log(held, error)
+            self._recorder.failed(held, Crashed(_describe(error)))
+        except ChildDied as error:
             self._companion.drop()
             self._log(held, error)
             again = self._recorder.died(held, Crashed(_describe(error)))
@@ -192,7 +197,7 @@ class Turn:
         asked = held.body.get("max_seconds")
         if isinstance(asked, int | float):
             return min(self._settings.experiment_seconds, 2.0 * asked + 300.0)
-        return self._settings.experiment_seconds
+        return self._settings.measurement_seconds
 
     def _shown(self, held: Claim) -> Callable[[float, str], None]:
         last = time.monotonic()

@@ -182,7 +182,7 @@ def test_an_answer_that_is_nonsense_fails_the_audit(here: Stage) -> None:
 
 def test_a_hanging_child_is_ended(here: Stage) -> None:
     here.turn._settings = here.turn._settings.model_copy(  # noqa: SLF001
-        update={"experiment_seconds": 0.5}
+        update={"measurement_seconds": 0.5}
     )
     audit_id = here.audit({"a": "hang"})
 
@@ -192,6 +192,10 @@ def test_a_hanging_child_is_ended(here: Stage) -> None:
     assert error is not None
     assert error["type"] == "/problems/crashed"
     assert "0.5 s" in error["detail"]
+    # Tried once: what hung once would keep others waiting again.
+    assert (
+        count(here, PieceRow, subject_id=audit_id, kind="experiment", attempts=1) == 1
+    )
 
 
 def test_a_cancelled_audit_stops_within_a_second(here: Stage) -> None:

@@ -74,6 +74,12 @@ class DistributionShift:
                 "Training and held-out data cannot be told apart to speak of.",
                 evidence=evidence,
             )
+        imbalance = case.trials.get(Cause.CLASS_IMBALANCE)
+        explained = (
+            not inputs_moved
+            and imbalance is not None
+            and imbalance.role in ("primary", "component")
+        )
         impact = values.get("impact")
         worth = (
             self._number(impact.get("value"), 0.0) if isinstance(impact, dict) else 0.0
@@ -89,10 +95,15 @@ class DistributionShift:
         return Finding(
             cause=self.cause,
             group=entry.group,
-            verdict="found",
+            verdict="suspected" if explained else "found",
             severity=severity_of(worth),
             confidence=0.97,
-            summary=f"{what} between training and held-out data.",
+            summary=f"{what} between training and held-out data"
+            + (
+                ", which the imbalance of the training data explains."
+                if explained
+                else "."
+            ),
             evidence=evidence,
             recommendation=Recommendation(
                 text="Train on data like those that the model meets; look first at the "

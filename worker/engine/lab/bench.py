@@ -28,7 +28,7 @@ from worker.engine.lab.inputs import Pipe
 from worker.engine.lab.losses import LossImpossible
 from worker.engine.lab.materials import Material as Material  # noqa: PLC0414
 from worker.engine.lab.members import Builder, Member, merged, stacks
-from worker.engine.lab.packaging import packaged
+from worker.engine.lab.packaging import is_complete, packaged
 from worker.engine.lab.residence import ResidentSplit
 from worker.engine.lab.scoring import SCORED_ROWS, Scorer
 from worker.engine.lab.stack import Stack, Trial
@@ -215,10 +215,10 @@ class Bench:
         member, stack = kept[keep, best]
         row, buffers = stack.kept[keep, best]
         module = packaged(member, stack.layout.parameters(row.cpu()), buffers)
-        if len(member.pipe.steps) > (member.recipe.normalization != "none"):
+        if not is_complete(member):
             run.notes.append("the kept model expects inputs changed as its arm says")
         elif member.pipe.steps:
-            run.notes.append("the kept model normalises its inputs by itself")
+            run.notes.append("the kept model prepares its inputs by itself")
         name = f"kept-{run.training.digest()[:16]}.pt"
         with warnings.catch_warnings():  # TorchScript is what callers get back
             warnings.simplefilter("ignore", DeprecationWarning)

@@ -20,11 +20,17 @@ _SAMPLE = 50_000  # rows looked at for medians
 
 @dataclass(frozen=True)
 class InputStep:
-    """One named transformation of float inputs, (rows, *sample shape)."""
+    """One named transformation of float inputs, (rows, *sample shape).
+
+    Attributes:
+        affine: its figures, where it is a shift and a scale.
+        layer: where it can be written out with a kept model.
+    """
 
     key: str
     apply: Callable[[Tensor], Tensor]
     affine: Affine | None = None
+    layer: torch.nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -88,21 +94,45 @@ def repair_step(train: Split, limit: float | None) -> InputStep:
     sample[:, empty] = 0.0
     median = np.nanmedian(sample, axis=0)
     deviation = 1.4826 * np.nanmedian(np.abs(sample - median), axis=0)
-    middle = torch.from_numpy(median)
-    reach = torch.from_numpy(np.where(deviation > 0, deviation, np.inf))
+    reach = np.where(deviation > 0, deviation, np.inf) * (limit or np.inf)
+    layer = Repair(
+        middle=torch.from_numpy(median),
+        low=torch.from_numpy(median - reach),
+        high=torch.from_numpy(median + reach),
+    )
+    return InputStep(f"repaired:{limit}", layer, layer=layer)
 
-    def apply(x: Tensor) -> Tensor:
-        here = middle.to(dtype=x.dtype, device=x.device)
-        missing = ~torch.isfinite(x)
-        for sentinel in _SENTINELS:
-            missing |= x == sentinel
-        x = torch.where(missing, here, x)
-        if limit is not None:
-            far = reach.to(dtype=x.dtype, device=x.device) * limit
-            x = torch.maximum(torch.minimum(x, here + far), here - far)
-        return x
 
-    return InputStep(f"repaired:{limit}", apply)
+class Repair(torch.nn.Module):
+    """Replaces missing values and clips far ones; can be written out as TorchScript.
+
+    Attributes:
+        middle: float64, (*sample shape), what missing values become.
+        low, high: likewise, what values are clipped to; infinite where they are not.
+    """
+
+    middle: Tensor
+    low: Tensor
+    high: Tensor
+    sentinels: Tensor
+
+    def __init__(self, middle: Tensor, low: Tensor, high: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("middle", middle)
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
+        self.register_buffer("sentinels", torch.tensor(_SENTINELS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Repair `x`: (rows, *sample shape)."""
+        if not x.is_floating_point():
+            x = x.float()
+        missing = torch.isfinite(x).logical_not()
+        known = self.sentinels.to(device=x.device, dtype=x.dtype)
+        missing = missing.logical_or(torch.isin(x, known))
+        x = torch.where(missing, self.middle.to(device=x.device, dtype=x.dtype), x)
+        x = torch.maximum(x, self.low.to(device=x.device, dtype=x.dtype))
+        return torch.minimum(x, self.high.to(device=x.device, dtype=x.dtype))
 
 
 def _is_missing(x: np.ndarray) -> np.ndarray:
