@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo check lint types imports fix test test-all bench bench-speed bench-load clean
+.PHONY: help setup serve demo check lint types imports fix test test-slow bench clean
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,12 +40,16 @@ fix: setup ## Format and mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup ## Run all tests, slow and end to end ones too
-	$(BIN)/pytest -q -n 2 -m "not gpu"
+test: setup ## Run the tests, those that start real processes too
+	$(BIN)/pytest -q -n 2 -m "not slow and not gpu"
+
+test-slow: setup ## Run the tests that train for long: planted faults, rates by simulation
+	$(BIN)/pytest -q -n 2 -m "slow and not gpu"
 
 bench: setup ## Run the short benchmarks: diagnosis quality and speed
 	$(BIN)/python -m benchmarks.faults --short
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.load --short
 
 clean: ## Remove what setup and the tests made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build

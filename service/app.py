@@ -18,6 +18,7 @@ from service.api import (
 from service.api.documented import describe
 from service.api.error_handlers import add_error_handlers
 from service.api.measurements import Clock, Measurements
+from service.api.poll_lane import PollLane
 from service.api.waiting import Waiting
 from service.desk import Desk
 from service.pages.router import router as pages
@@ -78,6 +79,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     app.include_router(pages, include_in_schema=False)
     add_error_handlers(app)
+    app.add_middleware(
+        PollLane,
+        keys=desk.keys,
+        waiting=app.state.waiting,
+        retry_after_seconds=desk.settings.retry_after_seconds,
+    )
     app.add_middleware(Clock, measurements=app.state.measurements)
     describe(app)
     return app

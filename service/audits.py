@@ -26,7 +26,7 @@ from service.store.work import add_first_advance
 from service.uploads import inspection
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One state of an audit, ready to be sent."""
 
@@ -91,8 +91,8 @@ class Audits:
 
     def versions(self, audit_ids: Sequence[str]) -> dict[str, Version]:
         """Read the versions of many audits at once; missing ones are left out."""
-        with self._database.reading() as session:
-            return audit_store.versions(session, audit_ids)
+        with self._database.glancing() as connection:
+            return audit_store.versions(connection, audit_ids)
 
     def snapshots(self, audit_ids: Sequence[str]) -> dict[str, Snapshot]:
         """Read many audits at once; missing ones are left out."""

@@ -16,7 +16,7 @@ from service.api.access import (
     Viewer,
 )
 from service.api.documented import header, problems
-from service.api.polling import entity_tag, knows, wait_seconds
+from service.api.poll_answer import Poll, answer_poll, current
 from service.api.upload_routes import Cursor, Limit
 from service.api.waiting import Waiting
 from service.audits import Snapshot
@@ -32,7 +32,6 @@ from service.contract.errors import (
 from service.contract.jobs import AuditBody, AuditStatus, Page
 from service.contract.request import AuditRequest
 from service.cursors import slice_of
-from service.ids import is_id
 from service.keys import Caller
 
 router = APIRouter(prefix="/v1", route_class=CallerRoute, tags=["audits"])
@@ -130,24 +129,17 @@ async def read_audit(
     prefer: Prefer = None,
 ) -> Response:
     """Look at an audit."""
-    waiting: Waiting = request.app.state.waiting
-    found = await _current(waiting, caller, audit_id)
-    tag = entity_tag(found.version)
-    has_news = if_none_match is not None and not knows(if_none_match, tag)
-    seconds = wait_seconds(prefer)
-    headers = {}
-    if seconds:
-        headers["Preference-Applied"] = f"wait={seconds}"
-        if not found.is_finished and not has_news:
-            await waiting.changed(audit_id, found.version, seconds=seconds)
-            found = await _current(waiting, caller, audit_id)
-            tag = entity_tag(found.version)
-    headers["ETag"] = tag
-    if not found.is_finished:
-        headers["Retry-After"] = str(desk.settings.retry_after_seconds)
-    if knows(if_none_match, tag):
-        return Response(status_code=304, headers=headers)
-    return Response(found.body, media_type="application/json", headers=headers)
+    answer = await answer_poll(
+        request.app.state.waiting,
+        Poll(audit_id, caller.project, if_none_match, prefer),
+        retry_after=str(desk.settings.retry_after_seconds),
+    )
+    return Response(
+        answer.body or None,
+        status_code=answer.status,
+        media_type="application/json" if answer.body else None,
+        headers=answer.headers,
+    )
 
 
 @router.get(
@@ -177,7 +169,7 @@ async def follow_audit(
 ) -> Response:
     """Follow an audit as server-sent events."""
     waiting: Waiting = request.app.state.waiting
-    found = await _current(waiting, caller, audit_id)
+    found = await current(waiting, caller.project, audit_id)
     if found.is_finished and last_event_id == str(found.version):
         return Response(status_code=204)  # tells the browser not to come back
     return EventSourceResponse(
@@ -200,7 +192,7 @@ async def _events(
             return
         await waiting.changed(audit_id, found.version, seconds=_EVENT_SECONDS)
         try:
-            found = await _current(waiting, caller, audit_id)
+            found = await current(waiting, caller.project, audit_id)
         except NotFound:
             return
 
@@ -270,10 +262,3 @@ def delete_audit(audit_id: str, caller: Admin, desk: Services) -> None:
     sha256 = desk.audits.delete(caller, audit_id)
     if sha256 is not None:
         desk.uploads.forget_bytes(sha256)
-
-
-async def _current(waiting: Waiting, caller: Caller, audit_id: str) -> Snapshot:
-    found = await waiting.current(audit_id) if is_id(audit_id, "aud") else None
-    if found is None or found.project != caller.project:
-        raise NotFound(detail=f"There is no audit {audit_id[:64]!r}.")
-    return found

@@ -210,14 +210,14 @@ class TooManyRequests(Problem):
 
 
 class Crashed(Problem):
-    """The model's process died, hung or broke its limits; it was tried again."""
+    """The model's process hung, or died or broke its limits twice."""
 
     name = "crashed"
     title = "The audit's process ended early"
     status = 422
     explanation = (
-        "The confined process that ran the model was killed by a signal, by its "
-        "memory limit or by its time limit, each time it was tried."
+        "The confined process that ran the model was killed by a signal or by its "
+        "memory limit each time it was tried, or reached its time limit."
     )
 
 

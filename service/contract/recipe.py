@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 OptimizerName = Literal[
     "sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta"
@@ -11,7 +11,18 @@ LossName = Literal[
     "cross_entropy", "nll", "bce", "bce_with_logits", "mse", "mae", "hinge", "focal"
 ]
 SamplerName = Literal["shuffle", "balanced", "sequential"]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _number(value: object) -> object:
+    """Refuse what only can be read as a number: texts, and true and false."""
+    if isinstance(value, str | bytes | bool):
+        reason = "expected a number"
+        raise ValueError(reason)  # noqa: TRY004 - what validators are to raise
+    return value
+
+
+Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Whole = Annotated[int, BeforeValidator(_number)]
 
 
 class _Strict(BaseModel):
@@ -53,7 +64,7 @@ class LearningRateSchedule(_Strict):
     """How the learning rate changes over the epochs."""
 
     name: Literal["step", "cosine", "exponential", "linear"]
-    step_epochs: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+    step_epochs: Annotated[Whole, Field(ge=1, le=100_000)] | None = Field(
         default=None, description="Epochs between two drops of `step`."
     )
     gamma: Annotated[Finite, Field(gt=0, le=1)] | None = Field(
@@ -74,9 +85,9 @@ class Recipe(_Strict):
 
     optimizer: Optimizer | None = None
     loss: Loss | None = None
-    epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    epochs: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
+    batch_size: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
     sampler: SamplerName | None = None
     schedule: LearningRateSchedule | None = None
     normalization: Literal["none", "standardize"] | Standardization | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] | None = None

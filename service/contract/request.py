@@ -2,14 +2,24 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, HttpUrl
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    StrictBool,
+)
 
 from service.contract.causes import Cause
-from service.contract.recipe import Finite, Recipe
+from service.contract.recipe import Finite, Recipe, Whole
 
 Severity = Literal["critical", "major", "minor", "info"]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Tag = Annotated[str, Field(min_length=1, max_length=100)]
+Positive = Annotated[Finite, Field(gt=0)]
+Pixels = Annotated[Whole, Field(ge=1, le=8192)]
 Share = Annotated[Finite, Field(ge=0, le=1)]
 
 
@@ -17,13 +27,20 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _all_different(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        reason = "expected names that differ"
+        raise ValueError(reason)
+    return names
+
+
 class ImageSpec(_Strict):
     """How pictures are to be read."""
 
     layout: Literal["NCHW", "NHWC"] | None = None
     mean: Finite | list[Finite] | None = None
-    std: Finite | list[Finite] | None = None
-    size: Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(
+    std: Positive | list[Positive] | None = None
+    size: Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None = Field(
         default=None, description="Height and width in pixels, for zip archives."
     )
 
@@ -35,9 +52,14 @@ class DatasetSpec(_Strict):
     split: str | None = Field(
         default=None, description="Name of a column with `train`, `val` or `test`."
     )
-    class_names: Annotated[list[str], Field(min_length=2, max_length=10_000)] | None = (
-        None
-    )
+    class_names: (
+        Annotated[
+            list[str],
+            Field(min_length=2, max_length=10_000),
+            AfterValidator(_all_different),
+        ]
+        | None
+    ) = None
     image: ImageSpec | None = None
     features: list[str] | None = Field(
         default=None,
@@ -48,7 +70,7 @@ class DatasetSpec(_Strict):
 class BudgetSeconds(_Strict):
     """An exact budget."""
 
-    seconds: Annotated[int, Field(ge=5, le=86_400)]
+    seconds: Annotated[Whole, Field(ge=5, le=86_400)]
 
 
 Budget = Literal["quick", "standard", "thorough"] | BudgetSeconds
@@ -101,7 +123,7 @@ class AuditRequest(_Strict):
         default=None, description="Causes to judge; default: all."
     )
     budget: Budget = "standard"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     policy: Policy | None = None
     tags: Annotated[list[Tag], Field(max_length=50)] = []
 
@@ -115,7 +137,7 @@ class ScheduleRequest(_Strict):
     )
     timezone: str = "UTC"
     audit: AuditRequest
-    enabled: bool = True
+    enabled: StrictBool = True
 
 
 class SchedulePatch(_Strict):
@@ -125,7 +147,7 @@ class SchedulePatch(_Strict):
     cron: str | None = None
     timezone: str | None = None
     audit: AuditRequest | None = None
-    enabled: bool | None = None
+    enabled: StrictBool | None = None
 
 
 class KeyRequest(_Strict):

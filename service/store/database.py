@@ -61,6 +61,7 @@ class Database:
             _sqlite(address) if self.dialect == "sqlite" else _postgresql(address)
         )
         self._readers = self.engine.execution_options(reading=True)
+        self._glances = self.engine.execution_options(glancing=True)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -91,6 +92,19 @@ class Database:
         try:
             with Session(self._readers, expire_on_commit=False) as session:
                 yield session
+        except _DOWN as error:
+            raise DatabaseDown from error
+
+    @contextmanager
+    def glancing(self) -> Iterator[Connection]:
+        """Open a connection for one query, at a fifth of the price of a session.
+
+        Raises:
+            DatabaseDown: the database does not answer.
+        """
+        try:
+            with self._glances.connect() as connection:
+                yield connection
         except _DOWN as error:
             raise DatabaseDown from error
 
@@ -159,7 +173,10 @@ def _sqlite(address: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        reading = connection.get_execution_options().get("reading", False)
+        options = connection.get_execution_options()
+        if "glancing" in options:  # one query sees one state by itself
+            return
+        reading = options.get("reading", False)
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine

@@ -100,9 +100,9 @@ class DegenerateWeights:
         if better:
             summary = f"Training anew helps, which {other or 'the recipe'} explains"
         # Training anew may do worse, by luck or a small budget; that is no gain.
-        worth = gain if gain is not None and gain.value > 0 else None
+        shown = gain if gain is not None and gain.value > 0 else None
         return clear(
-            self.cause, f"{summary}.", evidence=evidence, gain=worth, method=METHOD
+            self.cause, f"{summary}.", evidence=evidence, gain=shown, method=METHOD
         )
 
     def _signs(self, values: dict[str, JsonValue]) -> list[str]:
