@@ -63,7 +63,7 @@ FROM base AS worker
 
 COPY --from=worker-libraries /opt/model-audit /opt/model-audit
 COPY --from=code /code /
-HEALTHCHECK --interval=30s --timeout=10s --start-period=90s --retries=3 \
+HEALTHCHECK --interval=30s --timeout=20s --start-period=90s --retries=3 \
   CMD ["model-audit", "health", "worker"]
 CMD ["worker"]
 
@@ -74,6 +74,6 @@ FROM base AS service
 COPY --from=service-libraries /opt/model-audit /opt/model-audit
 COPY --from=code /code /
 EXPOSE 8000
-HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
+HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=3 \
   CMD ["model-audit", "health", "service"]
 CMD ["serve", "--host", "0.0.0.0", "--no-worker", "--no-scheduler"]
