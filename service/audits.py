@@ -89,6 +89,11 @@ class Audits:
         with self._database.reading() as session:
             return audit_body(self._found(session, caller, audit_id))
 
+    @property
+    def are_local(self) -> bool:
+        """Whether they are kept on this machine, where `versions` takes no time."""
+        return self._database.dialect == "sqlite"
+
     def versions(self, audit_ids: Sequence[str]) -> dict[str, Version]:
         """Read the versions of many audits at once; missing ones are left out."""
         with self._database.glancing() as connection:

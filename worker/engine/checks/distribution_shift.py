@@ -4,7 +4,8 @@ Idea:      a classifier that tells training from held-out rows better than chanc
            mix of classes is tested apart.
 Source:    Lopez-Paz & Oquab 2017, Revisiting classifier two-sample tests,
            arXiv:1610.06545; Rabanser et al. 2019, Failing loudly, arXiv:1810.11953.
-Blind to:  shifts that only larger samples would show.
+Blind to:  shifts that only larger samples would show. Another mix of classes alone is
+           `suspected`: balanced accuracy, in which faults are weighed, ignores it.
 
 The finding has no gain: only other training data could mend it.
 """
@@ -74,12 +75,6 @@ class DistributionShift:
                 "Training and held-out data cannot be told apart to speak of.",
                 evidence=evidence,
             )
-        imbalance = case.trials.get(Cause.CLASS_IMBALANCE)
-        explained = (
-            not inputs_moved
-            and imbalance is not None
-            and imbalance.role in ("primary", "component")
-        )
         impact = values.get("impact")
         worth = (
             self._number(impact.get("value"), 0.0) if isinstance(impact, dict) else 0.0
@@ -95,15 +90,11 @@ class DistributionShift:
         return Finding(
             cause=self.cause,
             group=entry.group,
-            verdict="suspected" if explained else "found",
+            verdict="found" if inputs_moved else "suspected",
             severity=severity_of(worth),
             confidence=0.97,
             summary=f"{what} between training and held-out data"
-            + (
-                ", which the imbalance of the training data explains."
-                if explained
-                else "."
-            ),
+            + ("." if inputs_moved else ", which balanced accuracy does not feel."),
             evidence=evidence,
             recommendation=Recommendation(
                 text="Train on data like those that the model meets; look first at the "
