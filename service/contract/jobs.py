@@ -1,4 +1,4 @@
-"""What the resources of the API look like: models, datasets, audits, schedules, keys."""
+"""What the resources of the API look like: models, datasets, audits, keys and so on."""
 
 from typing import Annotated, Generic, Literal, TypeVar
 

@@ -56,7 +56,6 @@ def _with(rows, row, column, value):
             ["one class only", "held-out"],
         ),
         (files.npz(x=X, y=Y), "npz", {"class_names": ["a", "b"]}, ["row 2", "2 class"]),
-        (files.npz(x=X, y=Y), "npz", {"class_names": ["a", "b", "b"]}, ["twice"]),
         (
             files.npz(x=X, y=np.array(["a", "b", "c"])[Y]),
             "npz",
