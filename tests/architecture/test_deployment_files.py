@@ -77,8 +77,6 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
 
 
 def test_the_compose_file_follows_the_compose_specification() -> None:
-    pytest.importorskip("check_jsonschema")
-
     done = subprocess.run(  # noqa: S603 - our own interpreter and file
         [
             sys.executable,
