@@ -1,0 +1,240 @@
+import pytest
+
+from service.contract.causes import Cause
+from service.contract.recipe import Loss, Optimizer, Recipe
+from tests.builders_engine import make_subject
+from worker.engine.catalog import CATALOG
+from worker.engine.check import Case, Mend, Trial, judge_gain, pair_of
+from worker.engine.checks.label_order_mismatch import LabelOrderMismatch
+from worker.engine.checks.learning_rate_too_low import LearningRateTooLow
+from worker.engine.checks.no_learnable_signal import NoLearnableSignal
+from worker.engine.checks.preprocessing_mismatch import PreprocessingMismatch
+from worker.engine.checks.training_mode_left_on import TrainingModeLeftOn
+from worker.engine.checks.unsuitable_activation import UnsuitableActivation
+from worker.engine.checks.unsuitable_loss import UnsuitableLoss
+from worker.engine.combination import choose_compatible, compatible, first_to_name
+from worker.engine.lab.experiment import NetworkChange, RecipeChange
+from worker.engine.outputs import fits
+from worker.engine.stats.pairs import PairedGain
+from worker.engine.subject import NetworkShape
+from worker.engine.sweeps import rates
+
+
+def gain(value: float, error: float = 0.01, seeds: int = 8) -> PairedGain:
+    return PairedGain(value=value, error=error, degrees=50, seeds=seeds)
+
+
+def network(output: str, outputs: int = 3, hidden: tuple[str, ...] = ("relu",)):
+    return NetworkShape(
+        parameters=1000,
+        layer_kinds=("linear", "activation", "linear"),
+        activations=hidden,
+        output_activation=output,
+        outputs=outputs,
+        linear_stack=not hidden,
+        smallest_width=16,
+    )
+
+
+def with_loss(name: str, output: str, outputs: int = 3):
+    recipe = Recipe(
+        optimizer=Optimizer(name="sgd", lr=0.1), loss=Loss(name=name), epochs=10
+    )
+    return make_subject(
+        recipe=recipe,
+        network=network(output, outputs),
+        counts=(300, 300) if outputs == 1 else (300,) * outputs,
+    )
+
+
+def mend(cause: Cause, *changes, evident: bool = False, key: str = "k") -> Mend:
+    return Mend(cause=cause, key=key, text="Mend it", changes=changes, evident=evident)
+
+
+@pytest.mark.parametrize(
+    ("loss", "output", "outputs", "expected"),
+    [
+        ("cross_entropy", "none", 3, True),
+        ("cross_entropy", "softmax", 3, False),
+        ("nll", "log_softmax", 3, True),
+        ("nll", "none", 3, False),
+        ("bce", "sigmoid", 1, True),
+        ("bce", "relu", 1, False),
+        ("bce", "softmax", 1, False),
+        ("bce_with_logits", "none", 1, True),
+        ("mse", "none", 3, False),
+    ],
+)
+def test_a_loss_fits_what_the_network_returns(loss, output, outputs, expected):
+    assert fits(with_loss(loss, output, outputs)) is expected
+
+
+def test_softmax_before_a_loss_on_logits_is_tried_without_it():
+    tried = UnsuitableLoss().mends(with_loss("cross_entropy", "softmax"), {})
+
+    removed = [m for m in tried if any(c.kind == "network" for c in m.changes)]
+    assert removed
+    assert all(m.evident for m in tried)
+
+
+def test_a_model_that_returns_logits_is_never_told_that_softmax_is_missing():
+    subject = with_loss("cross_entropy", "none")
+
+    assert UnsuitableLoss().mends(subject, {}) == []
+    assert not any(
+        c.kind == "network" and c.name == "output"
+        for m in UnsuitableActivation().mends(subject, {})
+        for c in m.changes
+    )
+
+
+def test_layers_without_activation_between_them_get_one():
+    subject = make_subject(network=network("none", hidden=()))
+
+    first = UnsuitableActivation().mends(subject, {})[0]
+
+    assert first.changes == (NetworkChange(name="activation", to="relu"),)
+    assert first.evident
+
+
+def test_a_rate_far_from_custom_is_compared_with_the_customary_one():
+    recipe = Recipe(optimizer=Optimizer(name="sgd", lr=1e-5))
+    subject = make_subject(recipe=recipe)
+
+    assert 0.1 in rates(subject, higher=True)
+    assert all(rate > 1e-5 for rate in rates(subject, higher=True))
+    assert all(rate < 1e-5 for rate in rates(subject, higher=False))
+
+
+def test_a_rate_that_was_not_given_is_not_judged():
+    subject = make_subject(recipe=Recipe(epochs=10))
+
+    assert "optimizer.lr" in (LearningRateTooLow().obstacle(subject) or "")
+
+
+def test_every_check_names_its_own_cause_in_its_mends():
+    subject = make_subject(recipe=Recipe(loss=Loss(name="mse"), epochs=10))
+
+    for check in CATALOG:
+        for tried in check.mends(subject, {}):
+            assert tried.cause is check.cause
+            assert tried.changes
+
+
+def test_of_equals_the_evident_cause_is_named_first():
+    plain = mend(Cause.UNSCALED_INPUTS)
+    evident = mend(Cause.UNSUITABLE_OPTIMIZER, evident=True)
+
+    assert first_to_name([(plain, 0.5), (evident, 0.45)]) is evident
+    assert first_to_name([(plain, 0.5), (evident, 0.1)]) is plain
+
+
+def test_mends_that_undo_each_other_do_not_go_together():
+    rate = mend(
+        Cause.LEARNING_RATE_TOO_LOW, RecipeChange(patch={"optimizer": {"lr": 1.0}})
+    )
+    other = mend(
+        Cause.UNSUITABLE_OPTIMIZER,
+        RecipeChange(patch={"optimizer": {"name": "adam", "lr": 1e-3}}),
+    )
+    longer = mend(Cause.INSUFFICIENT_TRAINING, RecipeChange(patch={"epochs": 80}))
+
+    assert not compatible(rate, other)
+    assert choose_compatible([rate, other, longer]) == [rate, longer]
+
+
+@pytest.mark.parametrize(
+    ("trial", "verdict"),
+    [
+        ({"decision": "found", "role": "primary"}, "found"),
+        ({"decision": "found", "role": "component"}, "found"),
+        (
+            {
+                "decision": "found",
+                "role": "explained",
+                "explained_by": Cause.UNSCALED_INPUTS,
+            },
+            "suspected",
+        ),
+        ({"decision": "not_found"}, "not_found"),
+        ({"decision": "inconclusive"}, "inconclusive"),
+    ],
+)
+def test_the_verdict_follows_decision_and_role(trial, verdict):
+    check = LearningRateTooLow()
+    case = Case(
+        measures={},
+        trial=Trial(
+            mend=mend(check.cause, RecipeChange(patch={"epochs": 2})),
+            gain=gain(0.1),
+            confirmed=True,
+            adjusted_p=0.001,
+            **trial,
+        ),
+    )
+
+    finding = judge_gain(check, case, says="It is too low")
+
+    assert finding.verdict == verdict
+    assert finding.gain is not None
+    acts = verdict in ("found", "suspected")
+    assert (finding.recommendation is not None) is acts
+    assert (finding.severity != "info") is acts
+
+
+def test_an_order_that_helps_a_weak_model_a_little_is_no_mismatch():
+    measures = {
+        "label_order": {
+            "gain": {"value": 0.15, "standard_error": 0.01},
+            "permutation": [1, 0, 2],
+        }
+    }
+    check, subject = LabelOrderMismatch(), make_subject()
+
+    weak = check.judge(subject, Case(measures=measures, retrained=gain(0.01)))
+    swapped = check.judge(subject, Case(measures=measures, retrained=gain(0.16)))
+
+    assert weak.verdict == "not_found"
+    assert swapped.verdict == "found"
+
+
+def test_a_scale_that_retraining_does_not_mind_is_a_fault_of_the_delivery():
+    measures = {
+        "preprocessing": {
+            "gain": {"value": 0.4, "standard_error": 0.01},
+            "best": "divide_255",
+        }
+    }
+    check, subject = PreprocessingMismatch(), make_subject()
+
+    delivery = check.judge(subject, Case(measures=measures, retrained=gain(0.4)))
+    training = check.judge(subject, Case(measures=measures, retrained=gain(0.0)))
+
+    assert delivery.verdict == "found"
+    assert training.verdict == "not_found"
+
+
+def test_outputs_that_change_from_call_to_call_are_found():
+    changing = {"determinism": {"varies": True, "repeat": {"changed": 0.2}}}
+    steady = {"determinism": {"varies": False, "repeat": {"changed": 0.0}}}
+    check, subject = TrainingModeLeftOn(), make_subject()
+
+    assert check.judge(subject, Case(measures=changing)).verdict == "found"
+    assert check.judge(subject, Case(measures=steady)).verdict == "not_found"
+
+
+def test_no_signal_is_named_only_where_nothing_learned():
+    measures = {"signal": {"p_value": 0.6, "best": "trees"}}
+    check, subject = NoLearnableSignal(), make_subject()
+
+    nothing = check.judge(subject, Case(measures=measures, signal=False))
+    something = check.judge(subject, Case(measures=measures, signal=True))
+
+    assert nothing.verdict == "found"
+    assert something.verdict == "not_found"
+
+
+def test_a_probe_without_figures_leaves_no_gain():
+    assert pair_of(None) is None
+    assert pair_of({"value": 0.1}) is None
+    assert pair_of({"value": 0.1, "standard_error": 0.01}) is not None
