@@ -65,6 +65,9 @@ def serve(
                 log_level=settings.log_level,
                 access_log=False,
                 server_header=False,
+                loop="uvloop",
+                http="httptools",
+                ws="none",
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
             address = _address(host, listener.getsockname()[1])

@@ -9,12 +9,17 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
 from service.contract.errors import Unavailable
+from service.store import writeback
 
 CHUNK_BYTES = 1024 * 1024
+# From here on it pays to hash in another thread; neither needs the interpreter's lock.
+_LARGE_BYTES = 256 * 1024
 ABANDONED_SECONDS = 24 * 3600
 _NOT_WRITABLE = "the folder cannot be written"
 
@@ -43,6 +48,8 @@ class BlobWriter:
         self._path = incoming / f"{secrets.token_hex(16)}.part"
         self._keep = keep
         self._hash = hashlib.sha256()
+        self._hasher: ThreadPoolExecutor | None = None
+        self._begun_bytes = 0
         self._open = True
         self.size_bytes = 0
         try:
@@ -58,14 +65,18 @@ class BlobWriter:
         Raises:
             BlobStoreDown: the disk is full or broken.
         """
-        self._hash.update(chunk)
         self.size_bytes += len(chunk)
         rest = memoryview(chunk)
-        try:
-            while rest:
-                rest = rest[self._file.write(rest) :]
-        except OSError as error:
-            raise BlobStoreDown(error.strerror or "cannot write") from error
+        with self._hashing(chunk):
+            try:
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+            except OSError as error:
+                raise BlobStoreDown(error.strerror or "cannot write") from error
+        fresh = self.size_bytes - self._begun_bytes
+        if fresh >= writeback.EVERY_BYTES:
+            writeback.begin(self._file.fileno(), self._begun_bytes, fresh)
+            self._begun_bytes = self.size_bytes
 
     def reader(self) -> BinaryIO:
         """Open what was written so far, to look at it before it is kept."""
@@ -92,8 +103,25 @@ class BlobWriter:
         """Forget the file; harmless after `finish`."""
         if self._open:
             self._open = False
+            if self._hasher is not None:
+                self._hasher.shutdown()
             self._file.close()
             self._path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _hashing(self, chunk: bytes | memoryview) -> Iterator[None]:
+        """Hash a chunk while the context runs."""
+        if len(chunk) < _LARGE_BYTES:
+            self._hash.update(chunk)
+            yield
+            return
+        if self._hasher is None:
+            self._hasher = ThreadPoolExecutor(1, thread_name_prefix="hash")
+        done = self._hasher.submit(self._hash.update, chunk)
+        try:
+            yield
+        finally:
+            done.result()
 
     def __enter__(self) -> Self:
         return self

@@ -6,9 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -123,8 +121,6 @@ class Database:
         Raises:
             DatabaseDown: the database does not answer.
         """
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         try:
             with self.engine.begin() as connection:
                 if self.dialect == "postgresql":
@@ -132,14 +128,33 @@ class Database:
                         text("SELECT pg_advisory_xact_lock(:lock)"),
                         {"lock": MIGRATION_LOCK},
                     )
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                if not _is_newest(connection):
+                    _upgrade(connection)
         except _DOWN as error:
             raise DatabaseDown from error
 
     def close(self) -> None:
         """Close all pooled connections."""
         self.engine.dispose()
+
+
+def _is_newest(connection: Connection) -> bool:
+    """Say whether nothing is to be done; then Alembic is not even imported."""
+    if not inspect(connection).has_table("alembic_version"):
+        return False
+    found = connection.execute(text("SELECT version_num FROM alembic_version"))
+    newest = max(path.stem for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+    return found.scalars().all() == [newest.partition("_")[0]]
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command  # noqa: PLC0415 - a tenth of a second at each start
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def _address(url: str) -> URL:
