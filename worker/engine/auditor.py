@@ -70,6 +70,7 @@ INSPECTIONS = (
 SEED_OFFSETS: dict[str, int] = {"screen": 0, "confirm": 100, "remedy": 200}
 LEAST_CONFIRMING = 6  # pairs with which a sign-flip test can reach p < .05
 LEAST_SEEDS = 3
+MOST_CONFIRMING = 32
 LEAST_ARMS = 2  # the baseline and one mend
 OTHER_INITIALIZATIONS = ("he", "glorot")
 CLEARLY_NEARER = 0.1  # balanced accuracy by which another initialisation must be nearer
@@ -399,11 +400,34 @@ class Auditor:
         arms = list({arm.name: arm for arm in arms}.values())
         seeds = self._seeds("confirm", self.effort.confirm_seeds)
         arms, seeds = self._fit(arms, seeds, SHARES["confirm"] * self._left())
-        return (
-            yield from self._train(
-                "confirm", "Does the gain hold on fresh seeds?", arms, seeds
-            )
+        results = yield from self._train(
+            "confirm", "Does the gain hold on fresh seeds?", arms, seeds
         )
+        while (
+            len(seeds) < MOST_CONFIRMING
+            and self._is_undecided(results, singles, tested=len(best))
+            and self._cost(arms, seeds) < 0.3 * self._left()
+        ):
+            known = len(seeds)
+            seeds = self._seeds("confirm", min(2 * known, MOST_CONFIRMING))
+            question = "Do more fresh seeds decide what is still open?"
+            more = yield from self._train("confirm", question, arms, seeds[known:])
+            results = results.joined(more)
+        return results
+
+    def _is_undecided(
+        self, results: Results, singles: Sequence[Mend], *, tested: int
+    ) -> bool:
+        """Whether a gain that counts is not proven yet, nor ruled out."""
+        for mend in singles:
+            if mend.key not in results:
+                continue
+            gain = self._gain(results, mend)
+            p_value = gain.p_above(self.floors.proven) * tested
+            is_open = p_value > self.floors.error_rate
+            if is_open and gain.value >= self.floors.material:
+                return True
+        return False
 
     def _remedy(
         self,

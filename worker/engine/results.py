@@ -82,6 +82,23 @@ class Results:
         """Balanced accuracy of the best arm."""
         return max((self.accuracy(key) for key in self.arms), default=0.0)
 
+    def joined(self, more: "Results") -> "Results":
+        """The same arms with further seeds."""
+        arms = {
+            key: Ran(
+                correct=np.concatenate([ran.correct, more.arms[key].correct]),
+                outcome=ran.outcome.model_copy(
+                    update={
+                        "trials": ran.outcome.trials + more.arms[key].outcome.trials
+                    }
+                ),
+                experiment=ran.experiment,
+            )
+            for key, ran in self.arms.items()
+            if key in more.arms
+        }
+        return Results(self.labels, arms, {**self.failures, **more.failures})
+
     @cached_property
     def _pooled(self) -> float:
         reference = self.arms.get(BASELINE)

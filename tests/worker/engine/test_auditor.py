@@ -193,3 +193,17 @@ def test_the_initialisation_that_reproduces_the_delivered_model_is_kept():
     assert later
     assert all(arm.changes[0].to == "he" for training in later for arm in training.arms)
     assert any("'he'" in limit for limit in learned.ledger.limits)
+
+
+def test_what_stays_open_gets_more_fresh_seeds():
+    def effect(arm):
+        return 0.06 if (patches(arm, "optimizer", "lr") or 0) >= 0.01 else 0.0
+
+    world = World(make_subject(decide_rows=3000), base=0.8, effect=effect, spread=0.06)
+
+    learned = world.audit()
+
+    seeds = {s for t in world.trained if t.round == "confirm" for s in t.seeds}
+    assert len(seeds) > 8
+    assert learned.confirm is not None
+    assert all(len(ran.correct) == len(seeds) for ran in learned.confirm.arms.values())
