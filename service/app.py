@@ -17,6 +17,7 @@ from service.api import (
 )
 from service.api.documented import describe
 from service.api.error_handlers import add_error_handlers
+from service.api.head_requests import HeadRequests
 from service.api.measurements import Clock, Measurements
 from service.api.poll_lane import PollLane
 from service.api.waiting import Waiting
@@ -85,6 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         waiting=app.state.waiting,
         retry_after_seconds=desk.settings.retry_after_seconds,
     )
+    app.add_middleware(HeadRequests)
     app.add_middleware(Clock, measurements=app.state.measurements)
     describe(app)
     return app

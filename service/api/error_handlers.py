@@ -101,6 +101,8 @@ def _offered(request: Request) -> str:
     for route in _routes(request.app.routes):
         if route.path_regex.match(request.url.path):
             methods |= route.methods or set()
+    if "GET" in methods:
+        methods.add("HEAD")  # see head_requests.py
     return ", ".join(sorted(methods))
 
 

@@ -134,7 +134,7 @@ def test_what_the_framework_refuses_is_a_problem_document_too(
     problem(admin.get("/v1/models/"), "not-found", 404)
     answer = admin.put("/v1/audits")
     problem(answer, "method-not-allowed", 405)
-    assert answer.headers["allow"] == "GET, POST"
+    assert answer.headers["allow"] == "GET, HEAD, POST"
     problem(admin.get("/v1/models?name=%00"), "bad-request", 400)
     problem(admin.get("/v1/models?cursor=b%C3%BC"), "invalid-fields", 422)
     problem(admin.get("/v1/models?limit=" + "9" * 5000), "invalid-fields", 422)
