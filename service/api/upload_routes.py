@@ -61,6 +61,7 @@ RawName = Annotated[
         description="The name, where the body is the raw bytes.",
     ),
 ]
+_METADATA_BYTES = 65_536  # lists show the metadata of 200 models at once
 _REFUSALS = (IdempotencyMismatch, TooLarge, UnsupportedMediaType)
 _KNOWN: dict[int, dict[str, Any]] = {
     200: {"description": "The same bytes are here already; this is their id."},
@@ -259,6 +260,16 @@ def _object(fields: dict[str, str], name: str) -> dict[str, JsonValue]:
     text = fields.get(name)
     if text is None:
         return {}
+    if name == "metadata" and len(text.encode()) > _METADATA_BYTES:
+        raise InvalidFields(
+            detail="The field `metadata` is not valid.",
+            errors=[
+                FieldError(
+                    pointer="/metadata",
+                    detail=f"expected {_METADATA_BYTES} bytes of JSON at most",
+                )
+            ],
+        )
     try:
         value: Any = parse_json(text.encode())
     except BadRequest as problem:

@@ -149,6 +149,7 @@ def test_an_upload_of_more_than_allowed_is_refused_before_it_is_read(
         ({"metadata": "{"}, "/metadata"),
         ({"metadata": "[]"}, "/metadata"),
         ({"metadata": '{"a": "\\u0000"}'}, "/metadata"),
+        ({"metadata": f'{{"a": "{"x" * 65_536}"}}'}, "/metadata"),
         ({"name": ""}, "/name"),
         ({"name": "n" * 201}, "/name"),
     ],
