@@ -1,8 +1,10 @@
 """One machine: broker, API, worker and the loops that keep them going, one command."""
 
 import fcntl
+import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -21,6 +23,7 @@ from service.store.database import Database
 LOG = logging.getLogger(__name__)
 GRACE_SECONDS = 3
 BACKLOG = 2048
+OPEN_FILES = 65_536
 HIGHEST_PORT = 65535
 WORKER_GIVES_UP = frozenset({2, 3})  # see worker/supervise.py
 FAILED = 1
@@ -53,6 +56,7 @@ def serve(
     """
     from service.app import create_app  # noqa: PLC0415 - half a second for --help
 
+    _allow_many_connections()
     try:
         with (
             _listening(host, port) as listener,
@@ -111,9 +115,21 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then print the address."""
         await super().startup(sockets)
+        # What is imported stays: to look through it again and again would hold
+        # requests up, and during the start takes a fifth of the time.
+        gc.freeze()
+        gc.enable()
         if self.started:
             sys.stdout.write(f"model-audit is ready: {self._address}\n")
             sys.stdout.flush()
+
+
+def _allow_many_connections() -> None:
+    """Let thousands wait: many systems allow 1024 files unless asked for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextmanager

@@ -85,6 +85,21 @@ def upload_figures(server: Server, folder: Path, *, size_bytes: int) -> list[Fig
     ]
 
 
+def processor_ratio(
+    server: Server, folder: Path, *, size_bytes: int
+) -> tuple[float, float]:
+    """Compare the processor time of uploads, raw and as a form, with hashing alone."""
+    file = large_model(folder / "large.pt", size_bytes)
+    began = time.process_time()
+    _seconds_to_hash(file)
+    hashing = time.process_time() - began
+    raw, form = (
+        min(_upload(server, file, is_form=is_form).processor_seconds for _ in range(2))
+        for is_form in (False, True)
+    )
+    return raw / hashing, form / hashing
+
+
 def _upload(server: Server, file: Path, *, is_form: bool) -> Upload:
     """Upload a file, check that it is kept, and remove it again."""
     head, tail, kind = "", "", "application/octet-stream"

@@ -1,5 +1,6 @@
 """`model-audit serve`, `worker` and `scheduler`: run the service, or join one."""
 
+import gc
 import logging
 import os
 import sys
@@ -33,6 +34,7 @@ def serve(
     ] = False,
 ) -> None:
     """Run API, worker and scheduler on this machine; Ctrl-C stops all."""
+    gc.disable()  # until it has started, see there
     from service import embedded  # noqa: PLC0415 - the other commands need none of it
 
     settings = make_settings(data_dir)

@@ -3,7 +3,6 @@
 from functools import cache
 from pathlib import Path
 
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from service.contract.causes import CATALOGUE, CatalogueEntry, Cause
@@ -26,6 +25,9 @@ def cause_page(cause: Cause) -> Markup:
         path = folder / f"{cause.value}.md"
         if path.is_file():
             text = path.read_text(encoding="utf-8")
+            # Here, since the start of the service need not wait for it.
+            from markdown_it import MarkdownIt  # noqa: PLC0415
+
             markdown = MarkdownIt("commonmark", {"html": False})
             return Markup(markdown.render(text))  # noqa: S704 - our own texts
     raise FileNotFoundError(f"{cause.value}.md")
