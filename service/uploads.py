@@ -34,7 +34,7 @@ from service.ids import is_id, new_id
 from service.keys import Caller
 from service.promises import promise
 from service.settings import Settings
-from service.store import dataset_store, idempotency, model_store
+from service.store import dataset_store, idempotency, model_store, rounds
 from service.store.blobs import BlobStore, BlobWriter
 from service.store.database import Database
 from service.store.tables import DatasetRow, ModelRow
@@ -302,9 +302,11 @@ class Uploads:
 
     def forget_bytes(self, sha256: str) -> None:
         """Remove a file that nothing refers to any more."""
-        with self._database.reading() as session:
-            used = dataset_store.bytes_are_used(session, sha256)
-        if not used:
+        with self._database.transaction() as session:
+            unused = not dataset_store.bytes_are_used(
+                session, sha256
+            ) and rounds.forget_outcomes_with(session, sha256)
+        if unused:
             self._blobs.delete(sha256)
 
     @contextmanager

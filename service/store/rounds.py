@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from service.contract.jobs import TERMINAL
 from service.store.outbox import invite
 from service.store.tables import AuditRow, OutcomeRow, PieceRow, ReportRow
 from service.store.work import Claim, add_piece, close, hold, is_held, pieces_of
@@ -136,6 +137,26 @@ def outcomes_of(
         .order_by(PieceRow.position, PieceRow.id)
     )
     return [(experiment, json.loads(outcome)) for experiment, outcome in rows]
+
+
+def forget_outcomes_with(session: Session, sha256: str) -> bool:
+    """Forget outcomes whose file is to go, so that an audit makes it anew.
+
+    Returns:
+        Whether the file may go: no unfinished audit counts on such an outcome.
+    """
+    holding = OutcomeRow.body.contains(f'"file":"{sha256}"', autoescape=True)
+    counted_on = session.execute(
+        select(PieceRow.id)
+        .join(OutcomeRow, OutcomeRow.digest == PieceRow.digest)
+        .join(AuditRow, AuditRow.id == PieceRow.subject_id)
+        .where(holding, AuditRow.status.not_in(TERMINAL))
+        .limit(1)
+    ).first()
+    if counted_on is not None:
+        return False
+    session.execute(delete(OutcomeRow).where(holding))
+    return True
 
 
 def record_progress(

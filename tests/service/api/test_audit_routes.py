@@ -1,11 +1,14 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 from fastapi import FastAPI
 
-from service.store.tables import AuditRow, OutboxRow, PieceRow
+from service.settings import Settings
+from service.store.tables import AuditRow, OutboxRow, OutcomeRow, PieceRow
+from service.store.work import add_piece
 from tests.builders_report import make_report
 from tests.service.api.app_client import AppClient
 from tests.service.api.callers import (
@@ -409,6 +412,32 @@ def test_the_repaired_model_is_downloaded(app: FastAPI, admin: AppClient):
     assert "attachment" in answer.headers["content-disposition"]
     links = admin.get(f"/v1/audits/{audit_id}").json()["links"]
     assert links["repaired_model"] == f"/v1/audits/{audit_id}/model"
+
+
+@pytest.mark.parametrize(("status", "goes"), [("succeeded", True), ("running", False)])
+def test_a_repaired_model_goes_with_the_outcomes_that_refer_to_it(
+    app: FastAPI, admin: AppClient, settings: Settings, status: str, *, goes: bool
+) -> None:
+    first, second = new_audit(admin), new_audit(admin)
+    with app.state.desk.uploads.begin().writer as writer:
+        writer.write(b"repaired")
+        sha256, _ = writer.finish()
+    change_audit(app, first, status="succeeded", remedy_sha256=sha256)
+    change_audit(app, second, status=status)
+    now = datetime.now(UTC)
+    with app.state.desk.database.transaction() as session:
+        body = f'{{"kind":"training","file":"{sha256}"}}'
+        session.add(OutcomeRow(digest="d", body=body, seconds=1.0, created_at=now))
+        add_piece(
+            session, second, "experiment", "d", position=1, body={}, done=True, now=now
+        )
+
+    admin.delete(f"/v1/audits/{first}")
+
+    with app.state.desk.database.reading() as session:
+        assert (session.get(OutcomeRow, "d") is None) == goes
+    kept = {path.name for path in (settings.data_dir / "blobs").rglob("*")}
+    assert (sha256 in kept) != goes
 
 
 def test_audits_are_filtered_by_their_fields_and_tags(app: FastAPI, admin: AppClient):
