@@ -25,8 +25,8 @@ def test_a_poll_costs_a_few_times_a_bare_hello(tmp_path: Path) -> None:
         poll = measure(server, polls, count=2000)
         least = measure(bare, [get("/livez")], count=2000)
 
-    # About 3; the way of all requests takes 15.
-    assert poll.processor_seconds < 8 * least.processor_seconds
+    # About 2.5; the way of all requests takes 9 to 15.
+    assert poll.processor_seconds < 6 * least.processor_seconds
 
 
 def test_an_upload_costs_a_few_times_its_hash(tmp_path: Path) -> None:
