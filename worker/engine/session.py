@@ -16,6 +16,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from service.contract.causes import Cause
 from service.contract.errors import Mismatch, Problem, UnsupportedMediaType
+from service.contract.recipe import Standardization
 from service.contract.request import AuditRequest, BudgetSeconds, DatasetSpec
 from worker.engine.auditor import Step, advance
 from worker.engine.conclusion import conclude
@@ -118,6 +119,7 @@ class Session:
         )  # fmt: skip
         classes = len(data.class_names)
         _check_class_weights(asked, classes)
+        _check_normalization(asked, data)
         recipe, assumed = complete(
             asked.recipe,
             fitting_loss=fitting_loss(network),
@@ -291,6 +293,21 @@ def _check_class_weights(asked: AuditRequest, classes: int) -> None:
             f"recipe.loss.class_weights has {len(weights)} values, the dataset has "
             f"{classes} classes"
         )
+
+
+def _check_normalization(asked: AuditRequest, data: Dataset) -> None:
+    """Means and deviations are one number, one a channel, or one a feature."""
+    given = asked.recipe.normalization
+    if not isinstance(given, Standardization):
+        return
+    shape = data.sample_shape
+    fitting = {1, shape[0], shape[-1]}
+    for name, values in (("mean", given.mean), ("std", given.std)):
+        if isinstance(values, list) and len(values) not in fitting:
+            raise Mismatch(
+                f"recipe.normalization.{name} has {len(values)} values; samples have "
+                f"the shape {list(shape)}"
+            )
 
 
 def _network_shape(network: Network) -> NetworkShape:

@@ -92,6 +92,18 @@ def _size(x: torch.Tensor, dim: int | None = None) -> Any:  # noqa: ANN401
     return list(x.shape) if dim is None else x.shape[dim]
 
 
+def _tensor(
+    data: Any,  # noqa: ANN401
+    dtype: object = None,
+    device: Any = None,  # noqa: ANN401
+    requires_grad: object = None,
+) -> torch.Tensor:
+    """Make a tensor of numbers; torch's own operator takes lists only from a graph."""
+    kind = scalar_type(dtype)
+    known = kind if isinstance(kind, torch.dtype) else None
+    return torch.tensor(data, dtype=known, device=device)
+
+
 def _list_of(*values: Any) -> list[Any]:  # noqa: ANN401
     return list(values)
 
@@ -124,6 +136,8 @@ PLAIN: dict[str, Function] = {
     "prim::is_nested": lambda x: x.is_nested,
     "prim::is_sparse": lambda x: x.is_sparse,
     "prim::tolist": lambda x, *_: x.tolist(),
+    "aten::tensor": _tensor,
+    "aten::as_tensor": _tensor,
     "aten::size": _size,
     "aten::dim": lambda x: x.dim(),
     "aten::numel": lambda x: x.numel(),
@@ -156,7 +170,7 @@ PLAIN: dict[str, Function] = {
 # Applied when the values are lists, numbers or text rather than tensors.
 _LISTS: dict[str, Function] = {"aten::slice": _slice, "aten::copy": list}
 FOLDABLE = frozenset(
-    {kind for kind in PLAIN if kind != "prim::RaiseException"}
+    {kind for kind in PLAIN if kind not in ("prim::RaiseException", "aten::tensor")}
     | set(_ARITHMETIC)
     | set(_LISTS)
 )

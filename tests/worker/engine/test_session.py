@@ -1,0 +1,141 @@
+import io
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from service.contract.errors import Mismatch
+from worker.engine.session import Session
+
+RECIPE = {
+    "optimizer": {"name": "adam", "lr": 0.01},
+    "loss": {"name": "cross_entropy"},
+    "epochs": 5,
+    "batch_size": 32,
+}
+
+
+def archive(module: nn.Module) -> io.BytesIO:
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.script(module.eval()), file)
+    file.seek(0)
+    return file
+
+
+def dataset(rows: int = 120, features: int = 4, classes: int = 3) -> io.BytesIO:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, features)).astype(np.float32)
+    y = np.arange(rows) % classes
+    x[:, 0] += y
+    file = io.BytesIO()
+    np.savez(file, x_train=x[:80], y_train=y[:80], x_test=x[80:], y_test=y[80:])
+    file.seek(0)
+    return file
+
+
+def open_session(tmp_path, module, recipe=RECIPE, data=None, **request):
+    session = Session(device="cpu", scratch=tmp_path, progress=lambda *_: None)
+    session.open(
+        audit_id="aud_x",
+        model=archive(module),
+        model_format="torchscript",
+        model_facts={},
+        dataset=data or dataset(),
+        dataset_format="npz",
+        dataset_facts={},
+        spec={},
+        request={"model_id": "m", "dataset_id": "d", "recipe": recipe, **request},
+    )
+    return session
+
+
+def network(features: int = 4, classes: int = 3) -> nn.Module:
+    return nn.Sequential(nn.Linear(features, 8), nn.ReLU(), nn.Linear(8, classes))
+
+
+class Fixed(nn.Module):
+    """A forward that makes a tensor of numbers and picks columns by a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.order = [3, 2, 1, 0]
+
+    def forward(self, x):
+        return self.layer(x[:, self.order]) * torch.tensor([1.0, 2.0, 3.0])
+
+
+def test_samples_that_the_model_does_not_take_are_refused_with_their_shape(tmp_path):
+    with pytest.raises(Mismatch, match=r"\[4\]"):
+        open_session(tmp_path, network(features=7))
+
+
+def test_too_few_outputs_for_the_classes_are_refused(tmp_path):
+    with pytest.raises(Mismatch, match=r"2.*3|3.*2"):
+        open_session(tmp_path, network(classes=2))
+
+
+def test_a_normalisation_of_another_length_is_the_callers_error(tmp_path):
+    wrong = RECIPE | {"normalization": {"mean": [1.0, 2.0], "std": [1.0, 2.0]}}
+
+    with pytest.raises(Mismatch, match=r"normalization\.mean has 2 values"):
+        open_session(tmp_path, network(), recipe=wrong)
+
+
+def test_class_weights_of_another_length_are_the_callers_error(tmp_path):
+    wrong = RECIPE | {"loss": {"name": "cross_entropy", "class_weights": [1.0, 2.0]}}
+
+    with pytest.raises(Mismatch, match="class_weights has 2 values"):
+        open_session(tmp_path, network(), recipe=wrong)
+
+
+def test_a_model_that_makes_tensors_and_picks_by_lists_can_be_audited(tmp_path):
+    session = open_session(tmp_path, Fixed())
+
+    outcome = session.run(
+        {"kind": "measurement", "question": "?", "name": "delivered", "settings": {}}
+    )
+
+    assert 0 <= outcome["values"]["balanced_accuracy"] <= 1
+
+
+def test_outputs_that_all_sit_at_one_half_tell_of_broadcast_labels(tmp_path):
+    class Undecided(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+            nn.init.zeros_(self.layer.weight)
+            nn.init.zeros_(self.layer.bias)
+
+        def forward(self, x):
+            return torch.softmax(self.layer(x), 1)
+
+    recipe = RECIPE | {"loss": {"name": "bce"}}
+
+    session = open_session(
+        tmp_path, Undecided(), recipe=recipe, data=dataset(classes=2)
+    )
+
+    assert session.subject is not None
+    assert session.subject.recipe.loss.targets == "index"
+
+
+@pytest.mark.slow
+def test_a_whole_audit_yields_every_cause_once(tmp_path):
+    session = open_session(tmp_path, network(), budget={"seconds": 20})
+    seen = []
+    while True:
+        step = session.advance(seen)
+        if step["report"] is not None:
+            break
+        seen += [
+            {"experiment": e, "outcome": session.run(e)} for e in step["experiments"]
+        ]
+
+    causes = [finding["cause"] for finding in step["report"]["findings"]]
+    assert len(causes) == len(set(causes)) == 23
+    assert all(f["check"] != "crashed" for f in step["report"]["findings"])
