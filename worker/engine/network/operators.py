@@ -96,7 +96,7 @@ def _tensor(
     data: Any,  # noqa: ANN401
     dtype: object = None,
     device: Any = None,  # noqa: ANN401
-    requires_grad: object = None,
+    *_: object,
 ) -> torch.Tensor:
     """Make a tensor of numbers; torch's own operator takes lists only from a graph."""
     kind = scalar_type(dtype)
