@@ -160,7 +160,9 @@ def _primary(
         if _gain(found[worst]) >= trained_gain:
             return worst
     if trained in found:
-        return trained
+        data = found.get(Cause.INSUFFICIENT_DATA)
+        more_data_is_worth_more = data is not None and _gain(data) > trained_gain
+        return Cause.INSUFFICIENT_DATA if more_data_is_worth_more else trained
     return max(found, key=lambda c: _gain(found[c]))
 
 

@@ -1,0 +1,121 @@
+import pytest
+
+from service.contract.causes import BY_CAUSE, Cause
+from service.contract.report import Finding, Gain
+from tests.builders_engine import World, make_subject, no_effect
+from worker.engine.catalog import CATALOG
+from worker.engine.check import Trial
+from worker.engine.conclusion import _primary, conclude
+from worker.engine.lab.experiment import RecipeChange
+from worker.engine.stats.pairs import PairedGain
+
+HEADER = {
+    "audit_id": "aud_x",
+    "model": {},
+    "dataset": {},
+    "device": "cpu",
+    "torch": "2",
+    "seed": 0,
+}
+
+
+def finding(cause: Cause, value: float | None, verdict: str = "found") -> Finding:
+    entry = BY_CAUSE[cause]
+    gain = None
+    if value is not None:
+        gain = Gain(value=value, low=value - 0.01, high=value + 0.01, seeds=8)
+    return Finding(
+        cause=cause,
+        group=entry.group,
+        verdict=verdict,
+        summary="…",
+        gain=gain,
+        docs=entry.docs,
+    )
+
+
+def primary_trial(cause: Cause, value: float) -> dict[Cause, Trial]:
+    from worker.engine.check import Mend  # noqa: PLC0415 - only this builder needs it
+
+    mend = Mend(cause, "k", "Mend it", (RecipeChange(patch={"epochs": 2}),))
+    pair = PairedGain(value=value, error=0.01, degrees=50, seeds=8)
+    return {cause: Trial(mend, pair, confirmed=True, decision="found", role="primary")}
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ({}, Cause.LEARNING_RATE_TOO_LOW),
+        ({Cause.INSUFFICIENT_DATA: 0.2}, Cause.INSUFFICIENT_DATA),
+        ({Cause.INSUFFICIENT_DATA: 0.05}, Cause.LEARNING_RATE_TOO_LOW),
+        ({Cause.LABEL_ORDER_MISMATCH: 0.6}, Cause.LABEL_ORDER_MISMATCH),
+        ({Cause.TRAINING_MODE_LEFT_ON: 0.03}, Cause.LEARNING_RATE_TOO_LOW),
+        ({Cause.NO_LEARNABLE_SIGNAL: None}, Cause.NO_LEARNABLE_SIGNAL),
+    ],
+)
+def test_the_primary_cause_is_the_one_that_costs_most(others, expected):
+    trained = Cause.LEARNING_RATE_TOO_LOW
+    findings = [finding(trained, 0.1), *(finding(c, v) for c, v in others.items())]
+
+    assert _primary(findings, primary_trial(trained, 0.1)) is expected
+
+
+def test_a_healthy_report_names_no_primary_cause_and_every_cause_once():
+    subject = make_subject()
+    world = World(subject, base=0.9, effect=no_effect)
+
+    report = conclude(subject, world.audit(), HEADER)
+
+    assert report.primary_cause is None
+    assert sorted(f.cause for f in report.findings) == sorted(Cause)
+    assert report.remedy is None
+
+
+def test_causes_that_were_not_asked_for_say_so():
+    subject = make_subject(wanted=[Cause.LEARNING_RATE_TOO_LOW])
+    world = World(subject, base=0.9, effect=no_effect)
+
+    report = conclude(subject, world.audit(), HEADER)
+
+    verdicts = {f.cause: f.verdict for f in report.findings}
+    assert verdicts[Cause.LEARNING_RATE_TOO_LOW] in ("not_found", "inconclusive")
+    assert verdicts[Cause.CLASS_IMBALANCE] == "not_applicable"
+
+
+def test_a_check_that_crashes_is_reported_as_crashed_and_never_as_clear():
+    class Broken:
+        cause = Cause.UNSCALED_INPUTS
+
+        def obstacle(self, subject):
+            return None
+
+        def mends(self, subject, measures):
+            return []
+
+        def judge(self, subject, case):
+            raise ZeroDivisionError("planted")
+
+    subject = make_subject()
+    checks = [Broken(), *(c for c in CATALOG if c.cause != Cause.UNSCALED_INPUTS)]
+    learned = World(subject, base=0.9, effect=no_effect).audit()
+
+    report = conclude(subject, learned, HEADER, checks)
+
+    broken = next(f for f in report.findings if f.cause is Cause.UNSCALED_INPUTS)
+    assert broken.check == "crashed"
+    assert broken.verdict == "inconclusive"
+    assert sum(f.check == "crashed" for f in report.findings) == 1
+
+
+def test_experiments_of_a_report_can_be_told_apart_and_found_again():
+    subject = make_subject()
+
+    def effect(arm):
+        return 0.2 * bool(arm.changes)
+
+    report = conclude(subject, World(subject, base=0.7, effect=effect).audit(), HEADER)
+
+    known = {experiment.id for experiment in report.experiments}
+    assert len(known) == len(report.experiments)
+    for entry in report.findings:
+        assert set(entry.experiments) <= known
