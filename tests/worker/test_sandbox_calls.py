@@ -286,9 +286,9 @@ def test_a_spare_stands_by_and_is_taken_at_once(start):
 def test_a_spare_that_died_is_replaced(start):
     first = start(keep_spare=True)
     first.call("echo", {}, seconds=10)
-    [spare] = sandbox._SPARES._waiting.values()  # noqa: SLF001
+    [spare] = sandbox._SPARES._waiting.values()
     os.kill(spare.pid, signal.SIGKILL)
-    spare._inmate.process.wait()  # noqa: SLF001
+    spare._inmate.process.wait()
 
     second = start()
 
@@ -363,7 +363,7 @@ def test_what_a_killed_worker_left_behind_is_swept_away(tmp_path, start):
     left.mkdir(parents=True)
     (left / "model").write_bytes(b"x")
     os.utime(left, (1, 1))
-    sandbox._SPARES._swept.clear()  # noqa: SLF001
+    sandbox._SPARES._swept.clear()
 
     child = start()
 

@@ -13,7 +13,7 @@ missing. So an audit can stop, move to another machine and go on.
 
 import logging
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -37,13 +37,13 @@ from worker.engine.lab.experiment import (
     MeasurementOutcome,
     NetworkChange,
     Outcome,
+    RecipeChange,
     Training,
     TrainingOutcome,
 )
 from worker.engine.planning import Costs, Effort, effort_for, group, in_order
 from worker.engine.results import (
     BASELINE,
-    CONTROL,
     Results,
     against_delivered,
     collect,
@@ -74,6 +74,9 @@ MOST_CONFIRMING = 32
 LEAST_ARMS = 2  # the baseline and one mend
 OTHER_INITIALIZATIONS = ("he", "glorot")
 CLEARLY_NEARER = 0.1  # balanced accuracy by which another initialisation must be nearer
+SHORT_IN_A_SUBSAMPLE = frozenset(
+    {Cause.INSUFFICIENT_TRAINING, Cause.LEARNING_RATE_TOO_LOW}
+)
 SHARES = {"screen": 0.42, "interact": 0.35, "confirm": 0.7}  # of the time left then
 SURE_SIGNAL = 0.01  # p value at which some reference certainly learns
 LARGEST_STACK = 48  # members trained in one experiment, so that workers can share
@@ -214,6 +217,10 @@ class Auditor:
         obstacles = self._obstacles()
         mends = self._mends(measures, obstacles)
         yield from self._reproduce(measures)
+        seeds = self._seeds("screen", self.effort.screen_seeds)
+        if self.rows is None:
+            self.rows = self._rows(SHARES["screen"] * self._left(), seeds)
+        mends = self._at_full_length(mends)
         screen, skipped = yield from self._screen(mends)
         yield from self._follow(screen, mends)
         best = self._best(screen, mends)
@@ -302,13 +309,13 @@ class Auditor:
         )
         seeds = self._seeds("screen", self.effort.screen_seeds)
         allowance = SHARES["screen"] * self._left()
-        if self.rows is None:
-            self.rows = self._rows(allowance, seeds)
         arms = [Arm(name=BASELINE)]
         spent = self._cost(arms, seeds)
         skipped: dict[Cause, str] = {}
         reached: set[Cause] = set()
         for arm, causes in self._candidates(wanted):
+            if arm.name in {known.name for known in arms}:
+                continue
             cost = self._cost([arm], seeds) * (1.0 if spent < allowance / 2 else 1.2)
             if spent + cost > allowance and not self._is_essential(
                 arm, spent, allowance
@@ -590,7 +597,7 @@ class Auditor:
 
     def _gain(self, results: Results, mend: Mend) -> PairedGain:
         return results.gain_over_best(
-            mend.key, mend.key + CONTROL if mend.control else None
+            mend.key, mend.control_arm if mend.control else None
         )
 
     def _value(self, results: Results, mends: Sequence[Mend]) -> float:
@@ -673,6 +680,30 @@ class Auditor:
                 self.crashed[check.cause] = f"{type(error).__name__}: {error}"
         return found
 
+    def _at_full_length(
+        self, mends: Mapping[Cause, Sequence[Mend]]
+    ) -> dict[Cause, Sequence[Mend]]:
+        """Keep a subsample from looking like too little training.
+
+        Fewer rows make fewer updates at the same number of epochs. What longer or
+        faster training brings is therefore compared with as many updates as the whole
+        data would have had.
+        """
+        rows = self.subject.data.rows["train"]
+        if self.rows is None or self.rows >= rows:
+            return dict(mends)
+        epochs = round(self.subject.recipe.epochs * rows / self.rows)
+        control = (RecipeChange(patch={"epochs": epochs}),)
+        return {
+            cause: [
+                replace(m, control=control, control_name="full length|control")
+                for m in options
+            ]
+            if cause in SHORT_IN_A_SUBSAMPLE
+            else options
+            for cause, options in mends.items()
+        }
+
     def _candidates(
         self, wanted: Sequence[Mend]
     ) -> Iterable[tuple[Arm, frozenset[Cause]]]:
@@ -694,7 +725,7 @@ class Auditor:
     def _with_control(self, mend: Mend) -> list[Arm]:
         arms = [Arm(name=mend.key, changes=mend.changes)]
         if mend.control:
-            arms.append(Arm(name=mend.key + CONTROL, changes=mend.control))
+            arms.append(Arm(name=mend.control_arm, changes=mend.control))
         return arms
 
     def _train(

@@ -38,6 +38,7 @@ class Mend:
         evident: something in the graph, the data or the recipe is out of the ordinary
             and speaks for it; of mends that help as much, evident ones are named first.
         measuring: trained only to measure something, never a remedy itself.
+        control_name: of an arm that several mends share as their control.
     """
 
     cause: Cause
@@ -49,6 +50,12 @@ class Mend:
     urgent: bool = False
     evident: bool = False
     measuring: bool = False
+    control_name: str | None = None
+
+    @property
+    def control_arm(self) -> str:
+        """Name of the arm that trains `control`."""
+        return self.control_name or f"{self.key}|control"
 
     @property
     def patch(self) -> dict[str, Any] | None:

@@ -23,7 +23,6 @@ from worker.engine.stats.pairs import (
 )
 
 BASELINE = "baseline"
-CONTROL = "|control"
 LEAST_POINTS = 8  # of a curve, to speak of its last quarter
 MEDIAN_OF_CHI_SQUARE = {1: 0.455, 2: 0.693}  # over its degrees of freedom
 

@@ -9,7 +9,6 @@ from worker.engine.check import Case, Mend, Trial
 from worker.engine.combination import NEAR_SHARE, first_to_name, name
 from worker.engine.results import (
     BASELINE,
-    CONTROL,
     Results,
     against_delivered,
     figures,
@@ -49,9 +48,7 @@ def _weigh_one(learned: Learned, mend: Mend) -> Weighed:
     confirm = learned.confirm
     confirmed = confirm is not None and mend.key in confirm
     results = confirm if confirmed and confirm is not None else learned.screen
-    gain = results.gain_over_best(
-        mend.key, mend.key + CONTROL if mend.control else None
-    )
+    gain = results.gain_over_best(mend.key, mend.control_arm if mend.control else None)
     return Weighed(mend, gain, confirmed, _on_top(learned, mend))
 
 
@@ -92,7 +89,7 @@ def _trial(
     decision = decide(stronger, adjusted_p=adjusted_p, floors=floors)
     assert learned.screen is not None
     tried = [
-        (m.key, learned.screen.gain_over_best(m.key, m.key + CONTROL))
+        (m.key, learned.screen.gain_over_best(m.key, m.control_arm))
         for m in learned.mends.get(weighed.mend.cause, ())
         if m.key in learned.screen
     ]
@@ -113,7 +110,7 @@ def _experiments(learned: Learned, mend: Mend) -> tuple[str, ...]:
         results.arms[key].experiment
         for results in (learned.screen, learned.confirm)
         if results is not None
-        for key in (BASELINE, mend.key, mend.key + CONTROL, name(learned.together))
+        for key in (BASELINE, mend.key, mend.control_arm, name(learned.together))
         if key in results
     ]
     return tuple(dict.fromkeys(found))

@@ -196,7 +196,7 @@ def test_the_engine_is_run_in_another_process() -> None:
 print("noise")
 print('{"report": {"a": 1}}')"""
 
-    code, last = local_engine._run([sys.executable, "-c", script], seen.append)  # noqa: SLF001
+    code, last = local_engine._run([sys.executable, "-c", script], seen.append)
 
     assert (code, last, seen) == (0, {"report": {"a": 1}}, [{"fraction": 0.5}])
 

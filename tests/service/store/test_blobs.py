@@ -131,7 +131,7 @@ def test_a_copy_that_differs_from_its_digest_is_refused(
     blobs = BucketBlobs(s3, tmp_path)
     keep(blobs, TEXT)
     other = hashlib.sha256(b"other").hexdigest()
-    blobs._store.put(f"{other[:2]}/{other}", TEXT)  # noqa: SLF001 - a planted defect
+    blobs._store.put(f"{other[:2]}/{other}", TEXT)
 
     with pytest.raises(Unavailable, match="other bytes"):
         blobs.open(other)

@@ -2,7 +2,7 @@ import pytest
 
 from service.contract.causes import Cause
 from tests.builders_engine import World, make_subject, no_effect
-from worker.engine.auditor import advance
+from worker.engine.auditor import Auditor, advance
 from worker.engine.catalog import CATALOG
 from worker.engine.lab.experiment import Arm, RecipeChange
 from worker.engine.stats.decisions import Floors
@@ -207,3 +207,32 @@ def test_what_stays_open_gets_more_fresh_seeds():
     assert len(seeds) > 8
     assert learned.confirm is not None
     assert all(len(ran.correct) == len(seeds) for ran in learned.confirm.arms.values())
+
+
+def test_a_subsample_does_not_look_like_too_little_training():
+    auditor = Auditor(make_subject(), CATALOG)
+    auditor.rows = 300  # of 1,200
+    plain = auditor._mends({}, {})
+
+    fair = auditor._at_full_length(plain)
+
+    for cause in (Cause.INSUFFICIENT_TRAINING, Cause.LEARNING_RATE_TOO_LOW):
+        for tried in fair[cause]:
+            assert tried.control == (RecipeChange(patch={"epochs": 160}),)
+            assert tried.control_arm == "full length|control"
+    assert fair[Cause.UNSCALED_INPUTS] == plain[Cause.UNSCALED_INPUTS]
+
+
+def test_an_arm_that_serves_several_mends_is_trained_once():
+    subject = make_subject(counts=(4000, 4000, 4000))
+    slow = {"cost": {"step_seconds": {"1": 1e-3, "16": 1e-2}}}
+    world = World(subject, base=0.8, effect=no_effect, measures=slow)
+
+    world.audit()
+
+    for stage in ("screen", "confirm"):
+        trained = [
+            arm.name for t in world.trained if t.round == stage for arm in t.arms
+        ]
+        assert len(trained) == len(set(trained))
+    assert any(t.rows for t in world.trained)

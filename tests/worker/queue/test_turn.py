@@ -181,7 +181,7 @@ def test_an_answer_that_is_nonsense_fails_the_audit(here: Stage) -> None:
 
 
 def test_a_hanging_child_is_ended(here: Stage) -> None:
-    here.turn._settings = here.turn._settings.model_copy(  # noqa: SLF001
+    here.turn._settings = here.turn._settings.model_copy(
         update={"measurement_seconds": 0.5}
     )
     audit_id = here.audit({"a": "hang"})
@@ -298,7 +298,7 @@ def test_a_file_that_is_gone_fails_the_audit(here: Stage) -> None:
 
 
 def test_a_turn_ends_so_that_others_are_served(here: Stage) -> None:
-    here.turn._settings = here.turn._settings.model_copy(  # noqa: SLF001
+    here.turn._settings = here.turn._settings.model_copy(
         update={"turn_seconds": 0.0}
     )
     audit_id = here.audit({})

@@ -73,6 +73,11 @@ class DegenerateWeights:
         better = self.bar.passes(gain)
         if signs and (better or values.get("non_finite")):
             worth = f" Training anew brings {points(gain.value)}." if gain else ""
+            # An unstable recipe leaves some runs dead; then the recipe is at fault.
+            recipe_at_fault = any(
+                t.role == "primary" and (gain is None or t.gain.value >= gain.value)
+                for t in case.trials.values()
+            )
             return found_in_delivery(
                 self.cause,
                 gain,
@@ -80,6 +85,9 @@ class DegenerateWeights:
                 text="Train anew by the same recipe and export those weights.",
                 evidence=evidence,
                 method=METHOD,
+                verdict="suspected"
+                if recipe_at_fault and not values.get("non_finite")
+                else "found",
             )
         other = self._explained(case)
         if better and other is None and all(map(subject.was_given, self.needed)):

@@ -36,6 +36,7 @@ class LabelOrderMismatch:
     cause: ClassVar[Cause] = Cause.LABEL_ORDER_MISMATCH
 
     bar: Bar = Bar()
+    near_best: float = 0.75  # of the best arm, that the reordered outputs must reach
     shown: int = 3  # outputs named in the summary
     least_share: float = 0.5  # of the gain and of what training anew brings, mutually
 
@@ -67,6 +68,18 @@ class LabelOrderMismatch:
                 self.cause,
                 "Another order would fit a little better, but the outputs are too "
                 "weak in any order for that to be the fault.",
+                gain=gain,
+                method=METHOD,
+            )
+        best = max(
+            (f.get("balanced_accuracy", 0.0) for f in case.arms.values()), default=0.0
+        )
+        after = values.get("after")
+        if isinstance(after, int | float) and after < self.near_best * best:
+            return clear(
+                self.cause,
+                "Another order would fit better, but stays far below what training "
+                "reaches on these data: the weakness lies elsewhere.",
                 gain=gain,
                 method=METHOD,
             )

@@ -189,7 +189,7 @@ def test_bytes_stay_bytes_until_a_batch_needs_them():
     bench = Bench(material)
     bench.run(training(BASE, seeds=(1,)))
 
-    held = bench._split("train").x  # noqa: SLF001 - what lies on the device
+    held = bench._split("train").x
 
     assert held.data_ptr() == material.train.x.ctypes.data
 
@@ -203,7 +203,7 @@ def test_dropped_rows_and_new_labels_change_what_is_trained_on():
         changes=(DataChange(name="relabel", mask=pack_mask(flags), labels=(0,) * 9),),
     )
     bench = Bench(material)
-    run = bench._prepared(training(drop, turn, seeds=(1,)))  # noqa: SLF001
+    run = bench._prepared(training(drop, turn, seeds=(1,)))
 
     dropped, turned = run.members
 

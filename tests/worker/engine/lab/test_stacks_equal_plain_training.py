@@ -24,14 +24,14 @@ def dense(outputs: int = lab.CLASSES, last: nn.Module | None = None) -> nn.Modul
 def trained(material, training, *, capture: bool):
     """Train the stacks of an experiment; returns them with their members."""
     bench = Bench(material)
-    run = bench._prepared(training)  # noqa: SLF001 - the members before training
+    run = bench._prepared(training)
     assert not run.failures
     found = []
     for group in stacks(merged(run.members)):
-        stack = bench._stack(group, training, run)  # noqa: SLF001
+        stack = bench._stack(group, training, run)
         stack.gradients.capture = capture
         rows = stack.rows  # members are compacted away as they finish
-        stack._compact = lambda _step: None  # noqa: SLF001
+        stack._compact = lambda _step: None
         stack.run(lambda: False, lambda _steps: None)
         assert stack.rows is rows
         found.append(stack)
@@ -259,7 +259,7 @@ def test_dropout_in_a_stack_drops_what_it_drops_for_a_member_alone():
     [looped] = trained(material, training, capture=True)
 
     torch.testing.assert_close(stack.rows, looped.rows, rtol=EXACT, atol=EXACT)
-    assert len(stack._noise.at(0)) == 2  # noqa: SLF001 - both sites are there
+    assert len(stack._noise.at(0)) == 2
 
 
 def test_a_stack_in_single_precision_stays_near_the_plain_weights():
