@@ -3,8 +3,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= data
 
+# One thread a process, since tests and benchmarks run several; none spins while waiting.
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo check lint types imports fix test test-slow bench clean
+.PHONY: help setup serve demo check lint types imports fix test test-slow bench bench-load clean
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +54,9 @@ bench: setup ## Run the short benchmarks: diagnosis quality and speed
 	$(BIN)/python -m benchmarks.faults --short
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.load --short
+
+bench-load: setup ## Measure the service under load
+	$(BIN)/python -m benchmarks.load
 
 clean: ## Remove what setup and the tests made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build

@@ -64,6 +64,9 @@ def _environment(*, scratch: Path, device: str, threads: int) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PATH": "",
         "OMP_NUM_THREADS": cores,
+        # Threads that spin while they wait take the cores from the threads they wait
+        # for, as soon as anything else runs: small steps then take ten times as long.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "MKL_NUM_THREADS": cores,
         "OPENBLAS_NUM_THREADS": cores,
         "JOBLIB_MULTIPROCESSING": "0",  # it would ask for semaphores and processes
