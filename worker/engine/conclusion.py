@@ -72,6 +72,13 @@ def conclude(
     equivalent = [c for c, t in trials.items() if t.role == "equivalent"]
     explained = {c: t.explained_by for c, t in trials.items() if t.explained_by}
     remedy = _remedy(subject, learned)
+    limits = [*subject.notes, *learned.ledger.limits]
+    if remedy is not None and not _is_worth_giving(remedy, findings, primary):
+        remedy = None
+        limits.append(
+            "A repaired model was trained, but nothing proven stands behind it or it "
+            "does no better than the delivered one; it is not given."
+        )
     return Report(
         audit_id=header["audit_id"],
         model=header["model"],
@@ -93,7 +100,7 @@ def conclude(
         experiments=[_experiment(entry) for entry in learned.ledger.entries],
         gate=Gate(passed=True),
         timings=_timings(learned),
-        limits=[*subject.notes, *learned.ledger.limits],
+        limits=limits,
     )
 
 
@@ -131,6 +138,15 @@ def crashed(cause: Cause, why: str) -> Finding:
         check="crashed",
         docs=entry.docs,
     )
+
+
+def _is_worth_giving(
+    remedy: Remedy, findings: Sequence[Finding], primary: Cause | None
+) -> bool:
+    """Whether a found fault stands behind the repaired model, and it does better."""
+    proven = {f.cause for f in findings if f.verdict in ("found", "suspected")}
+    better = remedy.gain is None or remedy.gain.value > 0
+    return bool(proven) and better and primary is not Cause.NO_LEARNABLE_SIGNAL
 
 
 def _order(finding: Finding) -> tuple[int, float, int]:

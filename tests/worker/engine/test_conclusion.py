@@ -6,7 +6,7 @@ from tests.builders_engine import World, make_subject, no_effect
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Trial
 from worker.engine.conclusion import _primary, conclude
-from worker.engine.lab.experiment import RecipeChange
+from worker.engine.lab.experiment import RecipeChange, pack_mask
 from worker.engine.stats.pairs import PairedGain
 
 HEADER = {
@@ -119,3 +119,36 @@ def test_experiments_of_a_report_can_be_told_apart_and_found_again():
     assert len(known) == len(report.experiments)
     for entry in report.findings:
         assert set(entry.experiments) <= known
+
+
+def test_no_repaired_model_is_given_where_nothing_can_be_learned():
+    subject = make_subject()
+    signal = {"signal": {"p_value": 0.5, "best": "trees"}}
+
+    def effect(arm):
+        return 0.04 * bool(arm.changes)
+
+    world = World(subject, base=1 / 3, effect=effect, measures=signal)
+
+    report = conclude(subject, world.audit(), HEADER)
+
+    assert report.primary_cause is Cause.NO_LEARNABLE_SIGNAL
+    assert report.remedy is None
+
+
+def test_a_repaired_model_is_given_where_a_fault_was_proven():
+    subject = make_subject()
+
+    def effect(arm):
+        return 0.2 * bool(arm.changes)
+
+    delivered = pack_mask([i % 2 == 0 for i in range(300)])
+    decide = pack_mask([i % 2 == 0 for i in range(600)])
+    masks = {"delivered": {"correct": {"final": delivered, "decide": decide}}}
+    world = World(subject, base=0.7, effect=effect, measures=masks)
+
+    report = conclude(subject, world.audit(), HEADER)
+
+    assert report.remedy is not None
+    assert report.remedy.gain is not None
+    assert report.remedy.gain.value > 0

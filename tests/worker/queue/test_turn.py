@@ -298,9 +298,7 @@ def test_a_file_that_is_gone_fails_the_audit(here: Stage) -> None:
 
 
 def test_a_turn_ends_so_that_others_are_served(here: Stage) -> None:
-    here.turn._settings = here.turn._settings.model_copy(
-        update={"turn_seconds": 0.0}
-    )
+    here.turn._settings = here.turn._settings.model_copy(update={"turn_seconds": 0.0})
     audit_id = here.audit({})
     before = count(here, OutboxRow, subject_id=audit_id)
 
