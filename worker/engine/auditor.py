@@ -624,9 +624,10 @@ class Auditor:
         kept = []
         for mend in chosen:
             rest = name([m for m in chosen if m != mend])
+            # What there was no time to leave out stays: the whole was confirmed.
             is_missed = (
-                rest in confirm
-                and confirm.gain(whole, over=rest).value >= self.floors.material
+                rest not in confirm
+                or confirm.gain(whole, over=rest).value >= self.floors.material
             )
             if is_missed:
                 kept.append(mend)

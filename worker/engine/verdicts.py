@@ -33,7 +33,9 @@ def weigh(learned: Learned, floors: Floors) -> dict[Cause, Trial]:
         return {}
     weighed = {cause: _weigh_one(learned, mend) for cause, mend in learned.best.items()}
     raw = {
-        cause: _p_value(w, floors.proven) for cause, w in weighed.items() if w.confirmed
+        cause: _p_value(w, floors.proven)
+        for cause, w in weighed.items()
+        if w.confirmed or w.on_top is not None
     }
     adjusted = holm(raw, tested=len(weighed))
     trials = {
@@ -77,6 +79,8 @@ def _p_value(weighed: Weighed, floor: float) -> float:
     alone = weighed.gain.p_above(floor)
     if weighed.on_top is None:
         return alone
+    if not weighed.confirmed:  # only the screening seeds saw it alone
+        return weighed.on_top.p_above(floor)
     return min(1.0, 2 * min(alone, weighed.on_top.p_above(floor)))
 
 
