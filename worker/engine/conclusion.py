@@ -31,7 +31,7 @@ from worker.engine.lab.experiment import (
     Measurement,
     RecipeChange,
     TrainingOutcome,
-    unpack_mask,
+    unpack_flags,
 )
 from worker.engine.recipe import merge_patch
 from worker.engine.results import figures
@@ -208,11 +208,11 @@ def _remedy(subject: Subject, learned: Learned) -> Remedy | None:
     kept = next(
         (t for t in arm.trials if t.seed == entry.outcome.kept_seed), arm.trials[0]
     )
-    after = np.array(unpack_mask(kept.correct, len(labels)))
+    after = unpack_flags(kept.correct, len(labels))
     masks = learned.measures.get("delivered", {}).get("correct")
     before = after
     if isinstance(masks, dict) and isinstance(masks.get("final"), str):
-        before = np.array(unpack_mask(str(masks["final"]), len(labels)))
+        before = unpack_flags(str(masks["final"]), len(labels))
     pair = paired_balanced_accuracy(before, after, labels)
     patch: dict[str, Any] = {}
     changes = []

@@ -1,7 +1,7 @@
 """What a training costs, and what fits into the budget."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
 
@@ -58,15 +58,7 @@ def effort_for(budget: str, seconds: float) -> Effort:
         name = "quick"
     elif seconds < A_LONG_BUDGET:
         name = "standard"
-    base = EFFORTS[name]
-    return Effort(
-        seconds,
-        base.screen_seeds,
-        base.confirm_seeds,
-        base.remedy_seeds,
-        base.confirmed_causes,
-        base.variants,
-    )
+    return replace(EFFORTS[name], seconds=seconds)
 
 
 @dataclass(frozen=True)
@@ -96,7 +88,7 @@ class Costs:
     def of(self, subject: Subject, training: Training) -> float:
         """Predict the seconds that a training takes."""
         total = 0.0
-        for arms in _stacks(training.arms):
+        for arms in group(training.arms):
             weight = _weight(arms[0])
             steps = [_steps(subject, arm, training.rows) for arm in arms]
             members = len(training.seeds)
@@ -107,10 +99,6 @@ class Costs:
 
 def group(arms: Sequence[Arm]) -> list[list[Arm]]:
     """Put arms together that can be trained in one stack."""
-    return _stacks(arms)
-
-
-def _stacks(arms: Sequence[Arm]) -> list[list[Arm]]:
     found: dict[str, list[Arm]] = {}
     for arm in arms:
         parts = []
@@ -118,10 +106,9 @@ def _stacks(arms: Sequence[Arm]) -> list[list[Arm]]:
             if isinstance(change, NetworkChange):
                 parts.append(change.model_dump_json())
             elif isinstance(change, RecipeChange):
-                for field_name in ("name",):
-                    optimizer = change.patch.get("optimizer") or {}
-                    if field_name in optimizer:
-                        parts.append(str(optimizer[field_name]))
+                optimizer = change.patch.get("optimizer") or {}
+                if "name" in optimizer:
+                    parts.append(str(optimizer["name"]))
                 if "batch_size" in change.patch:
                     parts.append(str(change.patch["batch_size"]))
                 if (change.patch.get("loss") or {}).get("name"):

@@ -36,12 +36,12 @@ from worker.engine.lab.experiment import (
 from worker.engine.network.network import Network
 from worker.engine.network.torch_export import load_torch_export
 from worker.engine.network.torchscript import load_torchscript
+from worker.engine.planning import EFFORTS
 from worker.engine.probes.table import PROBES
 from worker.engine.recipe import CompleteRecipe, complete
 from worker.engine.splits import make_parts
 from worker.engine.subject import DataShape, NetworkShape, Subject
 
-BUDGET_SECONDS = {"quick": 25.0, "standard": 100.0, "thorough": 900.0}
 EXPERIMENTS: TypeAdapter[Experiment] = TypeAdapter(Experiment)
 OUTCOMES: TypeAdapter[Outcome] = TypeAdapter(Outcome)
 PICTURE_RANK = 3
@@ -149,7 +149,7 @@ class Session:
         seconds = (
             0.9 * budget.seconds
             if isinstance(budget, BudgetSeconds)
-            else BUDGET_SECONDS[budget]
+            else EFFORTS[budget].seconds
         )
         self.subject = Subject(
             network=_network_shape(network),
