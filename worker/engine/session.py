@@ -33,6 +33,7 @@ from worker.engine.lab.experiment import (
     Outcome,
     Training,
 )
+from worker.engine.lab.materials import Clock
 from worker.engine.network.network import Network
 from worker.engine.network.torch_export import load_torch_export
 from worker.engine.network.torchscript import load_torchscript
@@ -54,12 +55,28 @@ Progress = Callable[[float, str], None]
 class Session:
     """Holds model and data of one audit, warm between its experiments."""
 
-    def __init__(self, *, device: str, scratch: Path, progress: Progress) -> None:
+    def __init__(
+        self,
+        *,
+        device: str,
+        scratch: Path,
+        progress: Progress,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        """Start without files.
+
+        Args:
+            device: `auto`, or as torch names it.
+            scratch: folder for what experiments write.
+            progress: told the fraction done, and what is being done.
+            clock: seconds; what budgets are counted by.
+        """
         if device == "auto":
             device = "cuda:0" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
         self.scratch = scratch
         self.progress = progress
+        self.clock = clock
         self.subject: Subject | None = None
         self.material: Material | None = None
         self.bench: Bench | None = None
@@ -143,6 +160,7 @@ class Session:
             head=head,
             device=self.device,
             scratch=self.scratch,
+            clock=self.clock,
         )
         self.bench = Bench(self.material, self.progress)
         budget = asked.budget
@@ -228,7 +246,7 @@ class Session:
     def _measure(self, asked: Measurement) -> MeasurementOutcome:
         assert self.material is not None
         assert self.bench is not None
-        begin = time.perf_counter()
+        begin = self.clock()
         if asked.name == "cost":
             values: dict[str, JsonValue] = {
                 "step_seconds": {
@@ -241,7 +259,7 @@ class Session:
         notes = values.pop("notes", [])
         return MeasurementOutcome(
             values=values,
-            seconds=time.perf_counter() - begin,
+            seconds=self.clock() - begin,
             notes=tuple(str(n) for n in notes) if isinstance(notes, list) else (),
         )
 

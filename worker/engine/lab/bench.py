@@ -4,7 +4,6 @@ It turns an experiment's arms and seeds into members, sorts them into stacks, tr
 scores. What happens inside one member never stops the others.
 """
 
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -77,7 +76,7 @@ class Bench:
         Raises:
             ValueError: `keep` names no arm.
         """
-        started = time.monotonic()
+        started = self.material.clock()
         run = self._prepared(training)
         names = [arm.name for arm in training.arms]
         keep = None if training.keep is None else names.index(training.keep)
@@ -90,7 +89,7 @@ class Bench:
         for group in groups:
             # Each stack gets its share of the time left, so that none goes untrained.
             mine = sum(member.steps for member in group)
-            now = time.monotonic()
+            now = self.material.clock()
             until = now + (deadline - now) * mine / max(1, ahead)
             ahead -= mine
             stack = self._stack(group, training, run)
@@ -100,7 +99,7 @@ class Bench:
                 share = run.member_steps / max(1, total)
                 self._progress(min(1.0, share), training.question)
 
-            stopped |= stack.run(_clock(until), tell, keep)
+            stopped |= stack.run(self._alarm(until), tell, keep)
             for trial in stack.trials:
                 run.trials[trial.end.arm, trial.end.seed] = trial
             for arm_seed in stack.kept:
@@ -113,7 +112,7 @@ class Bench:
             arms=tuple(
                 self._arm(index, arm, run) for index, arm in enumerate(training.arms)
             ),
-            seconds=time.monotonic() - started,
+            seconds=self.material.clock() - started,
             member_steps=run.member_steps,
             rows=len(run.base),
             notes=tuple(run.notes),
@@ -148,6 +147,10 @@ class Bench:
             total += self._step_seconds[key] * steps / len(group)
         return total
 
+    def _alarm(self, until: float) -> Callable[[], bool]:
+        """Return what says whether a moment has passed."""
+        return lambda: self.material.clock() > until
+
     def _split(self, name: str) -> ResidentSplit:
         if name not in self._splits:
             split = getattr(self.material, name)
@@ -157,7 +160,7 @@ class Bench:
     def _stack(self, group: list[Member], training: Training, run: _Run) -> Stack:
         train = self._split("train")
         scorer = Scorer(train, self._split(training.split), run.base)
-        return Stack(group, train, scorer, self._graphs)
+        return Stack(group, train, scorer, self._graphs, self.material.clock)
 
     def _prepared(self, training: Training) -> _Run:
         material = self.material
@@ -224,11 +227,6 @@ class Bench:
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.jit.save(module, str(self.material.scratch / name))
         return name, best
-
-
-def _clock(until: float) -> Callable[[], bool]:
-    """Return what says whether a moment has passed."""
-    return lambda: time.monotonic() > until
 
 
 def _owner(group: list[Member], arm_seed: tuple[int, int]) -> Member:

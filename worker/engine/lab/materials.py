@@ -1,5 +1,7 @@
 """What the bench works on: the subject's parts in memory."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +11,8 @@ from worker.engine.data import Dataset, Split
 from worker.engine.head import Head
 from worker.engine.network.network import Network
 from worker.engine.recipe import CompleteRecipe
+
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Material:
         head: how the delivered network's outputs become classes.
         device: where tensors live.
         scratch: folder for a kept model.
+        clock: seconds from any beginning; budgets are counted by it.
     """
 
     network: Network
@@ -36,6 +41,7 @@ class Material:
     head: Head
     device: torch.device
     scratch: Path = field(default=Path())
+    clock: Clock = time.perf_counter
 
     @property
     def classes(self) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from worker.engine.lab.evaluation import Marks, Weights, finite
 from worker.engine.lab.gradients import Batch, Buffers, Gradients, Graphs, Layout
+from worker.engine.lab.materials import Clock
 from worker.engine.lab.members import End, Member
 from worker.engine.lab.optimizers import Setting, StackedOptimizer, column
 from worker.engine.lab.residence import Feed, Noise, ResidentSplit
@@ -62,6 +63,7 @@ class Stack:
         train: ResidentSplit,
         scorer: Scorer,
         graphs: Graphs,
+        clock: Clock = time.perf_counter,
     ) -> None:
         """Draw initial weights and lay them out, one row a member.
 
@@ -70,9 +72,10 @@ class Stack:
             train: training rows.
             scorer: of the experiment.
             graphs: steps captured so far; it is added to.
+            clock: seconds, by which steps are timed.
         """
         self.members = list(members)
-        self._train, self._scorer = train, scorer
+        self._train, self._scorer, self._clock = train, scorer, clock
         network = self.members[0].network
         starts = [member.start() for member in self.members]
         self.layout = Layout.of(starts[0][0])
@@ -342,10 +345,10 @@ class Stack:
         x, target, weight, _ = self._feed.take(0, 1)
         batch = Batch(x[0], self._noise.at(0), target[0], weight[0])
         self.gradients(self.rows, self.buffers, batch)
-        start = time.perf_counter()
+        start = self._clock()
         for _ in range(steps):
             self.gradients(self.rows, self.buffers, batch)
-        return (time.perf_counter() - start) / steps
+        return (self._clock() - start) / steps
 
 
 def _shortened(batch: Batch, rows: int) -> Batch:
