@@ -223,6 +223,7 @@ class Auditor:
         mends = self._at_full_length(mends)
         screen, skipped = yield from self._screen(mends)
         yield from self._follow(screen, mends)
+        mends = self._against_own_rate(screen, mends)
         best = self._best(screen, mends)
         chosen = yield from self._interact(screen, mends, best)
         # What the combination uses of a cause stands for it, if not the best alone.
@@ -389,7 +390,7 @@ class Auditor:
         singles = [m for m in chosen if m.key in screen]
         singles += [m for m in survivors if m not in singles]
         singles = singles[: max(len(chosen), self.effort.confirmed_causes)]
-        measuring = self._worth_measuring(screen, mends)
+        measuring = self._worth_measuring(screen, mends, chosen)
         if not singles and not measuring:
             return None
         # In the order in which they are given up last to first where time is short.
@@ -398,12 +399,11 @@ class Auditor:
             arms.append(compose(chosen))
             arms += [compose([m for m in chosen if m != left]) for left in chosen]
         for mend in (m for m in singles if m in chosen):
-            arms += self._with_control(mend)
+            arms += [*self._with_control(mend), *self._on_top(chosen, mend)]
+        arms += [self._within(chosen, m) for m in measuring if chosen]
         for mend in (m for m in singles if m not in chosen):
-            arms += self._with_control(mend)
-            if chosen and all(compatible(mend, c) for c in chosen):
-                arms.append(compose([*chosen, mend]))
-        arms += [Arm(name=m.key, changes=m.changes) for m in measuring]
+            arms += [*self._with_control(mend), *self._on_top(chosen, mend)]
+        arms += [Arm(name=m.key, changes=m.changes) for m in measuring if not chosen]
         arms = list({arm.name: arm for arm in arms}.values())
         seeds = self._seeds("confirm", self.effort.confirm_seeds)
         arms, seeds = self._fit(arms, seeds, SHARES["confirm"] * self._left())
@@ -516,11 +516,10 @@ class Auditor:
         if not options:
             return None
         yield from self._extend(screen, options, "Does anything help in addition?")
-        worth = [(self._value(screen, option) - now, option[-1]) for option in options]
-        value, mend = max(worth, key=lambda item: item[0])
-        if value < max(self.floors.material, 0.15 * now):
+        worth = [(option[-1], self._value(screen, option) - now) for option in options]
+        if max(value for _, value in worth) < max(self.floors.material, 0.15 * now):
             return None
-        return mend
+        return first_to_name(worth)
 
     def _extend(
         self, screen: Results, combinations: Iterable[tuple[Mend, ...]], question: str
@@ -585,20 +584,55 @@ class Auditor:
         )
 
     def _worth_measuring(
-        self, screen: Results, mends: Mapping[Cause, Sequence[Mend]]
+        self,
+        screen: Results,
+        mends: Mapping[Cause, Sequence[Mend]],
+        chosen: tuple[Mend, ...],
     ) -> list[Mend]:
-        """Measuring arms whose effect is large enough to be measured better."""
+        """Measuring arms whose effect is large enough to be measured better.
+
+        With something mended they are measured anew, whatever a broken baseline showed.
+        """
         found: list[Mend] = []
         for options in mends.values():
             arms = [m for m in options if m.measuring and m.key in screen]
-            if any(abs(screen.gain(m.key).value) >= self.floors.material for m in arms):
+            seen = [abs(screen.gain(m.key).value) for m in arms]
+            if arms and (chosen or max(seen) >= self.floors.material):
                 found += arms
         return found
 
+    def _within(self, chosen: tuple[Mend, ...], mend: Mend) -> Arm:
+        """A measuring mend beside the combination, as many updates as that makes."""
+        given = self.subject.recipe.epochs
+        longer = [(m.patch or {}).get("epochs") for m in chosen]
+        times = next((e / given for e in longer if e), 1.0)
+        own = (mend.patch or {}).get("epochs", given)
+        change = RecipeChange(patch={"epochs": max(1, round(own * times))})
+        return compose([*chosen, replace(mend, changes=(*mend.changes, change))])
+
+    def _against_own_rate(
+        self, screen: Results, mends: Mapping[Cause, Sequence[Mend]]
+    ) -> dict[Cause, Sequence[Mend]]:
+        """Have other optimisers compete with the given one at its own best rate."""
+        swept = [
+            m
+            for cause in (Cause.LEARNING_RATE_TOO_HIGH, Cause.LEARNING_RATE_TOO_LOW)
+            for m in mends.get(cause, ())
+            if m.key in screen
+        ]
+        found = dict(mends)
+        if not swept:
+            return found
+        own = max(swept, key=lambda m: self._gain(screen, m).value)
+        if self._gain(screen, own).value > 0:
+            found[Cause.UNSUITABLE_OPTIMIZER] = [
+                m if m.evident else replace(m, rival=own)
+                for m in mends.get(Cause.UNSUITABLE_OPTIMIZER, ())
+            ]
+        return found
+
     def _gain(self, results: Results, mend: Mend) -> PairedGain:
-        return results.gain_over_best(
-            mend.key, mend.control_arm if mend.control else None
-        )
+        return results.gain_over_best(mend.key, mend.controls)
 
     def _value(self, results: Results, mends: Sequence[Mend]) -> float:
         if not mends:
@@ -727,7 +761,19 @@ class Auditor:
         arms = [Arm(name=mend.key, changes=mend.changes)]
         if mend.control:
             arms.append(Arm(name=mend.control_arm, changes=mend.control))
+        if mend.rival is not None:
+            arms.append(Arm(name=mend.rival.key, changes=mend.rival.changes))
         return arms
+
+    def _on_top(self, chosen: tuple[Mend, ...], mend: Mend) -> list[Arm]:
+        """A mend within the combination, and its rival in its place."""
+        rest = [m for m in chosen if m.cause != mend.cause]
+        options = [mend] if mend.rival is None else [mend, mend.rival]
+        return [
+            compose([*rest, option])
+            for option in options
+            if rest and all(compatible(option, other) for other in rest)
+        ]
 
     def _train(
         self, stage: Stage, question: str, arms: Sequence[Arm], seeds: tuple[int, ...]
@@ -769,6 +815,8 @@ class Auditor:
             entry = Entry(identity, experiment, outcome)
             self.ledger.entries.append(entry)
             added.append(entry)
+            if isinstance(experiment, Training):
+                self.costs.learn(self.subject, experiment, outcome.seconds)
             for note in outcome.notes:
                 if note not in self.ledger.limits:
                     self.ledger.limits.append(note)

@@ -39,6 +39,8 @@ class Mend:
             and speaks for it; of mends that help as much, evident ones are named first.
         measuring: trained only to measure something, never a remedy itself.
         control_name: of an arm that several mends share as their control.
+        rival: a cheaper mend of another cause that this one must beat, alone and in
+            combination, to be worth naming.
     """
 
     cause: Cause
@@ -51,11 +53,18 @@ class Mend:
     evident: bool = False
     measuring: bool = False
     control_name: str | None = None
+    rival: "Mend | None" = None
 
     @property
     def control_arm(self) -> str:
         """Name of the arm that trains `control`."""
         return self.control_name or f"{self.key}|control"
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Names of the arms, beside the baseline, over which it must gain."""
+        own = (self.control_arm,) if self.control else ()
+        return (*own, self.rival.key) if self.rival else own
 
     @property
     def patch(self) -> dict[str, Any] | None:
@@ -75,7 +84,8 @@ class Trial:
         mend: the best of its mends.
         gain: against the run as it was; confirmed on fresh seeds where it survived.
         confirmed: whether fresh seeds judged it.
-        on_top: its gain within the best combination: with all against all but this.
+        on_top: its gain within the best combination: with all against all but this,
+            or against the rival in its place.
         adjusted_p: of the gain, over all causes tested (Holm).
         decision: what the gain says, taken alone.
         role: its place in the best combination.
@@ -114,6 +124,8 @@ class Case:
             weights, on the same held-out rows.
         gains: of this cause's arms over the baseline, by key.
         experiments: ids of the experiments with this cause's arms.
+        gains_on_top: of this cause's arms within the best combination, by key.
+        mended: keys of the mends in that combination.
     """
 
     measures: Measures
@@ -127,6 +139,8 @@ class Case:
     retrained: PairedGain | None = None
     gains: dict[str, PairedGain] = field(default_factory=dict)
     experiments: tuple[str, ...] = ()
+    gains_on_top: dict[str, PairedGain] = field(default_factory=dict)
+    mended: tuple[str, ...] = ()
 
 
 class Check(Protocol):

@@ -1,7 +1,7 @@
 """What a training costs, and what fits into the budget."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
@@ -18,6 +18,7 @@ from worker.engine.subject import Subject
 SCORING = 1.2  # what scoring and starting add to the pure steps
 A_QUICK_BUDGET, A_LONG_BUDGET = 60.0, 600.0  # seconds
 FALLBACK = {1: 1e-3, 16: 4e-3}  # seconds a step, where nothing was measured
+PRIOR_SECONDS = 1.0  # of experiments as predicted, before what was seen outweighs it
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,15 @@ def effort_for(budget: str, seconds: float) -> Effort:
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds that an optimiser step takes for a stack of some size."""
+    """Seconds that an optimiser step takes for a stack of some size.
+
+    What trainings really took corrects the prediction, for each kind of arm by itself:
+    another network or optimiser may cost many times what was thought.
+    """
 
     one: float
     each: float
+    seen: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def from_measure(cls, values: dict[str, JsonValue]) -> "Costs":
@@ -87,34 +93,60 @@ class Costs:
 
     def of(self, subject: Subject, training: Training) -> float:
         """Predict the seconds that a training takes."""
-        total = 0.0
-        for arms in group(training.arms):
-            weight = _weight(arms[0])
-            steps = [_steps(subject, arm, training.rows) for arm in arms]
-            members = len(training.seeds)
-            total += max(steps) * self.one
-            total += sum(steps) * members * self.each * weight
-        return total * SCORING
+        return sum(
+            self._planned(subject, training, arms) * self._correction(_kind(arms[0]))
+            for arms in group(training.arms)
+        )
+
+    def learn(self, subject: Subject, training: Training, seconds: float) -> None:
+        """Remember what a training took, beside what had been predicted."""
+        parts = {
+            _kind(arms[0]): self._planned(subject, training, arms)
+            for arms in group(training.arms)
+        }
+        share = seconds / max(1e-9, sum(parts.values()))
+        for kind, planned in parts.items():
+            before = self.seen.get(kind, (0.0, 0.0))
+            self.seen[kind] = (before[0] + planned, before[1] + planned * share)
+
+    def _planned(self, subject: Subject, training: Training, arms: list[Arm]) -> float:
+        steps = [_steps(subject, arm, training.rows) for arm in arms]
+        members = len(training.seeds)
+        each = sum(steps) * members * self.each * _weight(arms[0])
+        return SCORING * (max(steps) * self.one + each)
+
+    def _correction(self, kind: str) -> float:
+        """Seconds taken over seconds planned, of this kind or else of all."""
+        planned, taken = self.seen.get(kind, (0.0, 0.0))
+        if not planned:
+            planned = sum(one for one, _ in self.seen.values())
+            taken = sum(one for _, one in self.seen.values())
+        return (PRIOR_SECONDS + taken) / (PRIOR_SECONDS + planned)
 
 
 def group(arms: Sequence[Arm]) -> list[list[Arm]]:
     """Put arms together that can be trained in one stack."""
     found: dict[str, list[Arm]] = {}
     for arm in arms:
-        parts = []
-        for change in arm.changes:
-            if isinstance(change, NetworkChange):
-                parts.append(change.model_dump_json())
-            elif isinstance(change, RecipeChange):
-                optimizer = change.patch.get("optimizer") or {}
-                if "name" in optimizer:
-                    parts.append(str(optimizer["name"]))
-                if "batch_size" in change.patch:
-                    parts.append(str(change.patch["batch_size"]))
-                if (change.patch.get("loss") or {}).get("name"):
-                    parts.append(str(change.patch["loss"]["name"]))
-        found.setdefault("/".join(parts), []).append(arm)
+        found.setdefault(_kind(arm), []).append(arm)
     return list(found.values())
+
+
+def _kind(arm: Arm) -> str:
+    """Equal kinds can be trained in one stack."""
+    parts = []
+    for change in arm.changes:
+        if isinstance(change, NetworkChange):
+            parts.append(change.model_dump_json())
+        elif isinstance(change, RecipeChange):
+            optimizer = change.patch.get("optimizer") or {}
+            if "name" in optimizer:
+                parts.append(str(optimizer["name"]))
+            if "batch_size" in change.patch:
+                parts.append(str(change.patch["batch_size"]))
+            if (change.patch.get("loss") or {}).get("name"):
+                parts.append(str(change.patch["loss"]["name"]))
+    return "/".join(parts)
 
 
 def _weight(arm: Arm) -> float:

@@ -69,12 +69,12 @@ class Results:
             pooled_variance=self._pooled,
         )
 
-    def gain_over_best(self, key: str, control: str | None) -> PairedGain:
-        """Paired difference to the better of baseline and control."""
-        if control is None or control not in self.arms:
-            return self.gain(key)
-        better = max((BASELINE, control), key=self.accuracy)
-        return self.gain(key, over=better)
+    def gain_over_best(
+        self, key: str, controls: Iterable[str], over: str = BASELINE
+    ) -> PairedGain:
+        """Paired difference to the best of `over` and those controls that ran."""
+        known = [over, *(arm for arm in controls if arm in self.arms)]
+        return self.gain(key, over=max(known, key=self.accuracy))
 
     @property
     def best(self) -> float:

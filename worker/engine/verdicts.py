@@ -1,6 +1,6 @@
 """From what the rounds yielded to one trial a cause: gain, decision and role."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from service.contract.causes import Cause
@@ -50,7 +50,7 @@ def _weigh_one(learned: Learned, mend: Mend) -> Weighed:
     confirm = learned.confirm
     confirmed = confirm is not None and mend.key in confirm
     results = confirm if confirmed and confirm is not None else learned.screen
-    gain = results.gain_over_best(mend.key, mend.control_arm if mend.control else None)
+    gain = results.gain_over_best(mend.key, mend.controls)
     return Weighed(mend, gain, confirmed, _on_top(learned, mend))
 
 
@@ -59,16 +59,14 @@ def _on_top(learned: Learned, mend: Mend) -> PairedGain | None:
     confirm, together = learned.confirm, learned.together
     if confirm is None or not together:
         return None
-    if mend in together:
-        rest = [m for m in together if m != mend]
-        if not rest:
-            return None
-        whole, without = name(together), name(rest)
-    else:
-        whole, without = name([*together, mend]), name(together)
-    if whole in confirm and without in confirm:
-        return confirm.gain(whole, over=without)
-    return None
+    rest = [m for m in together if m.cause != mend.cause]
+    if not rest:
+        return None
+    whole, without = name([*rest, mend]), name(rest)
+    if whole not in confirm or without not in confirm:
+        return None
+    rivals = [name([*rest, mend.rival])] if mend.rival else []
+    return confirm.gain_over_best(whole, rivals, over=without)
 
 
 def _gap(results: Results) -> float:
@@ -93,7 +91,7 @@ def _trial(
     decision = decide(stronger, adjusted_p=adjusted_p, floors=floors)
     assert learned.screen is not None
     tried = [
-        (m.key, learned.screen.gain_over_best(m.key, m.control_arm))
+        (m.key, learned.screen.gain_over_best(m.key, m.controls))
         for m in learned.mends.get(weighed.mend.cause, ())
         if m.key in learned.screen
     ]
@@ -114,7 +112,13 @@ def _experiments(learned: Learned, mend: Mend) -> tuple[str, ...]:
         results.arms[key].experiment
         for results in (learned.screen, learned.confirm)
         if results is not None
-        for key in (BASELINE, mend.key, mend.control_arm, name(learned.together))
+        for key in (
+            BASELINE,
+            mend.key,
+            *mend.controls,
+            name(learned.together),
+            name([*learned.together, mend]),
+        )
         if key in results
     ]
     return tuple(dict.fromkeys(found))
@@ -187,6 +191,8 @@ def case_for(
             for m in mends
             if results is not None and m.key in results
         },
+        gains_on_top=_gains_on_top(learned, mends),
+        mended=tuple(m.key for m in learned.together) if learned.chosen else (),
         experiments=tuple(
             dict.fromkeys(e for m in mends for e in _experiments(learned, m))
         ),
@@ -199,6 +205,19 @@ def case_for(
         delivered=delivered,
         trials=dict(trials),
     )
+
+
+def _gains_on_top(learned: Learned, mends: Sequence[Mend]) -> dict[str, PairedGain]:
+    """What measuring arms show within the best combination."""
+    confirm, whole = learned.confirm, name(learned.together)
+    if confirm is None or not learned.together or whole not in confirm:
+        return {}
+    arms = {m.key: name([*learned.together, m]) for m in mends if m.measuring}
+    return {
+        key: confirm.gain(arm, over=whole)
+        for key, arm in arms.items()
+        if arm in confirm
+    }
 
 
 def _latest(learned: Learned, keys: list[str]) -> Results | None:

@@ -1,7 +1,7 @@
 """Insufficient data: more samples like these would still lower the error.
 
 Idea:      retrain on nested subsets of a quarter and a half, with the same number of
-           updates; extrapolate the curve to twice the data.
+           updates and with all else mended; extrapolate the curve to twice the data.
 Source:    Viering & Loog 2023, The shape of learning curves,
            doi:10.1109/TPAMI.2022.3220744.
 Blind to:  samples unlike these (see `distribution_shift`); curves that bend later.
@@ -63,9 +63,13 @@ class InsufficientData:
 
     def judge(self, subject: Subject, case: Case) -> Finding:
         """What doubling the data is predicted to bring."""
-        half, quarter = case.gains.get(HALF), case.gains.get(QUARTER)
+        # A lack of data that the other mends make good is none.
+        seen = case.gains_on_top if case.mended else case.gains
+        half, quarter = seen.get(HALF), seen.get(QUARTER)
         if half is None or quarter is None:
             why = next(iter(case.gaps.values()), "subsets were not trained")
+            if case.mended:
+                why = "with the rest mended, subsets were not trained"
             return undecided(self.cause, f"Cannot tell: {why}.")
         curve = extrapolate(half, quarter)
         value, low, high = curve.doubled
@@ -77,12 +81,13 @@ class InsufficientData:
             method="learning curve extrapolated to twice the data",
         )
         rows = subject.data.rows["train"]
+        with_the_rest = "With the rest mended, " if case.mended else "As it is, "
         evidence = [
             Evidence(
                 kind="learning_curve",
                 statement=(
-                    f"From a quarter to a half of the rows balanced accuracy rises by "
-                    f"{points(half.value - quarter.value)}, from a half to all by "
+                    f"{with_the_rest}from a quarter to a half of the rows balanced "
+                    f"accuracy rises by {points(half.value - quarter.value)}, from a half to all by "
                     f"{points(curve.halves)}."
                 ),
                 values={
@@ -90,6 +95,7 @@ class InsufficientData:
                     "against_all": [quarter.value, half.value, 0.0],
                     "predicted_at_double": list(curve.doubled),
                     "predicted_at_fourfold": list(curve.quadrupled),
+                    "with": list(case.mended),
                 },
             )
         ]

@@ -1,8 +1,9 @@
 """Label noise: a measurable share of the training labels is wrong.
 
 Idea:      a model which never saw a row seldom contradicts a correct label. The share
-           is counted out of fold; then training without the suspects must beat
-           training without as many random rows of each class.
+           is counted out of fold; then training without the suspects, or with the
+           labels that the others suggest, must beat training without as many random
+           rows of each class.
 Source:    Northcutt et al. 2021, Confident Learning, arXiv:1911.00068; margins over
            early epochs: Pleiss et al. 2020, arXiv:2001.10528.
 Blind to:  mistakes that follow the features, such as two classes always swapped.
@@ -34,7 +35,7 @@ class LabelNoise:
         return None
 
     def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
-        """Drop the suspects; the control drops as many random rows of each class."""
+        """Correct or drop the suspects; the control drops as many random rows."""
         noise = measures.get("noise", {})
         mask, random_mask = noise.get("mask"), noise.get("random_mask")
         rate = self._rate(measures)
@@ -42,17 +43,25 @@ class LabelNoise:
             return []
         if rate < self.tolerated_share or rate > self.most_dropped:
             return []
+        changes = {"suspects dropped": DataChange(name="drop", mask=mask)}
+        corrections = noise.get("corrections")
+        if isinstance(corrections, list):
+            labels = tuple(int(str(k)) for k in corrections)
+            relabel = DataChange(name="relabel", mask=mask, labels=labels)
+            changes["suspects corrected"] = relabel
         return [
             Mend(
                 cause=self.cause,
-                key="suspects dropped",
+                key=key,
                 text=f"Review the {100 * rate:.0f} % of the labels that are suspect; "
                 "correct or drop them",
-                changes=(DataChange(name="drop", mask=mask),),
+                changes=(change,),
                 control=(DataChange(name="drop", mask=random_mask),),
+                control_name="random rows dropped",
                 urgent=True,
                 evident=True,
             )
+            for key, change in changes.items()
         ]
 
     def judge(self, subject: Subject, case: Case) -> Finding:
@@ -69,7 +78,7 @@ class LabelNoise:
                 values={
                     key: value
                     for key, value in noise.items()
-                    if key not in ("mask", "random_mask")
+                    if key not in ("mask", "random_mask", "corrections")
                 },
             )
         ]

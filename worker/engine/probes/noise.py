@@ -16,7 +16,8 @@ Values:
     suspects: `row` (in the uploaded split), `given`, `suggested` (names), `score` (the
         probability of the given label, out of fold); at most 100, the worst first.
     mask: training rows that are suspect (`pack_mask`); random_mask: as many random rows
-        of each given class; suspected: how many.
+        of each given class; suspected: how many; corrections: the class that the
+        reference gives each suspect, in row order.
 """
 
 import warnings
@@ -70,6 +71,7 @@ def measure(material: Material, settings: Values) -> Values:
         return values
     flags = _rate(values, seen, y)
     names = material.dataset.class_names
+    values["corrections"] = [int(k) for k in predicted[flags]]
     worst = np.flatnonzero(flags)
     worst = worst[np.argsort(seen.margin[worst], kind="stable")][:MOST_LISTED]
     values["suspects"] = [
