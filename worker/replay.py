@@ -14,6 +14,7 @@ from typing import Any
 
 from service.contract.errors import BadRequest, Crashed, NotFound, Problem
 from service.contract.report import Report, ReportExperiment
+from worker.engine.lab.experiment import Training
 from worker.failures import ChildFailed
 from worker.local import MEMORY_BYTES, LocalAudit, say
 from worker.sandbox import Child
@@ -34,14 +35,20 @@ def experiment_of(report: Report, identity: str) -> dict[str, Any]:
     found: ReportExperiment = known[identity]
     if found.kind != "training" or not found.arms:
         raise BadRequest(f"{identity} is a measurement; only trainings are replayed")
+    # Whatever else an experiment may set stands in the report under its own name.
+    more = {
+        key: found.settings[key]
+        for key in Training.model_fields
+        if key in found.settings and key != "rows"
+    }
     return {
+        **more,
         "kind": "training",
         "round": found.round,
         "question": found.question,
         "arms": [{"name": arm.name, "changes": arm.changes} for arm in found.arms],
         "seeds": found.arms[0].seeds,
         "rows": found.settings.get("rows_asked"),
-        "split": found.settings.get("split", "decide"),
     }
 
 
