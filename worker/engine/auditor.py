@@ -49,7 +49,7 @@ from worker.engine.results import (
     collect,
 )
 from worker.engine.stats.decisions import Floors
-from worker.engine.stats.pairs import PairedGain
+from worker.engine.stats.pairs import PairedGain, are_alike
 from worker.engine.subject import Subject
 
 LOGGER = logging.getLogger(__name__)
@@ -79,6 +79,9 @@ SHORT_IN_A_SUBSAMPLE = frozenset(
 )
 SHARES = {"screen": 0.42, "interact": 0.35, "confirm": 0.7}  # of the time left then
 SURE_SIGNAL = 0.01  # p value at which some reference certainly learns
+FOLDS = 5  # parts of the training rows that seeds leave out in turn
+FEW_HELD_OUT = 2_000  # rows; from here on they decide alone
+SPOILS_ROWS = (Cause.LABEL_NOISE, Cause.CORRUPTED_INPUTS)
 LARGEST_STACK = 48  # members trained in one experiment, so that workers can share
 
 
@@ -210,6 +213,8 @@ class Auditor:
         self.start: tuple[Change, ...] = ()
         self.interact_left = 0.25 * self.effort.seconds
         self.crashed: dict[Cause, str] = {}
+        self.folds: int | None = None
+        self.borrows = False
 
     def rounds(self) -> Rounds:
         """Run the rounds; yields what to do, returns what was learned."""
@@ -221,7 +226,10 @@ class Auditor:
         if self.rows is None:
             self.rows = self._rows(SHARES["screen"] * self._left(), seeds)
         mends = self._at_full_length(mends)
+        self.folds = FOLDS if self._may_borrow(mends) else None
+        self.borrows = self.folds is not None
         screen, skipped = yield from self._screen(mends)
+        screen = self._compared_with_spared(screen)
         yield from self._follow(screen, mends)
         mends = self._against_own_rate(screen, mends)
         best = self._best(screen, mends)
@@ -739,6 +747,42 @@ class Auditor:
             for cause, options in mends.items()
         }
 
+    def _may_borrow(self, mends: Mapping[Cause, Sequence[Mend]]) -> bool:
+        """Whether training rows, left out in turn, may help held-out rows decide.
+
+        Only where those are few, and nothing is known to be wrong with the others.
+        """
+        rows = self.subject.data.rows
+        return (
+            self.rows is None
+            and rows["decide"] <= FEW_HELD_OUT
+            and "train" in self.subject.labels
+            and not any(mends.get(cause) for cause in SPOILS_ROWS)
+        )
+
+    def _compared_with_spared(self, screen: Results) -> Results:
+        """Give up rows left out in turn that are unlike the held-out ones.
+
+        Duplicates, wrong labels or another mix of samples show in how the baseline
+        does on them.
+        """
+        spared = screen.on_spared() if BASELINE in screen else None
+        if spared is None:
+            return screen
+        held_out = screen.held_out_only()
+        first = screen.rows.held_out
+        if are_alike(
+            (held_out.arms[BASELINE].correct, None, held_out.rows.labels),
+            (*spared, screen.rows.labels[first:]),
+        ):
+            self.ledger.limits.append(
+                f"{self.subject.data.rows['train']} training rows, left out in turn, "
+                f"decide beside the {first} held-out ones."
+            )
+            return screen
+        self.borrows = False
+        return held_out
+
     def _candidates(
         self, wanted: Sequence[Mend]
     ) -> Iterable[tuple[Arm, frozenset[Cause]]]:
@@ -780,7 +824,9 @@ class Auditor:
     ) -> Generator[Ask, Answers, Results]:
         """Train arms in as few experiments as their networks allow."""
         arms = [self._begun(arm) for arm in arms]
-        limit = max(15.0, 2 * self._left())
+        limit = max(15.0, 1.2 * self._left())
+        # The screen's arms must all have learned from the same rows.
+        folds = self.folds if self.borrows or stage != "confirm" else None
         experiments = tuple(
             Training(
                 round=stage,
@@ -788,6 +834,7 @@ class Auditor:
                 arms=tuple(part),
                 seeds=seeds,
                 rows=self.rows,
+                folds=folds,
                 max_seconds=limit,
             )
             for stack in group(arms)
@@ -795,13 +842,18 @@ class Auditor:
         )
         answers = yield Ask(stage, question, experiments)
         entries = self._note(experiments, answers)
+        results = self._collected(entries)
+        return results if self.borrows else results.held_out_only()
+
+    def _collected(self, entries: Sequence[Entry]) -> Results:
         ran = [
             (e.identity, e.experiment, e.outcome)
             for e in entries
             if isinstance(e.experiment, Training)
             and isinstance(e.outcome, TrainingOutcome)
         ]
-        return collect(ran, self.subject.labels["decide"])
+        labels = self.subject.labels
+        return collect(ran, labels["decide"], labels.get("train"))
 
     def _begun(self, arm: Arm) -> Arm:
         """Put the subject's own initialisation before an arm's changes."""

@@ -290,6 +290,7 @@ def _experiment(entry: Entry) -> ReportExperiment:
         "rows": outcome.rows,
         "split": experiment.split,
         "rows_asked": experiment.rows,
+        "folds": experiment.folds,
     }
     return ReportExperiment(
         id=entry.identity,

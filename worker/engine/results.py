@@ -1,7 +1,7 @@
 """What the trainings of a round yielded, by arm, ready to be compared."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,11 +13,13 @@ from worker.engine.lab.experiment import (
     TrainingOutcome,
     unpack_flags,
 )
+from worker.engine.splits import Places, spared_rows
 from worker.engine.stats.pairs import (
     Bits,
     Labels,
     PairedGain,
-    balanced_accuracies,
+    Rows,
+    by_seed,
     paired_gain,
     seed_variance,
 )
@@ -32,7 +34,7 @@ class Ran:
     """One arm that was trained.
 
     Attributes:
-        correct: bool, (seeds, rows), hits on the scored split.
+        correct: bool, (seeds, rows), hits; False where a seed did not score a row.
         experiment: id of the experiment it was part of.
     """
 
@@ -46,10 +48,10 @@ class Results:
     """The arms of one round, all trained from the same seeds.
 
     Attributes:
-        labels: int64, (rows,), of the scored split.
+        rows: on which they were scored.
     """
 
-    labels: Labels
+    rows: Rows
     arms: Mapping[str, Ran]
     failures: Mapping[str, str] = field(default_factory=dict)
 
@@ -58,14 +60,14 @@ class Results:
 
     def accuracy(self, key: str) -> float:
         """Mean balanced accuracy of an arm over its seeds."""
-        return float(balanced_accuracies(self.arms[key].correct, self.labels).mean())
+        return float(by_seed(self.arms[key].correct, self.rows).mean())
 
     def gain(self, key: str, over: str = BASELINE) -> PairedGain:
         """Paired difference between two arms."""
         return paired_gain(
             self.arms[key].correct,
             self.arms[over].correct,
-            self.labels,
+            self.rows,
             pooled_variance=self._pooled,
         )
 
@@ -96,7 +98,27 @@ class Results:
             for key, ran in self.arms.items()
             if key in more.arms
         }
-        return Results(self.labels, arms, {**self.failures, **more.failures})
+        seen = None
+        if self.rows.seen is not None and more.rows.seen is not None:
+            seen = np.concatenate([self.rows.seen, more.rows.seen])
+        rows = replace(self.rows, seen=seen)
+        return Results(rows, arms, {**self.failures, **more.failures})
+
+    def held_out_only(self) -> "Results":
+        """The same without the training rows that were left out in turn."""
+        count = self.rows.held_out
+        arms = {
+            key: replace(ran, correct=ran.correct[:, :count])
+            for key, ran in self.arms.items()
+        }
+        return Results(Rows.of(self.rows.labels[:count]), arms, dict(self.failures))
+
+    def on_spared(self, key: str = BASELINE) -> tuple[Bits, Bits] | None:
+        """Hits of an arm on rows left out in turn, and which seed scored which."""
+        if self.rows.seen is None or self.rows.held_out == len(self.rows.labels):
+            return None
+        first = self.rows.held_out
+        return self.arms[key].correct[:, first:], self.rows.seen[:, first:]
 
     @cached_property
     def _pooled(self) -> float:
@@ -104,7 +126,7 @@ class Results:
         if reference is None or len(reference.correct) == 1:
             return 0.02**2  # two points, what small networks show on small data
         spreads = [
-            seed_variance(ran.correct, reference.correct, self.labels)
+            seed_variance(ran.correct, reference.correct, self.rows)
             for key, ran in self.arms.items()
             if key != BASELINE
         ]
@@ -116,27 +138,52 @@ class Results:
 
 
 def collect(
-    ran: Iterable[tuple[str, Training, TrainingOutcome]], labels: Labels
+    ran: Iterable[tuple[str, Training, TrainingOutcome]],
+    labels: Labels,
+    train_labels: Labels | None = None,
 ) -> Results:
     """Gather the arms of a round.
 
     Args:
-        ran: (id, experiment, outcome).
+        ran: (id, experiment, outcome); seeds and folds are the same for all.
         labels: int64, (rows,), of the split they were scored on.
+        train_labels: int64, (training rows,), where those were left out in turn.
     """
     arms: dict[str, Ran] = {}
     failures: dict[str, str] = {}
+    rows = Rows.of(labels)
+    spared: list[Places] | None = None
     for identity, training, outcome in ran:
+        if spared is None and training.folds and train_labels is not None:
+            parts = spared_rows(train_labels, training.folds)
+            spared = [parts[seed % len(parts)] for seed in training.seeds]
+            rows = _rows_with(labels, train_labels, spared)
         for arm in outcome.arms:
             if arm.failure is not None or len(arm.trials) != len(training.seeds):
                 failures[arm.name] = arm.failure or "not every seed was trained"
                 continue
-            arms[arm.name] = Ran(_bits(arm, len(labels)), arm, identity)
-    return Results(labels=labels, arms=arms, failures=failures)
+            arms[arm.name] = Ran(_bits(arm, rows, spared), arm, identity)
+    return Results(rows=rows, arms=arms, failures=failures)
 
 
-def _bits(arm: ArmOutcome, rows: int) -> Bits:
-    return np.array([unpack_flags(trial.correct, rows) for trial in arm.trials])
+def _rows_with(labels: Labels, train_labels: Labels, spared: Sequence[Places]) -> Rows:
+    first = len(labels)
+    seen = np.zeros((len(spared), first + len(train_labels)), dtype=np.bool_)
+    seen[:, :first] = True
+    for flags, places in zip(seen, spared, strict=True):
+        flags[first + places] = True
+    return Rows(np.concatenate([labels, train_labels]), first, seen)
+
+
+def _bits(arm: ArmOutcome, rows: Rows, spared: Sequence[Places] | None) -> Bits:
+    held_out = rows.held_out
+    correct = np.zeros((len(arm.trials), len(rows.labels)), dtype=np.bool_)
+    for k, trial in enumerate(arm.trials):
+        correct[k, :held_out] = unpack_flags(trial.correct, held_out)
+        if spared is not None and trial.spared is not None:
+            places = spared[k]
+            correct[k, held_out + places] = unpack_flags(trial.spared, len(places))
+    return correct
 
 
 def figures(arm: ArmOutcome) -> dict[str, float]:
@@ -174,7 +221,8 @@ def _late_improvement(losses: Sequence[float | None]) -> float | None:
 
 def against_delivered(results: Results, mask: str) -> PairedGain:
     """Paired difference of the baseline to delivered hits packed in `mask`."""
-    after = results.arms[BASELINE].correct
-    delivered = unpack_flags(mask, len(results.labels))
+    held_out = results.held_out_only()
+    after = held_out.arms[BASELINE].correct
+    delivered = unpack_flags(mask, held_out.rows.held_out)
     before = np.repeat(delivered[None], len(after), axis=0)
-    return paired_gain(after, before, results.labels)
+    return paired_gain(after, before, held_out.rows)

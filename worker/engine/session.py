@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch._dynamo  # optimisers load it; a child that stands by has paid for it
 from pydantic import JsonValue, TypeAdapter
@@ -40,13 +41,14 @@ from worker.engine.network.torchscript import load_torchscript
 from worker.engine.planning import EFFORTS
 from worker.engine.probes.table import PROBES
 from worker.engine.recipe import CompleteRecipe, complete
-from worker.engine.splits import make_parts
+from worker.engine.splits import Parts, make_parts
 from worker.engine.subject import DataShape, NetworkShape, Subject
 
 EXPERIMENTS: TypeAdapter[Experiment] = TypeAdapter(Experiment)
 OUTCOMES: TypeAdapter[Outcome] = TypeAdapter(Outcome)
 PICTURE_RANK = 3
 SETTLED_AT_HALF = 0.04  # mean distance of the outputs from one half
+MOST_BORROWED = 20_000  # training rows that, left out in turn, may help to decide
 A_FEW = 64  # rows with which the network is tried out
 
 Progress = Callable[[float, str], None]
@@ -192,7 +194,7 @@ class Session:
             assumed=assumed,
             head_kind=head.kind,
             fitting_loss=fitting_loss(network),
-            labels={"decide": parts.decide.y, "final": parts.final.y},
+            labels=_labels(parts),
             wanted=frozenset(asked.checks or Cause),
             seed=asked.seed % 1_000_000,
             budget="seconds" if isinstance(budget, BudgetSeconds) else budget,
@@ -290,6 +292,14 @@ def _as_trained(
         "compared with every output; the recipe is reproduced that way."
     )
     return recipe.model_copy(update={"loss": changed}), (note,)
+
+
+def _labels(parts: Parts) -> dict[str, npt.NDArray[np.int64]]:
+    """Labels of the rows that may decide: training rows only where they are few."""
+    found = {"decide": parts.decide.y, "final": parts.final.y}
+    if len(parts.train) <= MOST_BORROWED:
+        found["train"] = parts.train.y
+    return found
 
 
 def _load(file: BinaryIO, format: str) -> Network:  # noqa: A002

@@ -14,8 +14,10 @@ from worker.engine.data import Dataset, Split
 TRAIN_SHARE = 0.6  # of rows that came without a held-out split
 DECIDE_SHARE = 0.67  # of the held-out rows; the rest judges the remedy
 MOST_SCORED = 20_000  # rows a scored split holds at most
+LEAST_SPARED = 2  # rows of a class in each part that is left out in turn
 
 Places = npt.NDArray[np.int64]
+SPARED_SEED = 20_260_102
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,32 @@ def make_parts(dataset: Dataset, *, seed: int) -> Parts:
             notes.append(f"{MOST_SCORED} held-out rows are scored to {label}.")
         parts.append(_take(held, places))
     return Parts(train, parts[0], parts[1], held_out_given, tuple(notes))
+
+
+def spared_rows(y: npt.NDArray[np.int64], folds: int) -> tuple[Places, ...]:
+    """Divide training rows into parts that are left out in turn.
+
+    The parts are stratified and of one size, so that stacks stay alike; what does not
+    go into equal parts, and classes too small to be divided, are always trained on.
+
+    Args:
+        y: int64, (rows,).
+        folds: number of parts.
+
+    Returns:
+        As many ascending int64 arrays of places.
+    """
+    rng = np.random.default_rng([SPARED_SEED, folds])
+    parts: list[list[Places]] = [[] for _ in range(folds)]
+    for k in np.unique(y):
+        places = rng.permutation(np.flatnonzero(y == k))
+        size = len(places) // folds
+        if size < LEAST_SPARED:
+            continue
+        for at, part in enumerate(parts):
+            part.append(places[at * size : (at + 1) * size])
+    nothing = np.empty(0, np.int64)
+    return tuple(np.sort(np.concatenate([nothing, *part])) for part in parts)
 
 
 def _divide(

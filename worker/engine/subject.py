@@ -110,7 +110,8 @@ class Subject:
     """Network, data, recipe and head under audit, and what was asked for.
 
     Attributes:
-        labels: int64, (rows,), of the splits `decide` and `final`.
+        labels: int64, (rows,), of the splits `decide` and `final`, and of `train` where
+            its rows may decide as well, left out in turn.
         wanted: the causes to judge.
         budget_seconds: what the audit may take.
         budget: its name, `quick`, `standard`, `thorough` or `seconds`.

@@ -3,6 +3,8 @@ import numpy as np
 from worker.engine.stats.decisions import Floors, decide, holm, severity_of
 from worker.engine.stats.pairs import (
     PairedGain,
+    Rows,
+    are_alike,
     balanced_accuracies,
     paired_gain,
 )
@@ -18,7 +20,7 @@ def simulate(rng, *, gain: float, spread: float, rows: int = ROWS, seeds: int = 
     shared = rng.uniform(size=(seeds, rows))
     before = shared < difficulty
     after = shared < np.clip(difficulty + shifts[:, None], 0, 1)
-    return after, before, labels
+    return after, before, Rows.of(labels)
 
 
 def test_balanced_accuracy_weighs_classes_equally():
@@ -30,9 +32,9 @@ def test_balanced_accuracy_weighs_classes_equally():
 
 def test_equal_arms_differ_by_nothing():
     rng = np.random.default_rng(0)
-    _, before, labels = simulate(rng, gain=0.0, spread=0.0)
+    _, before, rows = simulate(rng, gain=0.0, spread=0.0)
 
-    gain = paired_gain(before, before, labels)
+    gain = paired_gain(before, before, rows)
 
     assert gain.value == 0.0
     assert gain.low < 0.0 < gain.high
@@ -43,8 +45,8 @@ def test_the_interval_holds_what_it_promises():
     true_gain = 0.05
     inside = 0
     for _ in range(300):
-        after, before, labels = simulate(rng, gain=true_gain, spread=0.02)
-        gain = paired_gain(after, before, labels, pooled_variance=0.02**2)
+        after, before, rows = simulate(rng, gain=true_gain, spread=0.02)
+        gain = paired_gain(after, before, rows, pooled_variance=0.02**2)
         # Clipping at 1 takes a little of the gain from easy rows.
         expected = 0.05 - 0.05**2 / (2 * 0.4)
         inside += gain.low <= expected <= gain.high
@@ -75,10 +77,69 @@ def test_two_seeds_that_agree_by_chance_are_moderated():
     better[:, :140] = True
     labels = np.arange(200) % 2
 
-    alone = paired_gain(better, correct, labels)
-    moderated = paired_gain(better, correct, labels, pooled_variance=0.05**2)
+    alone = paired_gain(better, correct, Rows.of(labels))
+    moderated = paired_gain(better, correct, Rows.of(labels), pooled_variance=0.05**2)
 
     assert moderated.error > alone.error
+
+
+def left_out_in_turn(rng, *, held_out: int, spared: int, seeds: int):
+    """Rows of which each seed scores all held-out ones and one fifth of the others."""
+    labels = rng.integers(0, 2, held_out + spared)
+    seen = np.ones((seeds, held_out + spared), bool)
+    part = np.arange(spared) % 5
+    for seed in range(seeds):
+        seen[seed, held_out:] = part == seed % 5
+    return Rows(labels, held_out, seen)
+
+
+def test_rows_left_out_in_turn_narrow_the_interval():
+    rng = np.random.default_rng(5)
+    rows = left_out_in_turn(rng, held_out=80, spared=400, seeds=10)
+    before = rng.uniform(size=(10, 480)) < 0.8
+    after = before | (rng.uniform(size=480) < 0.3)
+
+    alone = paired_gain(after[:, :80], before[:, :80], Rows.of(rows.labels[:80]))
+    together = paired_gain(after, before, rows)
+
+    assert together.error < 0.7 * alone.error
+
+
+def test_hits_on_rows_that_a_seed_did_not_score_count_for_nothing():
+    rng = np.random.default_rng(6)
+    rows = left_out_in_turn(rng, held_out=50, spared=100, seeds=5)
+    before = rng.uniform(size=(5, 150)) < 0.7
+    after = rng.uniform(size=(5, 150)) < 0.8
+    elsewhere = ~rows.seen
+
+    gain = paired_gain(after, before, rows)
+    again = paired_gain(after | elsewhere, before & rows.seen, rows)
+
+    assert gain == again
+
+
+def test_the_interval_over_rows_left_out_in_turn_holds_what_it_promises():
+    rng = np.random.default_rng(7)
+    inside = 0
+    for _ in range(300):
+        rows = left_out_in_turn(rng, held_out=60, spared=300, seeds=8)
+        difficulty = rng.uniform(0.6, 0.9, 360)
+        shifts = rng.normal(0.05, 0.02, 8)
+        shared = rng.uniform(size=(8, 360))
+        before, after = shared < difficulty, shared < difficulty + shifts[:, None]
+        gain = paired_gain(after, before, rows, pooled_variance=0.02**2)
+        inside += gain.low <= 0.05 <= gain.high
+
+    assert inside / 300 >= 0.95
+
+
+def test_rows_on_which_a_model_does_much_worse_are_not_alike():
+    rng = np.random.default_rng(8)
+    labels = rng.integers(0, 2, 400)
+    good, bad = rng.uniform(size=(3, 400)) < 0.95, rng.uniform(size=(3, 400)) < 0.7
+
+    assert are_alike((good, None, labels), (good[:, ::-1], None, labels[::-1]))
+    assert not are_alike((good, None, labels), (bad, None, labels))
 
 
 def test_holm_multiplies_the_smallest_most():

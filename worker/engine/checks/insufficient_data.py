@@ -86,9 +86,9 @@ class InsufficientData:
             Evidence(
                 kind="learning_curve",
                 statement=(
-                    f"{with_the_rest}from a quarter to a half of the rows balanced "
-                    f"accuracy rises by {points(half.value - quarter.value)}, from a half to all by "
-                    f"{points(curve.halves)}."
+                    f"{with_the_rest}balanced accuracy rises by "
+                    f"{points(half.value - quarter.value)} from a quarter to a half "
+                    f"of the rows, and by {points(curve.halves)} from a half to all."
                 ),
                 values={
                     "rows": [rows // 4, rows // 2, rows],

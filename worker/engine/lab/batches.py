@@ -35,6 +35,14 @@ def stratified_order(y: Rows, rows: Rows, *, seed: int) -> Rows:
     return shuffled[np.argsort(rank, kind="stable")]
 
 
+def batches_of(count: int, batch: int, *, drop_single: bool) -> int:
+    """Return how many batches so many rows make; see `Stream` for what is meant."""
+    steps = -(-count // batch)
+    if drop_single and steps > 1 and count % batch == 1:
+        return steps - 1
+    return steps
+
+
 @dataclass(frozen=True)
 class Stream:
     """The endless sequence of batches that one member sees.
@@ -67,10 +75,7 @@ class Stream:
     @property
     def steps_an_epoch(self) -> int:
         """Batches an epoch, a last short one included."""
-        steps = -(-self.count // self.batch)
-        if self.drop_single and steps > 1 and self.count % self.batch == 1:
-            return steps - 1
-        return steps
+        return batches_of(self.count, self.batch, drop_single=self.drop_single)
 
     def take(self, start: int, steps: int) -> tuple[Rows, Flags]:
         """Return batches `start` to `start + steps - 1`.

@@ -169,7 +169,7 @@ class Bench:
         dtype = next(iter(material.network.parameters.values())).dtype
         train = self._split("train")
         sample = train.inputs(places.to(material.device), Pipe(), dtype)
-        builder = Builder(material, run.base, sample, self._networks)
+        builder = Builder(material, run.base, sample, self._networks, training.folds)
         for index, arm in enumerate(training.arms):
             try:
                 members = builder.members(index, arm, training.seeds)
@@ -242,6 +242,7 @@ def _outcome(trial: Trial) -> TrialOutcome:
     return TrialOutcome(
         seed=trial.end.seed,
         correct=pack_mask(trial.held_out.correct),
+        spared=pack_mask(trial.spared.correct) if trial.spared else None,
         accuracy=trial.held_out.accuracy,
         balanced_accuracy=trial.held_out.balanced_accuracy,
         log_loss=trial.held_out.log_loss,

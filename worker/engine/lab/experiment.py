@@ -163,6 +163,11 @@ class Training(_Value):
         default=None, description="Train on a stratified subsample of this many rows."
     )
     split: Literal["decide", "final"] = "decide"
+    folds: int | None = Field(
+        default=None,
+        description="Each seed leaves out one of so many parts of the training rows, "
+        "in turn, and is scored on it too.",
+    )
     max_seconds: float | None = Field(
         default=None, description="Stop training, at the next check, after this time."
     )
@@ -213,6 +218,10 @@ class TrialOutcome(_Value):
 
     seed: int
     correct: str = Field(description="`pack_mask` of the scored rows hit.")
+    spared: str | None = Field(
+        default=None,
+        description="`pack_mask` of the hits among the training rows left out.",
+    )
     accuracy: float
     balanced_accuracy: float
     log_loss: float | None = Field(description="nats, held-out, by the head.")

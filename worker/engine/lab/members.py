@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from worker.engine.head import Head, head_after
-from worker.engine.lab.batches import Rows, Stream
+from worker.engine.lab.batches import Rows, Stream, batches_of
 from worker.engine.lab.experiment import (
     Arm,
     DataChange,
@@ -23,6 +23,7 @@ from worker.engine.lab.views import View, changed_view, normalized
 from worker.engine.network.initialization import Scheme
 from worker.engine.network.network import Network
 from worker.engine.recipe import CompleteRecipe
+from worker.engine.splits import spared_rows
 
 _STACK_BYTES = 1 << 30  # of weights, gradients and optimiser state of a stack
 _COPIES = 7  # of a member's row: weights, gradient, state, scratch, last finite ones
@@ -50,6 +51,9 @@ class Member:
         head: how its outputs become classes.
         seed: of initial weights, order and noise.
         scheme: of the initial weights, or `delivered`.
+        pace: optimiser steps that count as one epoch: those of all the rows, also
+            where some are left out in turn.
+        spared: int64, places in the training split that are left out, and scored.
         ends: its trials, in any order.
     """
 
@@ -61,6 +65,8 @@ class Member:
     head: Head
     seed: int
     scheme: str
+    pace: int
+    spared: Rows
     ends: list[End] = field(default_factory=list)
 
     @property
@@ -125,6 +131,7 @@ class Builder:
         base: Rows,
         sample: Tensor,
         networks: dict[str, Network],
+        folds: int | None = None,
     ) -> None:
         """Start.
 
@@ -133,7 +140,9 @@ class Builder:
             base: int64, places of the experiment's rows in the training split.
             sample: float, (few rows, *sample shape), for surgery.
             networks: changed networks so far, by their changes; it is added to.
+            folds: parts of the training rows that seeds leave out in turn.
         """
+        self._spared = spared_rows(material.train.y, folds) if folds else ()
         self._material, self._base, self._sample = material, base, sample
         self._networks = networks
         self._views: dict[str, View] = {}
@@ -186,9 +195,12 @@ class Builder:
         key = "".join(change.model_dump_json() for change in built.data)
         seeded = any(one.name in {"subset", "permute_labels"} for one in built.data)
         key += f"/{seed if seeded else ''}/{built.recipe.normalization}"
+        if self._spared:
+            key += f"/{seed % len(self._spared)}"
         if key not in self._views:
             train = self._material.train
-            kept = torch.ones(len(train), dtype=torch.bool).numpy()
+            kept = np.ones(len(train), dtype=np.bool_)
+            kept[self._left_out(seed)] = False
             view = View(kept=kept, labels=train.y)
             for change in built.data:
                 view = changed_view(
@@ -223,10 +235,32 @@ class Builder:
         head = self._material.head
         if built.reheaded:
             head = head_after(network, recipe.loss.name, classes)
-        end = End(index, seed, recipe.epochs * stream.steps_an_epoch)
-        return Member(
-            network, recipe, view, stream, form, head, seed, built.scheme, [end]
+        spared = self._left_out(seed)
+        whole = len(self._base)
+        all_rows = round(count * whole / max(1, whole - len(spared)))
+        pace = batches_of(
+            all_rows,
+            min(recipe.batch_size, all_rows),
+            drop_single=stream.drop_single,
         )
+        return Member(
+            network=network,
+            recipe=recipe,
+            view=view,
+            stream=stream,
+            form=form,
+            head=head,
+            seed=seed,
+            scheme=built.scheme,
+            pace=pace,
+            spared=spared,
+            ends=[End(index, seed, recipe.epochs * pace)],
+        )
+
+    def _left_out(self, seed: int) -> Rows:
+        if not self._spared:
+            return np.empty(0, np.int64)
+        return self._spared[seed % len(self._spared)]
 
 
 def merged(members: Sequence[Member]) -> list[Member]:

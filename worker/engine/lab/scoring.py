@@ -85,8 +85,8 @@ class Scorer:
 
     def final(
         self, members: list[Member], weights: Weights
-    ) -> list[tuple[Marks, Marks]]:
-        """Score members for good: held-out marks, then training marks, of each.
+    ) -> list[tuple[Marks, Marks, Marks | None]]:
+        """Score members for good: held-out, training and spared marks, of each.
 
         Training rows that an arm leaves out do not count for it.
         """
@@ -95,6 +95,7 @@ class Scorer:
         seen = outputs(network, weights, pipes, self._held_out, self.places)
         places = self._train_places
         fitted = outputs(network, weights, pipes, self._train, places)
+        spared = self._on_spared(members, weights)
         found = []
         for k, member in enumerate(members):
             outside = marks(member.head, member, seen[k], self._held_out.y[self.places])
@@ -108,7 +109,28 @@ class Scorer:
                 alone = weights.chosen([k])
                 [own] = outputs(network, alone, pipes[k : k + 1], self._train, mine)
             inside = marks(member.head, member, own, member.view.labels[mine])
-            found.append((outside, inside))
+            found.append((outside, inside, spared[k]))
+        return found
+
+    def _on_spared(self, members: list[Member], weights: Weights) -> list[Marks | None]:
+        """Score members on the training rows that they left out, if any."""
+        found: list[Marks | None] = [None] * len(members)
+        groups: dict[bytes, list[int]] = {}
+        for k, member in enumerate(members):
+            if len(member.spared):
+                groups.setdefault(member.spared.tobytes(), []).append(k)
+        for which in groups.values():
+            places = members[which[0]].spared
+            seen = outputs(
+                members[0].network,
+                weights.chosen(which),
+                [members[k].pipe for k in which],
+                self._train,
+                places,
+            )
+            for k, raw in zip(which, seen, strict=True):
+                member = members[k]
+                found[k] = marks(member.head, member, raw, self._train.y[places])
         return found
 
     def activity(

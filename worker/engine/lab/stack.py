@@ -31,6 +31,7 @@ class Trial:
     end: End
     held_out: Marks
     train: Marks
+    spared: Marks | None
     diverged: bool
     curve: list[Point]
     signs: dict[str, float | None]
@@ -202,7 +203,7 @@ class Stack:
             factor(
                 track.member.recipe.schedule,
                 step=step,
-                steps_an_epoch=track.member.stream.steps_an_epoch,
+                steps_an_epoch=track.member.pace,
                 epochs=track.member.recipe.epochs,
             )
             for track in self._tracks
@@ -242,7 +243,7 @@ class Stack:
         )
         for track, point in zip(due, points, strict=True):
             recent = np.concatenate(track.losses)[-max(1, step // 12) :]
-            point.epoch = step / track.member.stream.steps_an_epoch
+            point.epoch = step / track.member.pace
             point.step = step
             point.train_loss = float(recent.mean())
             track.points.append(point)
@@ -270,14 +271,14 @@ class Stack:
         shown = self._scorer.activity(members, weights)
         early = self._early.values()
         for at, (track, due) in enumerate(leaving):
-            held_out, train = scores[at]
+            held_out, train, spared = scores[at]
             signs = self._signs(track, early[track.place], shown[at])
             for end in due:
                 track.pending.remove(end)
                 own = set(self._scorer.moments_of(end))
                 points = [point for point in track.points if point.step in own]
                 self.trials.append(
-                    Trial(end, held_out, train, track.diverged, points, signs)
+                    Trial(end, held_out, train, spared, track.diverged, points, signs)
                 )
                 if end.arm == keep_arm:
                     self.kept[end.arm, end.seed] = self._copied(track.place)

@@ -6,7 +6,12 @@ finite held-out set. Both are in every interval:
     D      = mean over seeds of the difference of balanced accuracy
     se²    = sd_seeds² / S  +  sum over classes of var(d_i) / (n_k K²)
 
-where d_i is the difference of hits on row i, averaged over seeds. The seeds' spread is
+where d_i is the difference of hits on row i, averaged over the seeds that scored it.
+Training rows that seeds leave out in turn count like held-out ones, but for a wider
+variance: the trainings they are scored by share most of their rows, which the plain sum
+does not know (Nadeau & Bengio 2003, Inference for the generalization error,
+doi:10.1023/A:1024068626366; Bates, Hastie & Tibshirani 2021, arXiv:2104.00673).
+The seeds' spread is
 moderated towards the spread pooled over all pairs of the audit, as small numbers of
 seeds estimate it badly (Smyth 2004, Linear models and empirical Bayes methods,
 doi:10.2202/1544-6115.1027, section 3). The second term holds a part of the first, so
@@ -14,6 +19,7 @@ that the interval is, if anything, wide.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +31,8 @@ Floats = npt.NDArray[np.float64]
 
 PRIOR_DEGREES = 3.0  # weight of the pooled spread, in seeds
 ROW_PRIOR = 0.5  # squared differences added to each class, as if one row had moved
+UNLIKE, UNLIKE_ERRORS = 0.01, 2.0  # allowed difference, in itself and in errors
+OVERLAP = 1.3  # variance of rows left out in turn over that of held-out rows
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,27 @@ class PairedGain:
         return 1.0 - self.p_above(floor)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """The rows on which arms are compared.
+
+    Attributes:
+        labels: int64, (rows,).
+        held_out: so many, the first, were never trained on; the rest is left out in
+            turn.
+        seen: bool, (seeds, rows), which seed scored which row; None: every one.
+    """
+
+    labels: Labels
+    held_out: int
+    seen: Bits | None = None
+
+    @classmethod
+    def of(cls, labels: Labels) -> "Rows":
+        """Held-out rows only."""
+        return cls(labels, len(labels))
+
+
 def balanced_accuracies(correct: Bits, labels: Labels) -> Floats:
     """Balanced accuracy a seed.
 
@@ -81,6 +110,23 @@ def balanced_accuracies(correct: Bits, labels: Labels) -> Floats:
     return np.asarray(correct @ row_weights(labels), np.float64)
 
 
+def by_seed(values: npt.NDArray[Any], rows: Rows) -> Floats:
+    """Balanced mean of values on the rows that each seed scored: (seeds,).
+
+    Args:
+        values: (seeds, rows); what was not scored is ignored.
+        rows: on which.
+    """
+    if rows.seen is None:
+        return np.asarray(values @ row_weights(rows.labels), np.float64)
+    return np.array(
+        [
+            value[seen] @ row_weights(rows.labels[seen])
+            for value, seen in zip(values, rows.seen, strict=True)
+        ]
+    )
+
+
 def row_weights(labels: Labels) -> Floats:
     """Weight of each row in balanced accuracy: 1 / (classes · rows of its class)."""
     counts = np.bincount(labels)
@@ -88,62 +134,98 @@ def row_weights(labels: Labels) -> Floats:
     return np.asarray(1.0 / (present * counts[labels]), np.float64)
 
 
-def seed_variance(after: Bits, before: Bits, labels: Labels) -> float:
+def seed_variance(after: Bits, before: Bits, rows: Rows) -> float:
     """Variance of the paired differences over seeds; 0 with a single seed."""
     if len(after) == 1:
         return 0.0
-    differences = balanced_accuracies(after, labels) - balanced_accuracies(
-        before, labels
-    )
-    return float(differences.var(ddof=1))
+    return float(by_seed(_difference(after, before), rows).var(ddof=1))
 
 
-def row_variance(after: Bits, before: Bits, labels: Labels) -> float:
-    """Variance of the mean difference that comes from the finite held-out set."""
-    difference = after.mean(axis=0) - before.mean(axis=0)
+def _difference(after: Bits, before: Bits) -> Floats:
+    return after.astype(np.float64) - before
+
+
+def _by_row(after: Bits, before: Bits, rows: Rows) -> tuple[Floats, Labels, Floats]:
+    """Mean difference of each row that was scored, its label, its variance's factor."""
+    difference = _difference(after, before)
+    if rows.seen is None:
+        return difference.mean(axis=0), rows.labels, np.ones(len(rows.labels))
+    times = rows.seen.sum(axis=0)
+    scored = times > 0
+    means = (difference * rows.seen).sum(axis=0)[scored] / times[scored]
+    factor = np.where(np.arange(len(scored)) < rows.held_out, 1.0, OVERLAP)
+    return means, rows.labels[scored], factor[scored]
+
+
+def row_variance(after: Bits, before: Bits, rows: Rows) -> float:
+    """Variance of the mean difference that comes from the finite number of rows."""
+    difference, labels, factor = _by_row(after, before, rows)
     counts = np.bincount(labels)
     present = counts > 0
     n = counts[present]
     means = np.bincount(labels, difference)[present] / n
     squares = np.bincount(labels, difference**2)[present] - n * means**2 + ROW_PRIOR
-    return float((squares / (n + 1) / n).sum() / len(n) ** 2)
+    wider = np.bincount(labels, factor)[present] / n
+    return float((wider * squares / (n + 1) / n).sum() / len(n) ** 2)
 
 
 def paired_gain(
-    after: Bits, before: Bits, labels: Labels, *, pooled_variance: float | None = None
+    after: Bits, before: Bits, rows: Rows, *, pooled_variance: float | None = None
 ) -> PairedGain:
     """Estimate what the change brings.
 
     Args:
         after: bool, (seeds, rows), hits of the mended arm.
         before: bool, (seeds, rows), hits of the other arm, same seeds and rows.
-        labels: int64, (rows,).
+        rows: on which both were scored.
         pooled_variance: the seeds' variance pooled over comparable pairs.
 
     Returns:
         The difference of balanced accuracy with its standard error.
     """
     seeds = len(after)
-    differences = balanced_accuracies(after, labels) - balanced_accuracies(
-        before, labels
-    )
-    own = seed_variance(after, before, labels)
+    means, labels, _ = _by_row(after, before, rows)
+    own = seed_variance(after, before, rows)
     if pooled_variance is None:
         variance, seed_degrees = own, max(1.0, seeds - 1.0)
     else:
         seed_degrees = PRIOR_DEGREES + seeds - 1
         variance = (PRIOR_DEGREES * pooled_variance + (seeds - 1) * own) / seed_degrees
     from_seeds = variance / seeds
-    from_rows = row_variance(after, before, labels)
+    from_rows = row_variance(after, before, rows)
     total = from_seeds + from_rows
     # Welch-Satterthwaite; the rows' part has as many degrees as rows, taken as many.
     degrees = min(1e6, total**2 / max(1e-30, from_seeds**2 / seed_degrees))
     return PairedGain(
-        value=float(differences.mean()),
+        value=float(means @ row_weights(labels)),
         error=float(np.sqrt(total)),
         degrees=max(1.0, degrees),
         seeds=seeds,
     )
+
+
+Scored = tuple[Bits, Bits | None, Labels]
+
+
+def are_alike(first: Scored, second: Scored) -> bool:
+    """Whether one arm does about as well on two sets of rows.
+
+    Args:
+        first: hits (seeds, rows), which seed scored which row, labels (rows,).
+        second: likewise.
+    """
+    (one, one_variance), (other, other_variance) = _level(first), _level(second)
+    error = float(np.sqrt(one_variance + other_variance))
+    return abs(one - other) <= UNLIKE + UNLIKE_ERRORS * error
+
+
+def _level(scored: Scored) -> tuple[float, float]:
+    """Balanced accuracy and the variance that comes from the number of rows."""
+    correct, seen, labels = scored
+    rows = Rows(labels, len(labels), seen)
+    nothing = np.zeros_like(correct)
+    means, known, _ = _by_row(correct, nothing, rows)
+    return float(means @ row_weights(known)), row_variance(correct, nothing, rows)
 
 
 def minus(first: PairedGain, second: PairedGain) -> PairedGain:
