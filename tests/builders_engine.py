@@ -20,6 +20,7 @@ from worker.engine.lab.experiment import (
     pack_mask,
 )
 from worker.engine.recipe import complete
+from worker.engine.splits import spared_rows
 from worker.engine.subject import DataShape, NetworkShape, Subject
 
 Effect = Callable[[Arm], float]
@@ -35,6 +36,7 @@ def make_subject(  # noqa: PLR0913 - a builder names everything that a test may 
     budget: str = "standard",
     seed: int = 0,
     wanted: Iterable[Cause] = Cause,
+    may_borrow: bool = False,
 ) -> Subject:
     """A small multilayer perceptron on a table, fully described."""
     given = recipe or Recipe(
@@ -51,7 +53,12 @@ def make_subject(  # noqa: PLR0913 - a builder names everything that a test may 
     done, assumed = complete(
         given, fitting_loss="cross_entropy", train_rows=sum(counts)
     )
-    labels = np.arange(decide_rows) % len(counts)
+    labels = {
+        "decide": np.arange(decide_rows) % len(counts),
+        "final": np.arange(300) % len(counts),
+    }
+    if may_borrow:
+        labels["train"] = np.repeat(np.arange(len(counts)), counts)
     return Subject(
         network=network
         or NetworkShape(
@@ -75,7 +82,7 @@ def make_subject(  # noqa: PLR0913 - a builder names everything that a test may 
         assumed=assumed,
         head_kind="logits",
         fitting_loss="cross_entropy",
-        labels={"decide": labels, "final": np.arange(300) % len(counts)},
+        labels=labels,
         wanted=frozenset(wanted),
         seed=seed,
         budget=budget,
@@ -91,9 +98,10 @@ class World:
         effect: true gain of an arm's changes.
         spread: standard deviation over seeds that pairing does not remove.
         measures: values of probes; others are empty.
+        on_spared: what the accuracy on training rows that a seed left out differs by.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a builder names everything that a test may set
         self,
         subject: Subject,
         *,
@@ -102,11 +110,13 @@ class World:
         spread: float = 0.01,
         measures: dict[str, dict] | None = None,
         noise_seed: int = 0,
+        on_spared: float = 0.0,
     ) -> None:
         self.subject = subject
         self.base = base
         self.effect = effect
         self.spread = spread
+        self.on_spared = on_spared
         cheap = {"step_seconds": {"1": 1e-4, "16": 3e-4}}
         self.measures = {"cost": cheap, **(measures or {})}
         self.rng = np.random.default_rng(noise_seed)
@@ -126,8 +136,7 @@ class World:
             ArmOutcome(
                 name=arm.name,
                 trials=tuple(
-                    self._trial(arm, seed, experiment.split)
-                    for seed in experiment.seeds
+                    self._trial(arm, seed, experiment) for seed in experiment.seeds
                 ),
             )
             for arm in experiment.arms
@@ -136,16 +145,19 @@ class World:
             arms=arms, seconds=0.5, member_steps=100, rows=100, kept_seed=None
         )
 
-    def _trial(self, arm: Arm, seed: int, split: str) -> TrialOutcome:
-        rows = self.difficulty[split]
+    def _trial(self, arm: Arm, seed: int, training: Training) -> TrialOutcome:
         true = self.base + self.effect(arm) + self.rng.normal(0, self.spread)
-        # Rows near the border differ from training to training, as in life.
-        blur = rows + self.rng.normal(0, 0.03, len(rows))
-        correct = blur < np.clip(true, 0, 1)
+        correct = self._hits(self.difficulty[training.split], true)
         share = float(correct.mean())
+        spared = None
+        if training.folds:
+            parts = spared_rows(self.subject.labels["train"], training.folds)
+            rows = self.difficulty["train"][parts[seed % training.folds]]
+            spared = pack_mask(self._hits(rows, true + self.on_spared))
         return TrialOutcome(
             seed=seed,
             correct=pack_mask(correct.tolist()),
+            spared=spared,
             accuracy=share,
             balanced_accuracy=share,
             log_loss=1 - share,
@@ -153,6 +165,11 @@ class World:
             train_balanced_accuracy=min(1.0, share + 0.02),
             train_loss=0.1,
         )
+
+    def _hits(self, rows: np.ndarray, true: float) -> np.ndarray:
+        # Rows near the border differ from training to training, as in life.
+        blur = rows + self.rng.normal(0, 0.03, len(rows))
+        return blur < np.clip(true, 0, 1)
 
     def audit(self) -> Learned:
         """Run all rounds."""

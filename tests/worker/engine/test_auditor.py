@@ -4,9 +4,11 @@ from service.contract.causes import Cause
 from tests.builders_engine import World, make_subject, no_effect
 from worker.engine.auditor import Auditor, advance
 from worker.engine.catalog import CATALOG
-from worker.engine.lab.experiment import Arm, RecipeChange
+from worker.engine.checks.insufficient_data import InsufficientData
+from worker.engine.lab.experiment import Arm, DataChange, RecipeChange, Training
+from worker.engine.planning import Costs
 from worker.engine.stats.decisions import Floors
-from worker.engine.verdicts import weigh
+from worker.engine.verdicts import case_for, weigh
 
 
 def patches(arm: Arm, *path: str):
@@ -236,3 +238,86 @@ def test_an_arm_that_serves_several_mends_is_trained_once():
         ]
         assert len(trained) == len(set(trained))
     assert any(t.rows for t in world.trained)
+
+
+def test_training_rows_left_out_in_turn_decide_where_held_out_rows_are_few():
+    def effect(arm):
+        return 0.07 if (patches(arm, "optimizer", "lr") or 0) >= 0.01 else 0.0
+
+    few = {"decide_rows": 90, "counts": (200, 200, 200)}
+    alone = World(make_subject(**few), base=0.8, effect=effect)
+    helped = World(make_subject(**few, may_borrow=True), base=0.8, effect=effect)
+
+    wide = weigh(alone.audit(), Floors())[Cause.LEARNING_RATE_TOO_LOW].gain
+    narrow = weigh(helped.audit(), Floors())[Cause.LEARNING_RATE_TOO_LOW].gain
+
+    assert narrow.error < 0.7 * wide.error
+    assert narrow.value == pytest.approx(0.07, abs=0.03)
+    assert all(t.folds is None for t in helped.trained if t.round == "remedy")
+
+
+def test_training_rows_unlike_the_held_out_ones_do_not_decide():
+    subject = make_subject(decide_rows=300, may_borrow=True)
+    world = World(subject, base=0.8, effect=no_effect, on_spared=0.15)
+
+    learned = world.audit()
+
+    assert learned.screen is not None
+    assert len(learned.screen.rows.labels) == 300
+    assert all(t.folds is None for t in world.trained if t.round == "confirm")
+
+
+def test_training_rows_whose_labels_are_doubted_do_not_decide():
+    auditor = Auditor(make_subject(decide_rows=300, may_borrow=True), CATALOG)
+    mends = auditor._mends({}, {})
+    doubted = {**mends, Cause.LABEL_NOISE: mends[Cause.UNSCALED_INPUTS]}
+
+    assert auditor._may_borrow(mends)
+    assert not auditor._may_borrow(doubted)
+
+
+def test_another_optimiser_must_beat_the_given_one_at_its_best_rate():
+    def effect(arm):
+        fast = (patches(arm, "optimizer", "lr") or 0) >= 0.01
+        return 0.15 if fast or patches(arm, "optimizer", "name") else 0.0
+
+    world = World(make_subject(decide_rows=1500), base=0.7, effect=effect)
+
+    trials = weigh(world.audit(), Floors())
+
+    assert trials[Cause.LEARNING_RATE_TOO_LOW].role == "primary"
+    assert trials[Cause.UNSUITABLE_OPTIMIZER].decision != "found"
+
+
+def subset_share(arm: Arm) -> float:
+    shares = [c.share for c in arm.changes if isinstance(c, DataChange) and c.share]
+    return min(shares, default=1.0)
+
+
+def test_a_lack_of_data_that_another_mend_makes_good_is_not_named():
+    def effect(arm):
+        fast = (patches(arm, "optimizer", "lr") or 0) >= 0.01
+        # As it is, each halving of the data costs; with the rate mended none does.
+        return 0.2 if fast else -0.2 * (1 / subset_share(arm) - 1) / 3
+
+    world = World(make_subject(decide_rows=2500), base=0.7, effect=effect)
+    learned = world.audit()
+    trials = weigh(learned, Floors())
+
+    case = case_for(Cause.INSUFFICIENT_DATA, learned, trials, 0.7)
+    finding = InsufficientData().judge(world.subject, case)
+
+    assert case.mended
+    assert finding.verdict == "not_found"
+
+
+def test_what_trainings_took_corrects_what_the_next_should_cost():
+    subject = make_subject()
+    costs = Costs(one=0.0, each=1e-3)
+    training = Training(round="", question="", arms=(Arm(name="a"),), seeds=(0, 1))
+    planned = costs.of(subject, training)
+
+    costs.learn(subject, training, 10 * planned)
+    costs.learn(subject, training, 10 * planned)
+
+    assert costs.of(subject, training) > 3 * planned

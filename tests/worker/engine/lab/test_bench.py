@@ -1,5 +1,7 @@
 """The bench trains paired arms and says what came out."""
 
+from dataclasses import replace
+
 import lab_material as lab
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from worker.engine.lab.experiment import (
     pack_mask,
     unpack_mask,
 )
+from worker.engine.splits import spared_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
@@ -239,3 +242,40 @@ def test_the_prediction_of_a_trainings_time_is_of_the_right_size():
 
     assert 0 < predicted < 60
     assert bench.measure_step(2) > 0
+
+
+def test_each_seed_leaves_out_another_part_and_is_scored_on_it():
+    material = lab.make_material(dense(), (5,), rows=60)
+    parts = spared_rows(material.train.y, 5)
+    patch = {"optimizer": {"lr": 0.05}, "epochs": 20}
+
+    outcome = outcome_of(material, recipe_arm("fast", **patch), seeds=(5, 6), folds=5)
+
+    trials = outcome.arms[0].trials
+    for trial, part in zip(trials, parts[:2], strict=True):
+        hits = unpack_mask(trial.spared, len(part))
+        assert sum(hits) >= 0.6 * len(part)  # the classes are far apart
+
+
+def test_rows_left_out_in_turn_are_not_trained_on():
+    material = lab.make_material(dense(), (5,), rows=60)
+    part = spared_rows(material.train.y, 5)[3]
+    spoiled = material.train.x.copy()
+    spoiled[part] = np.nan
+    changed = replace(material, train=replace(material.train, x=spoiled))
+
+    sound = outcome_of(material, BASE, seeds=(3,), folds=5).arms[0].trials[0]
+    trial = outcome_of(changed, BASE, seeds=(3,), folds=5).arms[0].trials[0]
+
+    assert not trial.diverged
+    assert trial.correct == sound.correct
+
+
+def test_leaving_rows_out_keeps_the_number_of_updates():
+    material = lab.make_material(dense(), (5,), rows=60)
+    whole = recipe_arm("full batch", batch_size=64, epochs=3)
+
+    with_all = outcome_of(material, BASE, whole, seeds=(1,))
+    without = outcome_of(material, BASE, whole, seeds=(1,), folds=5)
+
+    assert without.member_steps == with_all.member_steps
