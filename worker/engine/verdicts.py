@@ -184,6 +184,7 @@ def case_for(
     if cause in learned.skipped:
         gaps.setdefault("budget", learned.skipped[cause])
     results = _latest(learned, [m.key for m in mends])
+    on_top = _gains_on_top(learned, mends)
     return Case(
         measures=learned.measures,
         gains={
@@ -191,8 +192,10 @@ def case_for(
             for m in mends
             if results is not None and m.key in results
         },
-        gains_on_top=_gains_on_top(learned, mends),
-        mended=tuple(m.key for m in learned.together) if learned.chosen else (),
+        gains_on_top=on_top,
+        mended=tuple(m.key for m in learned.together)
+        if learned.chosen or on_top
+        else (),
         experiments=tuple(
             dict.fromkeys(e for m in mends for e in _experiments(learned, m))
         ),
