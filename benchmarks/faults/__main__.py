@@ -4,13 +4,13 @@ import argparse
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 # Before torch is imported: audits of small networks are slower with threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks.faults.case_list import SHORT, every_case, wanted
+from benchmarks.faults.measures import MEASURES
 from benchmarks.faults.program import Case
 from benchmarks.faults.runner import How, read_rows, run_cases
 from benchmarks.faults.verify import BUILD, read_table
@@ -39,29 +39,18 @@ def _arguments() -> argparse.Namespace:
     add("--verify", action="store_true", help="measure the cases, write cases.json")
     add("--menu", action="store_true", help="with --verify: controls against a menu")
     add("--coverage", action="store_true", help="re-measure reported gains")
-    add("--rivals", action="store_true", help="random search and cleanlab")
+    add("--label-noise", action="store_true", help="rank and count wrong labels")
+    add(
+        "--rivals",
+        nargs="?",
+        const="all",
+        choices=["cleanlab", "deepchecks", "random", "all"],
+        help="competitors on the same cases",
+    )
+    add("--seconds", type=float, default=90.0, help="with --coverage: most a report")
+    add("--seeds", type=int, default=3, help="with --label-noise")
     add("--dropped", action="store_true", help="also cases that --verify dropped")
     return parser.parse_args()
-
-
-def _verify(cases: list[Case], *, with_menu: bool) -> None:
-    import torch  # noqa: PLC0415 - listing needs no torch
-
-    from benchmarks.faults.real_sets import SetMissingError  # noqa: PLC0415
-    from benchmarks.faults.verify import save_table, verify  # noqa: PLC0415
-
-    torch.set_num_threads(1)
-    for case in cases:
-        started = time.perf_counter()
-        try:
-            row = verify(case, with_menu=with_menu)
-        except SetMissingError as missing:
-            print(f"{case.name:44s} skipped: {missing}")
-            continue
-        save_table({case.name: row})
-        print(
-            f"{case.name:44s} {row} {time.perf_counter() - started:.1f} s", flush=True
-        )
 
 
 def _print_table(out: Path) -> None:
@@ -73,41 +62,6 @@ def _print_table(out: Path) -> None:
     print(table.by_cause(rows))
     print()
     print(table.calibration_table(rows))
-
-
-def _coverage(cases: list[Case], arguments: argparse.Namespace) -> None:
-    from benchmarks.faults.coverage import remeasure  # noqa: PLC0415
-    from benchmarks.faults.figures import Share  # noqa: PLC0415
-    from benchmarks.faults.runner import program_folder, report_path  # noqa: PLC0415
-
-    rows = []
-    for case in cases:
-        path = report_path(arguments.reports, case)
-        if not path.exists():
-            continue
-        folder = program_folder(case, arguments.seed)
-        report = json.loads(path.read_text())
-        for row in remeasure(folder, BUILD / "scratch" / "coverage", report):
-            rows.append(row)
-            print(case.name, json.dumps(row), flush=True)
-    inside = Share(sum(row["inside"] for row in rows), len(rows))
-    print(f"\n95 % intervals that contain the gain measured again: {inside}")
-
-
-def _rivals(cases: list[Case], arguments: argparse.Namespace) -> None:
-    from benchmarks.faults import rivals  # noqa: PLC0415
-
-    print(rivals.cleanlab_table(cases), flush=True)
-    path = arguments.out.with_name("random-search.jsonl")
-    done = read_rows(path)
-    left = [case for case in cases if case.name not in done]
-    with path.open("a") as file:
-        audits = read_rows(arguments.out)
-        for row in rivals.search_rows(left, audits, seed=arguments.seed):
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            print(json.dumps(row), flush=True)
-    print(rivals.search_table([*read_rows(path).values()]))
 
 
 def _audit(cases: list[Case], arguments: argparse.Namespace) -> None:
@@ -155,15 +109,10 @@ def main() -> int:
             truth = ", ".join(case.causes) or "healthy"
             print(f"{case.name:44s} {case.half:9s} {truth}")
         return 0
-    if arguments.verify:
-        _verify(cases, with_menu=arguments.menu)
-        return 0
-    if arguments.coverage:
-        _coverage(cases, arguments)
-        return 0
-    if arguments.rivals:
-        _rivals(cases, arguments)
-        return 0
+    for name, measure in MEASURES.items():
+        if getattr(arguments, name):
+            measure(cases, arguments)
+            return 0
     if not arguments.table:
         _audit(cases, arguments)
     _print_table(arguments.out)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from benchmarks.faults.label_spoils import flipped, noisy
 from benchmarks.faults.real_sets import Floats
 from benchmarks.faults.splits import Material, Rows
 
@@ -27,32 +28,20 @@ def _each(
     return replace(material, **changed)  # type: ignore[arg-type]
 
 
-def _noisy(rows: Rows, share: float, classes: int, seed: int) -> Rows:
-    rng = np.random.default_rng(seed)
-    y = rows.y.copy()
-    hit = rng.permutation(len(y))[: round(share * len(y))]
-    y[hit] = (y[hit] + rng.integers(1, classes, size=len(hit))) % classes
-    return Rows(rows.x, y)
-
-
 def label_noise(material: Material, share: float) -> Material:
     """Replace a share of the training labels by another class, evenly."""
-    return replace(material, train=_noisy(material.train, share, material.classes, 21))
+    return replace(material, train=noisy(material.train, share, material.classes, 21))
 
 
 def label_noise_everywhere(material: Material, share: float) -> Material:
     """Replace labels in the held-out rows too, as one careless annotator would."""
     spoiled = label_noise(material, share)
-    return replace(spoiled, val=_noisy(material.val, share, material.classes, 22))
+    return replace(spoiled, val=noisy(material.val, share, material.classes, 22))
 
 
 def label_flip_to_next(material: Material, share: float) -> Material:
     """Mistake a share of every class's training labels for the next class."""
-    rng = np.random.default_rng(23)
-    y = material.train.y.copy()
-    hit = rng.permutation(len(y))[: round(share * len(y))]
-    y[hit] = (y[hit] + 1) % material.classes
-    return replace(material, train=Rows(material.train.x, y))
+    return replace(material, train=flipped(material.train, share, material.classes, 23))
 
 
 def random_labels(material: Material, share: float) -> Material:

@@ -61,8 +61,13 @@ def search_table(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def cleanlab_table(cases: Iterable[Case]) -> str:
-    """Run cleanlab on programs with planted label noise and on controls."""
+def cleanlab_table(cases: Iterable[Case], audits: dict[str, dict[str, Any]]) -> str:
+    """Run cleanlab on programs with planted label noise and on controls.
+
+    Args:
+        cases: to judge; those with other faults are left out.
+        audits: finished rows by case, to stand beside.
+    """
     from benchmarks.faults.cleanlab_rival import cleanlab_row  # noqa: PLC0415
     from benchmarks.faults.real_sets import SetMissingError  # noqa: PLC0415
 
@@ -71,21 +76,35 @@ def cleanlab_table(cases: Iterable[Case]) -> str:
         if case.causes and "label_noise" not in case.causes:
             continue
         try:
-            rows.append(cleanlab_row(case))
+            row = cleanlab_row(case)
         except SetMissingError as missing:
             print(missing)
+            continue
+        found = audits.get(case.name, {}).get("found")
+        row["audit"] = None if found is None else "label_noise" in found
+        rows.append(row)
     planted = [row for row in rows if row["planted"]]
     healthy = [row for row in rows if not row["planted"]]
-    found = Share(sum(row["found"] for row in planted), len(planted))
-    alarms = Share(sum(row["found"] for row in healthy), len(healthy))
-    aurocs = [row["auroc"] for row in planted if "auroc" in row]
-    average = sum(aurocs) / len(aurocs) if aurocs else float("nan")
-    return "\n".join(
-        [
-            "| cleanlab on logistic regression, out of fold | |",
-            "| --- | --- |",
-            f"| label noise found (> 5 % flagged) | {found} |",
-            f"| controls flagged | {alarms} |",
-            f"| mean AUROC of its ranking | {average:.3f} |",
-        ]
+    lines = [
+        "| program | half | wrong labels | cleanlab flags | AUROC | the audit |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    words = {None: "-", True: "found", False: "not found"}
+    lines += [
+        f"| {row['case'].split('/')[-1]} | {row['half'].replace('_', ' ')} | "
+        f"{row['wrong']:.3f} | {row['flagged']:.3f} | {row.get('auroc', float('nan'))} "
+        f"| {words[row['audit']]} |"
+        for row in planted
+    ]
+    known = [row for row in rows if row["audit"] is not None]
+    totals = (
+        ("label noise found (cleanlab: > 5 % flagged)", planted, True),
+        ("found on controls", healthy, False),
     )
+    lines += ["", "| | cleanlab | the audit |", "| --- | --- | --- |"]
+    for name, group, is_planted in totals:
+        audited = [row for row in known if row["planted"] is is_planted]
+        ours = Share(sum(row["audit"] for row in audited), len(audited))
+        theirs = Share(sum(row["found"] for row in group), len(group))
+        lines.append(f"| {name} | {theirs} | {ours} |")
+    return "\n".join(lines)
