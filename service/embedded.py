@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import uvicorn
@@ -25,6 +25,7 @@ GRACE_SECONDS = 3
 BACKLOG = 2048
 OPEN_FILES = 65_536
 HIGHEST_PORT = 65535
+MOST_WORKERS = 4  # unless told otherwise; each holds torch and the data in memory
 WORKER_GIVES_UP = frozenset({2, 3})  # see worker/supervise.py
 FAILED = 1
 
@@ -47,7 +48,7 @@ def serve(
         settings: where its data is, and the rest.
         host: the address to listen on.
         port: the port; 0 takes a free one.
-        with_worker: whether to run a worker as well.
+        with_worker: whether to run workers as well.
         with_scheduler: whether to run the loops that keep audits going as well; else
             a `model-audit scheduler` must run somewhere.
 
@@ -100,7 +101,7 @@ def one_machine(
         _broker(settings) as running,
         _database(running) as database,
         loops(running, database) if with_scheduler else nullcontext(),
-        _worker(running, wanted=with_worker),
+        _workers(running, count=worker_count(running) if with_worker else 0),
     ):
         yield running
 
@@ -236,27 +237,41 @@ def _database(settings: Settings) -> Iterator[Database]:
         database.close()
 
 
+def worker_count(settings: Settings) -> int:
+    """How many workers this machine gets: they share audits, an experiment each."""
+    if settings.workers is not None:
+        return settings.workers
+    has_gpu = any(Path("/dev").glob("nvidia[0-9]*"))
+    if settings.device.startswith("cuda") or (settings.device == "auto" and has_gpu):
+        return 1
+    return max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0))))
+
+
 @contextmanager
-def _worker(settings: Settings, *, wanted: bool) -> Iterator[None]:
-    if not wanted:
-        yield
-        return
-    # By name, and in another process: this one never imports torch.
-    worker = Leashed(
-        "worker",
-        [sys.executable, "-m", "worker"],
-        environment=_environment(settings),
-        final_codes=WORKER_GIVES_UP,
-    )
-    worker.start()
-    try:
-        yield
-    finally:
-        worker.stop()
+def _workers(settings: Settings, *, count: int) -> Iterator[None]:
+    # By name, and in other processes: this one never imports torch.
+    workers = [
+        Leashed(
+            f"worker {number}",
+            [sys.executable, "-m", "worker"],
+            environment=_environment(settings, shared_by=count),
+            final_codes=WORKER_GIVES_UP,
+        )
+        for number in range(1, count + 1)
+    ]
+    with ExitStack() as running:
+        for worker in workers:
+            worker.start()
+            running.callback(worker.stop)
+        try:
+            yield
+        finally:
+            for worker in workers:
+                worker.ask_to_stop()
 
 
-def _environment(settings: Settings) -> dict[str, str]:
-    """The environment of a worker that serves the same data."""
+def _environment(settings: Settings, *, shared_by: int) -> dict[str, str]:
+    """The environment of one of some workers that serve the same data."""
     return {
         **os.environ,
         "MODEL_AUDIT_DATA_DIR": str(settings.data_dir.resolve()),
@@ -265,6 +280,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         "MODEL_AUDIT_REDIS_URL": settings.redis_url or "",
         "MODEL_AUDIT_DEVICE": settings.device,
         "MODEL_AUDIT_LOG_LEVEL": settings.log_level,
+        "MODEL_AUDIT_SHARED_BY": str(shared_by),
     }
 
 

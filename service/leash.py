@@ -74,12 +74,16 @@ class Leashed:
         process = self._process
         return None if process is None or process.poll() is not None else process.pid
 
-    def stop(self) -> None:
-        """End it in order, or by force where that takes too long."""
+    def ask_to_stop(self) -> None:
+        """Tell it to end, without waiting."""
         self._end.set()
         process = self._process
         if process is not None and process.poll() is None:
             process.terminate()
+
+    def stop(self) -> None:
+        """End it in order, or by force where that takes too long."""
+        self.ask_to_stop()
         self._thread.join(timeout=KILL_SECONDS)
         process = self._process
         if process is not None and process.poll() is None:

@@ -51,6 +51,13 @@ class Settings(BaseSettings):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="Device of the worker: `auto`, `cpu` or `cuda:0`.",
     )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="Workers that `serve` starts; default: one a core, at most four, "
+        "or one for a GPU.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     upload_limit_bytes: int = Field(

@@ -26,6 +26,7 @@ class Place:
     device: str
     scratch: Path
     memory_bytes: int
+    threads: int | None = None
     session: str = SESSION
     code: tuple[Path, ...] = ()
 
@@ -55,6 +56,7 @@ class Companion:
             device=self._place.device,
             scratch=self._place.scratch,
             memory_bytes=self._place.memory_bytes,
+            threads=self._place.threads,
             session=self._place.session,
             code=self._place.code,
         )
@@ -65,6 +67,7 @@ class Companion:
             device=self._place.device,
             scratch=self._place.scratch,
             memory_bytes=self._place.memory_bytes,
+            threads=self._place.threads,
             session=self._place.session,
             code=self._place.code,
         )

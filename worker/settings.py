@@ -21,11 +21,16 @@ class WorkerSettings(BaseSettings):
         description="Work although uploads cannot be confined here. Only for uploads "
         "that you would run yourself.",
     )
+    shared_by: int = Field(
+        default=1,
+        ge=1,
+        description="Workers that share this machine's cores and memory.",
+    )
     memory_bytes: int | None = Field(
         default=None,
         ge=LEAST_MEMORY_BYTES,
         description="Most that the confined child may use; default: 70 % of what the "
-        "machine or container has.",
+        "machine or container has, shared by its workers.",
     )
     scratch_dir: Path | None = Field(
         default=None, description="Scratch folder; default: in the data folder."
@@ -90,8 +95,12 @@ class WorkerSettings(BaseSettings):
         """The most that the confined child may use, in bytes."""
         if self.memory_bytes is not None:
             return self.memory_bytes
-        share = int(machine_memory_bytes() * MEMORY_SHARE)
+        share = int(machine_memory_bytes() * MEMORY_SHARE) // self.shared_by
         return max(LEAST_MEMORY_BYTES, share)
+
+    def threads_for_child(self, cores: int) -> int:
+        """How many threads the confined child may compute with."""
+        return max(1, cores // self.shared_by)
 
 
 def machine_memory_bytes() -> int:

@@ -30,6 +30,7 @@ from service.store.tables import WorkerRow
 from worker.app import make_app
 from worker.companion import Place
 from worker.engine.version import ENGINE
+from worker.inmate import usable_cores
 from worker.level import open_ways
 from worker.sandbox import probe_level
 from worker.settings import WorkerSettings
@@ -74,6 +75,7 @@ def run_worker(settings: Settings, worker_settings: WorkerSettings) -> int:
             device=device,
             scratch=worker_settings.scratch_dir or settings.data_dir / "scratch",
             memory_bytes=worker_settings.memory_for_child(),
+            threads=worker_settings.threads_for_child(usable_cores()),
         ),
         row=describe(name, device=device, level=level),
         settings=worker_settings,

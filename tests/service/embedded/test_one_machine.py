@@ -1,5 +1,6 @@
 """`serve` as a process of its own: how it starts, fails to start, and ends."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -13,16 +14,20 @@ import httpx
 import psutil
 import pytest
 
+from service.embedded import worker_count
+from service.settings import Settings
+
 PROGRAM = """
 import sys
 from pathlib import Path
 from service.embedded import serve
 from service.settings import Settings
 sys.exit(serve(
-    Settings(data_dir=Path(sys.argv[1])), "127.0.0.1", int(sys.argv[2]),
+    Settings(data_dir=Path(sys.argv[1]), workers=2), "127.0.0.1", int(sys.argv[2]),
     with_worker=sys.argv[3] == "worker",
 ))
 """
+WORKERS = 2
 READY = "model-audit is ready: "
 
 
@@ -120,20 +125,20 @@ def test_it_says_where_it_is_once_it_accepts_requests(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_all_in_order(tmp_path: Path, how: signal.Signals) -> None:
     with serving(tmp_path, worker=True) as (process, address):
-        wait_for(lambda: workers_alive(address) == 1)
+        wait_for(lambda: workers_alive(address) == WORKERS)
         family = relatives(process.pid)
 
         process.send_signal(how)
 
         assert process.wait(timeout=40) == 0
-        assert len(family) >= 5  # itself, broker, two of Celery, a confined child
+        assert len(family) >= 8  # itself, broker; a worker: two of Celery, a child
         assert living(family) == []
 
 
 @pytest.mark.end_to_end
 def test_children_die_with_it_even_where_it_is_killed(tmp_path: Path) -> None:
     with serving(tmp_path, worker=True) as (process, address):
-        wait_for(lambda: workers_alive(address) == 1)
+        wait_for(lambda: workers_alive(address) == WORKERS)
         family = relatives(process.pid)
 
         process.kill()
@@ -144,8 +149,8 @@ def test_children_die_with_it_even_where_it_is_killed(tmp_path: Path) -> None:
 @pytest.mark.end_to_end
 def test_a_worker_that_crashed_is_started_again(tmp_path: Path) -> None:
     with serving(tmp_path, worker=True) as (process, address):
-        wait_for(lambda: workers_alive(address) == 1)
-        [crashed] = [
+        wait_for(lambda: workers_alive(address) == WORKERS)
+        crashed, _ = [
             p
             for p in relatives(process.pid)
             if p.cmdline()[-1:] == ["worker"] and p.ppid() == process.pid
@@ -163,10 +168,19 @@ def test_a_worker_that_crashed_is_started_again(tmp_path: Path) -> None:
         )
 
 
+def test_a_machine_gets_a_worker_a_core_and_one_for_a_gpu(tmp_path: Path) -> None:
+    cores = len(os.sched_getaffinity(0))
+    given = Settings(data_dir=tmp_path, workers=3, device="cuda:0")
+
+    assert worker_count(given) == 3
+    assert worker_count(Settings(data_dir=tmp_path, device="cpu")) == min(4, cores)
+    assert worker_count(Settings(data_dir=tmp_path, device="cuda:0")) == 1
+
+
 @pytest.mark.end_to_end
 def test_an_idle_machine_is_left_in_peace(tmp_path: Path) -> None:
     with serving(tmp_path, worker=True) as (process, address):
-        wait_for(lambda: workers_alive(address) == 1)
+        wait_for(lambda: workers_alive(address) == WORKERS)
         wait_for(lambda: is_quiet(process.pid), seconds=120)  # all is imported
         begin, used = time.monotonic(), seconds_used(process.pid)
 
