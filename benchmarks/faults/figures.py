@@ -159,28 +159,57 @@ def recovery(rows: Sequence[Row], best: dict[str, float]) -> Share:
     return Share(sum(share >= NEARLY_ALL for share in shares), len(shares))
 
 
-def calibration(rows: Sequence[Row]) -> list[tuple[str, Share, float]]:
+BINS = {  # of confidence; nothing is found with less than .9
+    "found": (0.0, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 0.9999, 1.0),
+    "not_found": (0.0, 0.6, 0.8, 0.9, 0.95, 0.99, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Verdicts whose confidence lies from `low` to just below `high`.
+
+    Attributes:
+        right: how many of them were right.
+        mean: of the confidence.
+    """
+
+    low: float
+    high: float
+    right: Share
+    mean: float
+
+
+def calibration(rows: Sequence[Row], verdict: str) -> list[Bin]:
     """Bins of reported confidence: how often verdicts were right in each.
 
-    Returns:
-        (bin, right of all, mean confidence) for `found` and `not_found` verdicts.
+    A fault that is found is right where it was planted, is an accepted equivalent, or
+    the report ties it to one; one that is not found is right where it was not planted.
+
+    Args:
+        rows: of audits.
+        verdict: `found` or `not_found`.
     """
-    edges = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0001)
     judged: list[tuple[float, bool]] = []
     for row in rows:
         for cause, finding in row["findings"].items():
-            if finding["verdict"] == "found":
-                right = cause in accepted(row) | _excused(row)
-            elif finding["verdict"] == "not_found":
-                right = cause not in row["causes"]
-            else:
+            if finding["verdict"] != verdict:
                 continue
+            if verdict == "found":
+                right = cause in accepted(row) | _excused(row)
+            else:
+                right = cause not in row["causes"]
             judged.append((float(finding["confidence"]), right))
-    lines = []
-    for low, high in pairwise(edges):
-        inside = [(c, right) for c, right in judged if low <= c < high]
+    bins = []
+    for low, high in pairwise(BINS[verdict]):
+        is_last = high == BINS[verdict][-1]
+        inside = [
+            (confidence, right)
+            for confidence, right in judged
+            if low <= confidence and (confidence < high or is_last)
+        ]
         if inside:
             share = Share(sum(right for _, right in inside), len(inside))
-            mean = sum(c for c, _ in inside) / len(inside)
-            lines.append((f"{low:.2f} to {min(high, 1):.2f}", share, mean))
-    return lines
+            mean = sum(confidence for confidence, _ in inside) / len(inside)
+            bins.append(Bin(low, high, share, mean))
+    return bins

@@ -146,11 +146,29 @@ def _tally(rows: Sequence[Row]) -> str:
 def calibration_table(rows: Sequence[Row]) -> str:
     """Make the table of reported confidence against how often it was right."""
     finished = [row for row in rows if row["status"] == "ok"]
-    lines = ["| confidence | mean | right |", "| --- | --- | --- |"]
-    lines += [
-        f"| {name} | {average:.3f} | {share} |"
-        for name, share, average in figures.calibration(finished)
+    lines = [
+        "| verdict | confidence | mean | verdicts | right | exact 95 % interval |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
+    for verdict in figures.BINS:
+        bins = figures.calibration(finished, verdict)
+        for part in bins:
+            low, high = part.right.interval()
+            lines.append(
+                f"| {verdict.replace('_', ' ')} | {part.low:g} to {part.high:g} | "
+                f"{part.mean:.4f} | {part.right.of} | "
+                f"{part.right.hits / part.right.of:.3f} | {low:.3f} to {high:.3f} |"
+            )
+        together = Share(
+            sum(part.right.hits for part in bins), sum(part.right.of for part in bins)
+        )
+        if together.of:
+            low, high = together.interval()
+            mean = sum(part.mean * part.right.of for part in bins) / together.of
+            lines.append(
+                f"| {verdict.replace('_', ' ')} | all | {mean:.4f} | {together.of} | "
+                f"{together.hits / together.of:.3f} | {low:.3f} to {high:.3f} |"
+            )
     return "\n".join(lines)
 
 

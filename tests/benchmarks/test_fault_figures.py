@@ -94,14 +94,25 @@ def test_nothing_is_recoverable_where_mending_gains_nothing():
 def test_confidence_is_binned_with_how_often_it_was_right():
     row = make_row(
         findings={
-            "learning_rate_too_low": {"verdict": "found", "confidence": 0.97},
-            "label_noise": {"verdict": "found", "confidence": 0.97},
-            "class_imbalance": {"verdict": "inconclusive", "confidence": 0.97},
+            "learning_rate_too_low": {"verdict": "found", "confidence": 0.975},
+            "label_noise": {"verdict": "found", "confidence": 0.975},
+            "class_imbalance": {"verdict": "inconclusive", "confidence": 0.975},
+            "corrupted_inputs": {"verdict": "not_found", "confidence": 0.975},
         }
     )
 
-    [(name, share, mean)] = figures.calibration([row])
+    [found] = figures.calibration([row], "found")
 
-    assert name == "0.95 to 0.99"
-    assert share == Share(1, 2)
-    assert mean == pytest.approx(0.97)
+    assert (found.low, found.high) == (0.97, 0.98)
+    assert found.right == Share(1, 2)
+    assert found.mean == pytest.approx(0.975)
+
+
+def test_certainty_itself_falls_into_a_bin():
+    row = make_row(
+        findings={"learning_rate_too_low": {"verdict": "found", "confidence": 1.0}}
+    )
+
+    [found] = figures.calibration([row], "found")
+
+    assert found.right == Share(1, 1)
