@@ -8,6 +8,7 @@ from benchmarks.faults.cases.open_programs import open_cases
 from benchmarks.faults.cases.seeded_architecture import architecture_cases
 from benchmarks.faults.cases.seeded_data import data_cases
 from benchmarks.faults.cases.seeded_deployment import deployment_cases
+from benchmarks.faults.cases.seeded_pairs import pair_cases
 from benchmarks.faults.cases.seeded_training import training_cases
 from benchmarks.faults.program import Case
 from benchmarks.faults.verify import read_table
@@ -35,6 +36,7 @@ def every_case() -> list[Case]:
         *architecture_cases(),
         *training_cases(),
         *deployment_cases(),
+        *pair_cases(),
         *control_cases(),
     ]
 

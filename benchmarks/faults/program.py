@@ -91,6 +91,8 @@ class Case:
         criterion: what keeps a fault in the scored set: `gain` (mending gains on
             hidden data), `inflation` (the delivered score is too high) or `given`
             (true by construction, nothing can be mended).
+        singles: where two faults interact, programs with one thing mended; none of
+            them recovers much.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Case:
     causes: tuple[Cause, ...] = ()
     equivalents: tuple[Cause, ...] = ()
     criterion: Literal["gain", "inflation", "given"] = "gain"
+    singles: tuple[Sketch, ...] = ()
     source: str = field(default="", compare=False)
 
     @property

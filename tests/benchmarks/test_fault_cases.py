@@ -125,3 +125,23 @@ def test_repairing_takes_sentinels_and_missing_values_out():
         spoiled = spoil(material, ((kind, 0.2), ("repaired_by_median", 0.0)))
         assert np.isfinite(spoiled.train.x).all()
         assert np.abs(spoiled.train.x).max() < 50
+
+
+def test_of_two_faults_that_interact_each_is_also_mended_alone():
+    pairs = [case for case in CASES if "/interaction/" in case.name]
+
+    assert {case.half for case in pairs} == {"tuning", "held_out"}
+    for case in pairs:
+        [sound] = case.mended
+        fields = {
+            name
+            for name, value in vars(case.sketch).items()
+            if value != getattr(sound, name)
+        }
+        assert len(case.causes) == 2, case.name
+        left = [
+            {n for n in fields if getattr(single, n) == getattr(case.sketch, n)}
+            for single in case.singles[:2]
+        ]
+        assert left[0] | left[1] == fields, case.name
+        assert not left[0] & left[1], case.name
