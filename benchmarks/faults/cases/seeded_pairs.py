@@ -104,7 +104,6 @@ def pair_cases() -> list[Case]:
             "softmax_fast",
         ),
         (bases.RING, _LINEAR, _slow(1e-5), "linear_slow"),
-        (bases.RING, _narrow(2, 2), _slow(1e-5), "narrow_slow"),
         (replace(bases.LETTER, epochs=12), _narrow(4), _decay(0.05), "narrow_decay"),
         (replace(bases.PENBASED, epochs=20), _narrow(2), _decay(0.3), "narrow_decay"),
     )
