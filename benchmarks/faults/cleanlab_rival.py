@@ -25,7 +25,24 @@ TOLERATED = 0.05  # share of flagged labels from which a user would act
 LARGEST = 1e6  # what stands for an infinite input
 
 
-def judged_by_cleanlab(x: Floats, y: Labels) -> dict[str, tuple[np.ndarray, float]]:
+Judged = tuple[np.ndarray, float]
+
+
+def flagged_by_cleanlab(y: Labels, shown: np.ndarray) -> Judged:
+    """Let cleanlab judge labels as it does by default.
+
+    Args:
+        y: (rows,).
+        shown: (rows, classes), probabilities out of fold.
+
+    Returns:
+        Suspicion, float64, (rows,), and the share of labels that it flags.
+    """
+    flagged = find_label_issues(y, shown, n_jobs=1)
+    return -get_label_quality_scores(y, shown), float(np.mean(flagged))
+
+
+def judged_by_cleanlab(x: Floats, y: Labels) -> dict[str, Judged]:
     """Judge labels by cleanlab, and by the regression that it is given, alone.
 
     Args:
@@ -42,11 +59,9 @@ def judged_by_cleanlab(x: Floats, y: Labels) -> dict[str, tuple[np.ndarray, floa
     _, y = np.unique(y, return_inverse=True)  # a class may have no row left
     folds = min(5, int(np.bincount(y).min()))
     shown = cross_val_predict(model, flat, y, cv=folds, method="predict_proba")
-    flagged = find_label_issues(y, shown, n_jobs=1)
-    quality = get_label_quality_scores(y, shown)
     given = shown[np.arange(len(y)), y]
     return {
-        "cleanlab": (-quality, float(np.mean(flagged))),
+        "cleanlab": flagged_by_cleanlab(y, shown),
         "regression": (-given, float(np.mean(shown.argmax(1) != y))),
     }
 

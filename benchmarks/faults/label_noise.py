@@ -1,9 +1,9 @@
 """How well wrong labels are ranked and counted, without any audit around it.
 
-The probe of the engine, cleanlab, and out-of-fold logistic regression by itself judge
-the same training rows, of which a known share got another label. Rows that are called
-clean are as their collectors left them, so that a rate estimated there is, at worst,
-theirs.
+The same training rows, of which a known share got another label, are judged by the
+engine's probe; by cleanlab on the probe's own out-of-fold probabilities; by cleanlab on
+those of a logistic regression; and by that regression alone. Rows that are called clean
+are as their collectors left them: a rate estimated there may be theirs.
 """
 
 import json
@@ -18,7 +18,11 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.faults.cases.bases import half_of_data
-from benchmarks.faults.cleanlab_rival import judged_by_cleanlab
+from benchmarks.faults.cleanlab_rival import (
+    Judged,
+    flagged_by_cleanlab,
+    judged_by_cleanlab,
+)
 from benchmarks.faults.label_spoils import flipped, noisy
 from benchmarks.faults.program import Sketch
 from benchmarks.faults.real_sets import SetMissingError
@@ -40,31 +44,34 @@ KINDS = (
     ("to the next", 0.2),
 )
 SPOILERS = {"clean": noisy, "symmetric": noisy, "to the next": flipped}
-METHODS = ("probe", "cleanlab", "regression")
+METHODS = ("probe", "cleanlab_on_probe", "cleanlab", "regression")
 Row = dict[str, Any]
 
 
-def judged_by_probe(rows: Rows, classes: int, kind: str) -> tuple[np.ndarray, float]:
-    """Let the engine's probe judge labels.
+def judged_by_probe(rows: Rows, classes: int, kind: str) -> dict[str, Judged]:
+    """Let the engine's probe judge labels, and cleanlab by what the probe sees.
 
     Returns:
-        Suspicion, float64, (rows,), and the estimated share of wrong labels; NaN where
-        the probe does not say.
+        By method: suspicion, float64, (rows,), and the estimated share of wrong labels;
+        NaN where the probe does not say.
     """
     split = Split(rows.x, rows.y, np.arange(len(rows.y)), "train")
     names = tuple(str(k) for k in range(classes))
     layout = "NCHW" if kind == "image" else None
     dataset = Dataset({"train": split}, names, (), kind, layout)  # type: ignore[arg-type]
     material: Any = SimpleNamespace(train=split, dataset=dataset)
-    values = noise.measure(material, {})
-    rate = values.get("rate")
+    rate = noise.measure(material, {}).get("rate")
     features = Features.fit(dataset, rows.x)
     columns = features.columns(rows.x)
     if columns.shape[1] > noise.MOST_COLUMNS:
         columns = features.reduced(rows.x)
     seen = watch(columns, rows.y, classes)  # from the seed that `measure` uses
     share = rate["value"] if isinstance(rate, dict) else None
-    return -seen.margin, float(share) if isinstance(share, float) else float("nan")
+    own = float(share) if isinstance(share, float) else float("nan")
+    return {
+        "probe": (-seen.margin, own),
+        "cleanlab_on_probe": flagged_by_cleanlab(rows.y, seen.out_of_fold),
+    }
 
 
 def judge(data: str, kind: str, share: float, seed: int) -> Row:
@@ -79,7 +86,7 @@ def judge(data: str, kind: str, share: float, seed: int) -> Row:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # regression that has not converged
         found = {
-            "probe": judged_by_probe(given, material.classes, material.kind),
+            **judged_by_probe(given, material.classes, material.kind),
             **judged_by_cleanlab(given.x, given.y),
         }
     row: Row = {"data": data, "kind": kind, "share": share, "seed": seed}
@@ -122,11 +129,12 @@ def _key(row: Row) -> tuple[str, str, float, int]:
 
 
 def table(rows: list[Row]) -> str:
-    """Make the table: a line a set and kind of noise, means over the seeds.
+    """Make the table: a line a set and kind of noise, figures in the order of methods.
 
-    Rates are given as estimate minus truth, in points; of the seeds' the farthest off.
+    AUROCs are means over the seeds; rates are given as estimate minus truth, of the
+    seeds' the farthest off.
     """
-    both = f"AUROC: {', '.join(METHODS)} | rate − truth, points: the same"
+    both = "AUROC | rate − truth, points"
     lines = [
         f"| set | half | noise | seeds | {both} |",
         "| --- | --- | --- | --- | --- | --- |",
