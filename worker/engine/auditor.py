@@ -41,7 +41,15 @@ from worker.engine.lab.experiment import (
     Training,
     TrainingOutcome,
 )
-from worker.engine.planning import Costs, Effort, effort_for, group, in_order
+from worker.engine.planning import (
+    Costs,
+    Effort,
+    effort_for,
+    group,
+    in_order,
+    is_costly,
+    network_key,
+)
 from worker.engine.results import (
     BASELINE,
     Results,
@@ -73,6 +81,7 @@ LEAST_SEEDS = 3
 MOST_CONFIRMING = 32
 LEAST_ARMS = 2  # the baseline and one mend
 OTHER_INITIALIZATIONS = ("he", "glorot")
+CLEARLY_WORSE = 0.02  # balanced accuracy under the baseline; such a control is settled
 CLEARLY_NEARER = 0.1  # balanced accuracy by which another initialisation must be nearer
 SHORT_IN_A_SUBSAMPLE = frozenset(
     {Cause.INSUFFICIENT_TRAINING, Cause.LEARNING_RATE_TOO_LOW}
@@ -127,6 +136,7 @@ class Learned:
         together: the best combination that the screen found.
         chosen: what of it fresh seeds bore out.
         best: the best mend of each cause that was tried.
+        subsample: training rows that the experiments used, None where all.
     """
 
     measures: Measures
@@ -141,6 +151,7 @@ class Learned:
     ledger: Ledger
     signal: bool
     crashed: Mapping[Cause, str] = field(default_factory=dict)
+    subsample: int | None = None
     skipped: Mapping[Cause, str] = field(default_factory=dict)
 
 
@@ -221,6 +232,7 @@ class Auditor:
         measures = yield from self._inspect()
         obstacles = self._obstacles()
         mends = self._mends(measures, obstacles)
+        yield from self._weigh_networks(mends)
         yield from self._reproduce(measures)
         seeds = self._seeds("screen", self.effort.screen_seeds)
         if self.rows is None:
@@ -234,6 +246,7 @@ class Auditor:
         mends = self._against_own_rate(screen, mends)
         best = self._best(screen, mends)
         chosen = yield from self._interact(screen, mends, best)
+        chosen = self._affordable(screen, chosen)
         # What the combination uses of a cause stands for it, if not the best alone.
         best = {**best, **{mend.cause: mend for mend in chosen}}
         confirm = yield from self._confirm(screen, mends, chosen, best)
@@ -252,6 +265,7 @@ class Auditor:
             ledger=self.ledger,
             signal=self._has_signal(measures, screen),
             crashed=self.crashed,
+            subsample=self.rows,
             skipped=skipped,
         )
 
@@ -271,6 +285,38 @@ class Auditor:
                 measures[measurement.name] = outcome.values
         self.costs = Costs.from_measure(measures.get("cost", {}))
         return measures
+
+    def _weigh_networks(
+        self, mends: Mapping[Cause, Sequence[Mend]]
+    ) -> Generator[Ask, Answers, None]:
+        """Measure what a step of the larger networks costs."""
+        arms = [
+            Arm(name=m.key, changes=m.changes)
+            for options in mends.values()
+            for m in options
+        ]
+        networks = {
+            network_key(arm.changes): [
+                c.model_dump(mode="json", exclude_none=True)
+                for c in arm.changes
+                if isinstance(c, NetworkChange)
+            ]
+            for arm in arms
+            if is_costly(arm)
+        }
+        if not networks:
+            return
+        asked = Measurement(
+            question="What do larger networks cost?",
+            name="cost",
+            settings={"networks": list(networks.values())},
+        )
+        answers = yield Ask("inspect", "measuring what larger networks cost", (asked,))
+        [entry] = self._note((asked,), answers)
+        relative = getattr(entry.outcome, "values", {}).get("relative")
+        if isinstance(relative, dict):
+            for key, value in relative.items():
+                self.costs.relative[key] = float(str(value))
 
     def _reproduce(self, measures: Measures) -> Generator[Ask, Answers, None]:
         """Find the initialisation under which the recipe yields the delivered model.
@@ -359,6 +405,15 @@ class Auditor:
         yield from self._extend(
             screen, [(m,) for m in further], "Does more of the same help more?"
         )
+        controls = [
+            Arm(name=m.control_arm, changes=m.control)
+            for options in mends.values()
+            for m in options
+            if m.late_control and m.key in screen and self._is_promising(screen, m)
+        ]
+        yield from self._extend_by(
+            screen, controls, "Does it help for the reason that is thought?"
+        )
 
     def _interact(
         self,
@@ -402,15 +457,10 @@ class Auditor:
         if not singles and not measuring:
             return None
         # In the order in which they are given up last to first where time is short.
-        arms = [Arm(name=BASELINE)]
-        if len(chosen) > 1:
-            arms.append(compose(chosen))
-            arms += [compose([m for m in chosen if m != left]) for left in chosen]
-        for mend in (m for m in singles if m in chosen):
-            arms += [*self._with_control(mend), *self._on_top(chosen, mend)]
+        arms = self._to_confirm(screen, chosen)
         arms += [self._within(chosen, m) for m in measuring if chosen]
         for mend in (m for m in singles if m not in chosen):
-            arms += [*self._with_control(mend), *self._on_top(chosen, mend)]
+            arms += [*self._open_controls(screen, mend), *self._on_top(chosen, mend)]
         arms += [Arm(name=m.key, changes=m.changes) for m in measuring if not chosen]
         arms = list({arm.name: arm for arm in arms}.values())
         seeds = self._seeds("confirm", self.effort.confirm_seeds)
@@ -429,6 +479,47 @@ class Auditor:
             more = yield from self._train("confirm", question, arms, seeds[known:])
             results = results.joined(more)
         return results
+
+    def _to_confirm(self, screen: Results, chosen: tuple[Mend, ...]) -> list[Arm]:
+        """The baseline, the combination's parts alone, the whole, and all but one."""
+        arms = [Arm(name=BASELINE)]
+        for mend in sorted(chosen, key=lambda m: -self._gain(screen, m).value):
+            arms += self._open_controls(screen, mend)
+        if len(chosen) > 1:
+            arms.append(compose(chosen))
+            arms += [compose([m for m in chosen if m != left]) for left in chosen]
+        for mend in chosen:
+            arms += self._on_top(chosen, mend)
+        return list({arm.name: arm for arm in arms}.values())
+
+    def _open_controls(self, screen: Results, mend: Mend) -> list[Arm]:
+        """A mend with those controls that might do as well as the baseline."""
+        level = screen.accuracy(BASELINE) - CLEARLY_WORSE
+        return [
+            arm
+            for arm in self._with_control(mend)
+            if arm.name == mend.key
+            or arm.name not in screen
+            or screen.accuracy(arm.name) > level
+        ]
+
+    def _affordable(
+        self, screen: Results, chosen: tuple[Mend, ...]
+    ) -> tuple[Mend, ...]:
+        """Leave parts out of a combination that there is no time to confirm."""
+        seeds = self._seeds("confirm", LEAST_CONFIRMING)
+        while len(chosen) > 1:
+            allowance = SHARES["confirm"] * self._left()
+            if self._cost(self._to_confirm(screen, chosen), seeds) <= allowance:
+                break
+            options = [tuple(m for m in chosen if m != left) for left in chosen]
+            kept = max(options, key=lambda option: self._value(screen, option))
+            self.ledger.limits.append(
+                f"There was no time to confirm more than {name(kept)} of "
+                f"{name(chosen)}."
+            )
+            chosen = kept
+        return chosen
 
     def _is_undecided(
         self, results: Results, singles: Sequence[Mend], *, tested: int
@@ -534,19 +625,24 @@ class Auditor:
     ) -> Generator[Ask, Answers, None]:
         """Train combinations on the screening seeds, beside what is already there."""
         arms = [compose(c) for c in combinations if c]
-        arms = [arm for arm in arms if arm.name not in screen]
-        if not arms:
-            return
+        yield from self._extend_by(screen, arms, question)
+
+    def _extend_by(
+        self, screen: Results, wanted: Sequence[Arm], question: str
+    ) -> Generator[Ask, Answers, None]:
+        arms = [arm for arm in wanted if arm.name not in screen]
         seeds = self._seeds("screen", self.effort.screen_seeds)
         allowance = min(SHARES["interact"] * self._left(), self.interact_left)
         fitting: list[Arm] = []
         for arm in arms:
-            if fitting and self._cost([*fitting, arm], seeds) > allowance:
+            if self._cost([*fitting, arm], seeds) > allowance:
                 self.ledger.limits.append(
-                    f"The combination {arm.name} was not reached within the budget."
+                    f"{arm.name} was not reached within the budget."
                 )
                 continue
             fitting.append(arm)
+        if not fitting:
+            return
         before = self.ledger.seconds
         more = yield from self._train("interact", question, fitting, seeds)
         self.interact_left -= self.ledger.seconds - before
@@ -796,7 +892,7 @@ class Auditor:
             if not mend.urgent and not placed and len(together) > 1:
                 placed = True
                 yield compose(together), frozenset()
-            for arm in self._with_control(mend):
+            for arm in self._with_control(mend)[: 1 if mend.late_control else None]:
                 yield arm, frozenset({mend.cause})
         if not placed and len(together) > 1:
             yield compose(together), frozenset()

@@ -39,6 +39,7 @@ class Mend:
             and speaks for it; of mends that help as much, evident ones are named first.
         measuring: trained only to measure something, never a remedy itself.
         control_name: of an arm that several mends share as their control.
+        late_control: the control is trained only once the mend looks worth it.
         rival: a cheaper mend of another cause that this one must beat, alone and in
             combination, to be worth naming.
     """
@@ -53,6 +54,7 @@ class Mend:
     evident: bool = False
     measuring: bool = False
     control_name: str | None = None
+    late_control: bool = False
     rival: "Mend | None" = None
 
     @property
@@ -126,6 +128,7 @@ class Case:
         experiments: ids of the experiments with this cause's arms.
         gains_on_top: of this cause's arms within the best combination, by key.
         mended: keys of the mends in that combination.
+        subsample: training rows that retraining used, None where all.
     """
 
     measures: Measures
@@ -141,6 +144,7 @@ class Case:
     experiments: tuple[str, ...] = ()
     gains_on_top: dict[str, PairedGain] = field(default_factory=dict)
     mended: tuple[str, ...] = ()
+    subsample: int | None = None
 
 
 class Check(Protocol):

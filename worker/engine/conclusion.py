@@ -63,15 +63,15 @@ def conclude(
 ) -> Report:
     """Let every check judge, and write the report."""
     trials = weigh(learned, Floors())
+    remedy = _remedy(subject, learned)
     delivered = _number(learned.measures.get("delivered", {}), "balanced_accuracy")
-    findings = sorted(
-        (_judge(check, subject, learned, trials, delivered) for check in checks),
-        key=_order,
-    )
+    judged = [_judge(check, subject, learned, trials, delivered) for check in checks]
+    if learned.subsample is not None and not _bears_out(remedy):
+        judged = [_doubted(f, learned.subsample, trials) for f in judged]
+    findings = sorted(judged, key=_order)
     primary = _primary(findings, trials)
     equivalent = [c for c, t in trials.items() if t.role == "equivalent"]
     explained = {c: t.explained_by for c, t in trials.items() if t.explained_by}
-    remedy = _remedy(subject, learned)
     limits = [*subject.notes, *learned.ledger.limits]
     if remedy is not None and not _is_worth_giving(remedy, findings, primary):
         remedy = None
@@ -147,6 +147,32 @@ def _is_worth_giving(
     proven = {f.cause for f in findings if f.verdict in ("found", "suspected")}
     better = remedy.gain is None or remedy.gain.value > 0
     return bool(proven) and better and primary is not Cause.NO_LEARNABLE_SIGNAL
+
+
+def _bears_out(remedy: Remedy | None) -> bool:
+    """Whether the repaired model, trained on all rows, does better than delivered."""
+    floors = Floors()
+    gain = remedy.gain if remedy is not None else None
+    if gain is None or gain.low is None:
+        return False
+    return gain.value >= floors.material / 2 and gain.low > -floors.proven
+
+
+def _doubted(finding: Finding, rows: int, trials: Mapping[Cause, Trial]) -> Finding:
+    """Take back a `found` that only a part of the rows showed.
+
+    What helps on a few rows, such as decay or a smaller network, need not on all.
+    """
+    trial = trials.get(finding.cause)
+    if finding.verdict != "found" or trial is None or trial.role == "none":
+        return finding
+    more = (
+        f" That holds for {rows} training rows; the repaired model, trained on all, "
+        "does not bear it out."
+    )
+    return finding.model_copy(
+        update={"verdict": "suspected", "summary": finding.summary + more}
+    )
 
 
 def _order(finding: Finding) -> tuple[int, float, int]:

@@ -8,6 +8,7 @@ from pydantic import JsonValue
 from worker.engine.check import Mend
 from worker.engine.lab.experiment import (
     Arm,
+    Change,
     DataChange,
     NetworkChange,
     RecipeChange,
@@ -66,12 +67,14 @@ def effort_for(budget: str, seconds: float) -> Effort:
 class Costs:
     """Seconds that an optimiser step takes for a stack of some size.
 
+    Other networks cost what a few of their steps took (`relative`, by `network_key`).
     What trainings really took corrects the prediction, for each kind of arm by itself:
     another network or optimiser may cost many times what was thought.
     """
 
     one: float
     each: float
+    relative: dict[str, float] = field(default_factory=dict)
     seen: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
@@ -110,9 +113,15 @@ class Costs:
             self.seen[kind] = (before[0] + planned, before[1] + planned * share)
 
     def _planned(self, subject: Subject, training: Training, arms: list[Arm]) -> float:
-        steps = [_steps(subject, arm, training.rows) for arm in arms]
+        longest: dict[str, int] = {}  # arms that differ in epochs only share their way
+        for arm in arms:
+            key = _trajectory(arm) if subject.recipe.schedule is None else arm.name
+            steps_of_arm = _steps(subject, arm, training.rows)
+            longest[key] = max(longest.get(key, 0), steps_of_arm)
+        steps = longest.values()
         members = len(training.seeds)
-        each = sum(steps) * members * self.each * _weight(arms[0])
+        weight = self.relative.get(network_key(arms[0].changes), _weight(arms[0]))
+        each = sum(steps) * members * self.each * weight
         return SCORING * (max(steps) * self.one + each)
 
     def _correction(self, kind: str) -> float:
@@ -147,6 +156,30 @@ def _kind(arm: Arm) -> str:
             if (change.patch.get("loss") or {}).get("name"):
                 parts.append(str(change.patch["loss"]["name"]))
     return "/".join(parts)
+
+
+def _trajectory(arm: Arm) -> str:
+    """Equal keys mean equal trainings, but for how long they go on."""
+    parts = []
+    for change in arm.changes:
+        if isinstance(change, RecipeChange):
+            patch = {k: v for k, v in change.patch.items() if k != "epochs"}
+            if patch:
+                parts.append(RecipeChange(patch=patch).model_dump_json())
+        else:
+            parts.append(change.model_dump_json())
+    return "/".join(parts)
+
+
+def network_key(changes: Sequence[Change]) -> str:
+    """Equal keys mean equal networks."""
+    parts = [c.model_dump_json() for c in changes if isinstance(c, NetworkChange)]
+    return "/".join(parts)
+
+
+def is_costly(arm: Arm) -> bool:
+    """Whether an arm's network may cost a multiple, so that it is worth measuring."""
+    return _weight(arm) > 1
 
 
 def _weight(arm: Arm) -> float:

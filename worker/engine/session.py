@@ -4,7 +4,7 @@ Every method takes and returns plain JSON values, since they cross a process bou
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +31,7 @@ from worker.engine.lab.experiment import (
     Experiment,
     Measurement,
     MeasurementOutcome,
+    NetworkChange,
     Outcome,
     Training,
 )
@@ -38,7 +39,7 @@ from worker.engine.lab.materials import Clock
 from worker.engine.network.network import Network
 from worker.engine.network.torch_export import load_torch_export
 from worker.engine.network.torchscript import load_torchscript
-from worker.engine.planning import EFFORTS
+from worker.engine.planning import EFFORTS, network_key
 from worker.engine.probes.table import PROBES
 from worker.engine.recipe import CompleteRecipe, complete
 from worker.engine.splits import Parts, make_parts
@@ -46,6 +47,10 @@ from worker.engine.subject import DataShape, NetworkShape, Subject
 
 EXPERIMENTS: TypeAdapter[Experiment] = TypeAdapter(Experiment)
 OUTCOMES: TypeAdapter[Outcome] = TypeAdapter(Outcome)
+NETWORKS: TypeAdapter[list[tuple[NetworkChange, ...]]] = TypeAdapter(
+    list[tuple[NetworkChange, ...]]
+)
+A_SMALL_STACK = 3  # members with which networks are compared
 PICTURE_RANK = 3
 SETTLED_AT_HALF = 0.04  # mean distance of the outputs from one half
 MOST_BORROWED = 20_000  # training rows that, left out in turn, may help to decide
@@ -250,12 +255,7 @@ class Session:
         assert self.bench is not None
         begin = self.clock()
         if asked.name == "cost":
-            values: dict[str, JsonValue] = {
-                "step_seconds": {
-                    str(members): self.bench.measure_step(members)
-                    for members in (1, 16)
-                }
-            }
+            values = self._costs(asked.settings)
         else:
             values = PROBES[asked.name](self.material, dict(asked.settings))
         notes = values.pop("notes", [])
@@ -264,6 +264,24 @@ class Session:
             seconds=self.clock() - begin,
             notes=tuple(str(n) for n in notes) if isinstance(notes, list) else (),
         )
+
+    def _costs(self, settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+        """Measure steps of the network as it is, or of networks relative to it.
+
+        Settings: `networks`, lists of changes; without it the network as it is.
+        """
+        assert self.bench is not None
+        asked = settings.get("networks")
+        if asked is None:
+            seconds = {str(n): self.bench.measure_step(n) for n in (1, 16)}
+            return {"step_seconds": dict(seconds)}
+        own = self.bench.measure_step(A_SMALL_STACK) or 1.0
+        found: dict[str, JsonValue] = {}
+        for changes in NETWORKS.validate_python(asked):
+            took = self.bench.measure_step(A_SMALL_STACK, changes)
+            if took is not None:
+                found[network_key(changes)] = took / own
+        return {"relative": found}
 
     def _subject(self) -> Subject:
         if self.subject is None:

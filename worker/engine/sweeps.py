@@ -63,11 +63,15 @@ def rates(subject: Subject, *, higher: bool) -> list[float]:
 
 
 def duration_factors(subject: Subject) -> list[int]:
-    """List how many times longer to train: 2, 4 and, where 4 is still short, enough."""
+    """List how many times longer to train: 2, 4 and, where 4 is still short, enough.
+
+    What is enough may not fit the budget, so there is a step on the way to it.
+    """
     factors = [2, 4]
-    enough = -(-ENOUGH_UPDATES // subject.updates)
+    enough = min(-(-ENOUGH_UPDATES // subject.updates), LONGEST_FACTOR)
     if enough > 2 * factors[-1]:
-        factors.append(min(enough, LONGEST_FACTOR))
+        between = round(math.sqrt(factors[-1] * enough))
+        factors += [between, enough]
     return factors
 
 

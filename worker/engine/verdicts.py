@@ -193,6 +193,7 @@ def case_for(
             if results is not None and m.key in results
         },
         gains_on_top=on_top,
+        subsample=learned.subsample,
         mended=tuple(m.key for m in learned.together)
         if learned.chosen or on_top
         else (),

@@ -154,6 +154,8 @@ def test_a_check_that_crashes_does_not_take_the_others_along():
         e.digest(): world.answer(e)
         for e in advance(world.subject, {}, checks).experiments
     }
+    step = advance(world.subject, outcomes, checks)
+    outcomes |= {e.digest(): world.answer(e) for e in step.experiments}
 
     step = advance(world.subject, outcomes, checks)
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from service.contract.causes import BY_CAUSE, Cause
@@ -6,7 +7,7 @@ from tests.builders_engine import World, make_subject, no_effect
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Trial
 from worker.engine.conclusion import _primary, conclude
-from worker.engine.lab.experiment import RecipeChange, pack_mask
+from worker.engine.lab.experiment import Arm, RecipeChange, pack_mask
 from worker.engine.stats.pairs import PairedGain
 
 HEADER = {
@@ -152,3 +153,49 @@ def test_a_repaired_model_is_given_where_a_fault_was_proven():
     assert report.remedy is not None
     assert report.remedy.gain is not None
     assert report.remedy.gain.value > 0
+
+
+class OnFewRows(World):
+    """A world in which something else may help on all rows than on few."""
+
+    def _trial(self, arm, seed, training):
+        kept = self.effect
+        if training.rows is None:
+            self.effect = self.on_all_rows
+        try:
+            return super()._trial(arm, seed, training)
+        finally:
+            self.effect = kept
+
+    on_all_rows = staticmethod(no_effect)
+
+
+def higher_rates_help(arm: Arm) -> float:
+    patches = [c.patch for c in arm.changes if isinstance(c, RecipeChange)]
+    rates = [(p.get("optimizer") or {}).get("lr", 0.0) for p in patches]
+    return 0.15 if max(rates, default=0.0) > 1e-3 else 0.0
+
+
+@pytest.mark.parametrize(
+    ("on_all_rows", "verdict"), [(no_effect, "suspected"), (higher_rates_help, "found")]
+)
+def test_what_a_part_of_the_rows_shows_must_be_borne_out_by_all(on_all_rows, verdict):
+    subject = make_subject(counts=(4000, 4000, 4000), decide_rows=3000)
+    rng = np.random.default_rng(0)
+    masks = {
+        split: pack_mask(rng.uniform(size=len(labels)) < 0.7)
+        for split, labels in subject.labels.items()
+    }
+    measures = {
+        "cost": {"step_seconds": {"1": 3e-4, "16": 3e-3}},
+        "delivered": {"correct": masks, "balanced_accuracy": 0.7},
+    }
+    world = OnFewRows(subject, base=0.7, effect=higher_rates_help, measures=measures)
+    world.on_all_rows = on_all_rows
+
+    report = conclude(subject, world.audit(), HEADER)
+
+    assert any("4000" in limit or "12000" in limit for limit in report.limits)
+    by_cause = {f.cause: f for f in report.findings}
+    assert by_cause[Cause.LEARNING_RATE_TOO_LOW].verdict == verdict
+    assert by_cause[Cause.INSUFFICIENT_DATA].verdict == "inconclusive"

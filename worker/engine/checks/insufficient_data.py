@@ -63,6 +63,13 @@ class InsufficientData:
 
     def judge(self, subject: Subject, case: Case) -> Finding:
         """What doubling the data is predicted to bring."""
+        if case.subsample is not None:
+            return undecided(
+                self.cause,
+                f"Retraining used {case.subsample} of {subject.data.rows['train']} "
+                "training rows to keep the budget: whether more than all would help "
+                "was not measured.",
+            )
         # A lack of data that the other mends make good is none.
         seen = case.gains_on_top if case.mended else case.gains
         half, quarter = seen.get(HALF), seen.get(QUARTER)

@@ -46,6 +46,7 @@ class UnsuitableLayers:
                 text=text,
                 changes=(change,),
                 control=(change, shuffled),
+                late_control=True,
                 urgent=True,
                 evident=True,
             ),

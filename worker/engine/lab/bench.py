@@ -8,15 +8,17 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 
 from worker.engine.lab.batches import Rows
-from worker.engine.lab.evaluation import finite
+from worker.engine.lab.evaluation import Weights, finite, marks, outputs
 from worker.engine.lab.experiment import (
     Arm,
     ArmOutcome,
     Curve,
+    NetworkChange,
     Training,
     TrainingOutcome,
     TrialOutcome,
@@ -120,18 +122,27 @@ class Bench:
             kept_seed=seed,
         )
 
-    def measure_step(self, members: int) -> float:
-        """Return the seconds of one step of the baseline in a stack of that size."""
-        arm = Arm(name="baseline")
+    def measure_step(
+        self, members: int, changes: tuple[NetworkChange, ...] = ()
+    ) -> float | None:
+        """Return the seconds of one step of a stack of that size.
+
+        Args:
+            members: of the stack.
+            changes: to the network; None is returned where they cannot be made.
+        """
+        arm = Arm(name="baseline", changes=changes)
         training = Training(
             round="measure", question="", arms=(arm,), seeds=tuple(range(members))
         )
-        key = ("baseline", members)
+        key = (arm.model_dump_json(), members)
         if key not in self._step_seconds:
             run = self._prepared(training)
-            [group] = stacks(run.members)
+            if not run.members:
+                return None
+            group = stacks(run.members)[0]
             stack = self._stack(group, training, run)
-            self._step_seconds[key] = stack.time_step(5)
+            self._step_seconds[key] = stack.time_step(3 if changes else 5)
         return self._step_seconds[key]
 
     def predict_seconds(self, training: Training) -> float:
@@ -201,20 +212,34 @@ class Bench:
             parameters=run.parameters[index],
         )
 
+    def _level(self, member: Member, stack: Stack, arm: int, seed: int) -> float:
+        """Balanced accuracy of kept weights on the rows that decide."""
+        row, buffers = stack.kept[arm, seed]
+        alone = {name: value[None] for name, value in buffers.items()}
+        raw = outputs(
+            member.network,
+            Weights(stack.layout, row[None], alone),
+            [member.pipe],
+            self._split("decide"),
+            np.arange(len(self.material.decide)),
+        )
+        labels = self.material.decide.y
+        return marks(member.head, member, raw[0], labels).balanced_accuracy
+
     def _keep(
         self,
         keep: int | None,
         run: _Run,
         kept: dict[tuple[int, int], tuple[Member, Stack]],
     ) -> tuple[str | None, int | None]:
-        """Write the best member of an arm as TorchScript."""
+        """Write the best member of an arm as TorchScript.
+
+        The rows that decide choose it, so that those that judge it have chosen nothing.
+        """
         seeds = [seed for arm, seed in kept if arm == keep]
         if keep is None or not seeds:
             return None, None
-        best = max(
-            seeds,
-            key=lambda seed: run.trials[keep, seed].held_out.balanced_accuracy,
-        )
+        best = max(seeds, key=lambda seed: self._level(*kept[keep, seed], keep, seed))
         member, stack = kept[keep, best]
         row, buffers = stack.kept[keep, best]
         module = packaged(member, stack.layout.parameters(row.cpu()), buffers)
