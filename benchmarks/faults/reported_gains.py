@@ -134,7 +134,8 @@ def _arms_behind(
     best: tuple[float, _Round, str, str] | None = None
     for trained in rounds:
         for after, before in pairs_of(tried, trained.arms):
-            off = abs(trained.difference(after, before) - gain["value"])
+            # Rounded, so that of arms that tie the likeliest, which comes first, stays.
+            off = round(abs(trained.difference(after, before) - gain["value"]), 6)
             seeds = len(trained.arms[after]["seeds"])
             if seeds == gain["seeds"] and (best is None or off < best[0]):
                 best = off, trained, after, before

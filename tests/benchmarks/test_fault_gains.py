@@ -107,3 +107,16 @@ def test_a_gain_that_no_arms_show_is_left_out():
     }
 
     assert list(reported_gains(report)) == []
+
+
+def test_of_arms_that_tie_the_baseline_is_taken() -> None:
+    screen = make_experiment(
+        "screen",
+        make_arm("baseline", 0.1, 0.2 + 1e-9),
+        make_arm("other", 0.2, 0.1),
+        make_arm("a", 0.4, 0.4),
+    )
+
+    found = only(screen, finding=make_finding(0.25, 2, "a"))
+
+    assert names(found) == ("a", "baseline")
