@@ -5,6 +5,7 @@ from service.contract.recipe import Loss, Optimizer, Recipe
 from tests.builders_engine import make_subject
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Case, Mend, Trial, judge_gain, pair_of
+from worker.engine.checks.insufficient_data import InsufficientData
 from worker.engine.checks.label_order_mismatch import LabelOrderMismatch
 from worker.engine.checks.learning_rate_too_low import LearningRateTooLow
 from worker.engine.checks.no_learnable_signal import NoLearnableSignal
@@ -238,3 +239,29 @@ def test_a_probe_without_figures_leaves_no_gain():
     assert pair_of(None) is None
     assert pair_of({"value": 0.1}) is None
     assert pair_of({"value": 0.1, "standard_error": 0.01}) is not None
+
+
+@pytest.mark.parametrize(
+    ("half", "quarter", "verdict"),
+    [(-0.10, -0.24, "found"), (-0.06, -0.14, "suspected"), (-0.01, -0.05, "not_found")],
+)
+def test_more_data_is_called_for_where_doubling_promises_much(half, quarter, verdict):
+    def pair(value):
+        return PairedGain(value=value, error=0.004, degrees=100, seeds=8)
+
+    case = Case(
+        measures={}, gains={"subset=0.5": pair(half), "subset=0.25": pair(quarter)}
+    )
+
+    finding = InsufficientData().judge(make_subject(), case)
+
+    assert finding.verdict == verdict
+
+
+def test_a_part_of_the_rows_cannot_tell_whether_more_than_all_would_help():
+    pair = PairedGain(value=-0.1, error=0.004, degrees=100, seeds=8)
+    case = Case(
+        measures={}, gains={"subset=0.5": pair, "subset=0.25": pair}, subsample=500
+    )
+
+    assert InsufficientData().judge(make_subject(), case).verdict == "inconclusive"

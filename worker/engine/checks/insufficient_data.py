@@ -34,7 +34,8 @@ class InsufficientData:
 
     cause: ClassVar[Cause] = Cause.INSUFFICIENT_DATA
 
-    material: float = 0.03  # balanced accuracy that doubling must bring
+    material: float = 0.03  # balanced accuracy that doubling must bring to be suspected
+    major: float = 0.05  # and to be found: no retraining proves what is extrapolated
     proven: float = 0.01  # that the lower bound must exceed
     least_rows_a_class: int = 8  # in the smallest subset
 
@@ -111,7 +112,7 @@ class InsufficientData:
             return Finding(
                 cause=self.cause,
                 group=entry.group,
-                verdict="found",
+                verdict="found" if value >= self.major else "suspected",
                 severity=severity_of(value),
                 confidence=0.9 if curve.is_well_behaved else 0.75,
                 summary=(
