@@ -52,7 +52,7 @@ def search_table(rows: list[dict[str, Any]]) -> str:
     best = best_known(read_table())
     audits = [{**row, "hidden_after": row["audit_after"]} for row in rows]
     lines = [
-        "| same cases, same time | ≥ 90 % of the best known gain | mean share | worst |",
+        "| same cases and time | ≥ 90 % of the best known gain | mean, ≤ 1 | worst |",
         "| --- | --- | --- | --- |",
     ]
     for name, group in (
@@ -68,7 +68,8 @@ def search_table(rows: list[dict[str, Any]]) -> str:
         if shares:
             lines.append(
                 f"| {name} | {figures.recovery(group, best)} | "
-                f"{sum(shares) / len(shares):.3f} | {min(shares):.3f} |"
+                f"{sum(min(1, s) for s in shares) / len(shares):.3f} | "
+                f"{min(shares):.3f} |"
             )
     spent = sum(row["seconds"] for row in rows) / max(
         1e-9, sum(row["audit_seconds"] for row in rows)
