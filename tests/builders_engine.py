@@ -6,7 +6,7 @@ import numpy as np
 
 from service.contract.causes import Cause
 from service.contract.recipe import Loss, Optimizer, Recipe
-from worker.engine.auditor import Learned, advance
+from worker.engine.auditor import advance
 from worker.engine.lab.experiment import (
     Arm,
     ArmOutcome,
@@ -19,6 +19,7 @@ from worker.engine.lab.experiment import (
     TrialOutcome,
     pack_mask,
 )
+from worker.engine.ledger import Learned
 from worker.engine.recipe import complete
 from worker.engine.splits import spared_rows
 from worker.engine.subject import DataShape, NetworkShape, Subject

@@ -3,9 +3,9 @@ import re
 from pathlib import Path
 
 from service.contract.causes import BY_CAUSE, CATALOGUE, Cause
-from worker.engine.auditor import INSPECTIONS
 from worker.engine.catalog import CATALOG
 from worker.engine.combination import CHEAPEST_FIRST
+from worker.engine.inspection import INSPECTIONS
 from worker.engine.probes.table import PROBES
 
 ROOT = Path(__file__).parents[2]

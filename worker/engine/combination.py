@@ -1,6 +1,6 @@
 """Which mends go together: composing arms, and the order of preference."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from service.contract.causes import Cause
@@ -89,6 +89,38 @@ def choose_compatible(mends: Iterable[Mend]) -> list[Mend]:
         if all(compatible(mend, other) for other in taken):
             taken.append(mend)
     return taken
+
+
+def everything(mends: Mapping[Cause, Sequence[Mend]]) -> tuple[Mend, ...]:
+    """One sane mend a cause, as many as go together."""
+    sane = []
+    for options in mends.values():
+        fitting = [m for m in options if m.sane]
+        if fitting:
+            sane.append(max(fitting, key=lambda m: len(m.changes)))
+    sane.sort(key=preference)
+    return tuple(choose_compatible(sane))
+
+
+def with_controls(mend: Mend) -> list[Arm]:
+    """A mend's arm, and those that it must beat beside the baseline."""
+    arms = [Arm(name=mend.key, changes=mend.changes)]
+    if mend.control:
+        arms.append(Arm(name=mend.control_arm, changes=mend.control))
+    if mend.rival is not None:
+        arms.append(Arm(name=mend.rival.key, changes=mend.rival.changes))
+    return arms
+
+
+def on_top(chosen: Sequence[Mend], mend: Mend) -> list[Arm]:
+    """A mend within the combination, and its rival in its place."""
+    rest = [m for m in chosen if m.cause != mend.cause]
+    options = [mend] if mend.rival is None else [mend, mend.rival]
+    return [
+        compose([*rest, option])
+        for option in options
+        if rest and all(compatible(option, other) for other in rest)
+    ]
 
 
 def _ordered(mends: Iterable[Mend]) -> list[Mend]:

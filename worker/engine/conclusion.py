@@ -24,7 +24,6 @@ from service.contract.report import (
     Scores,
     Segment,
 )
-from worker.engine.auditor import Entry, Learned
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Case, Check, Trial, not_applicable
 from worker.engine.lab.experiment import (
@@ -33,6 +32,7 @@ from worker.engine.lab.experiment import (
     TrainingOutcome,
     unpack_flags,
 )
+from worker.engine.ledger import Entry, Learned
 from worker.engine.recipe import merge_patch
 from worker.engine.results import figures
 from worker.engine.stats.decisions import Floors

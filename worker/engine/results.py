@@ -52,7 +52,7 @@ class Results:
     """
 
     rows: Rows
-    arms: Mapping[str, Ran]
+    arms: dict[str, Ran]
     failures: Mapping[str, str] = field(default_factory=dict)
 
     def __contains__(self, key: str) -> bool:
@@ -82,6 +82,14 @@ class Results:
     def best(self) -> float:
         """Balanced accuracy of the best arm."""
         return max((self.accuracy(key) for key in self.arms), default=0.0)
+
+    def extend(self, more: "Results") -> None:
+        """Put further arms from the same seeds beside these.
+
+        The variance that intervals share stays that of the arms it was first taken
+        from.
+        """
+        self.arms.update(more.arms)
 
     def joined(self, more: "Results") -> "Results":
         """The same arms with further seeds."""

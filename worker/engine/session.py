@@ -19,7 +19,7 @@ from service.contract.causes import Cause
 from service.contract.errors import Mismatch, Problem, UnsupportedMediaType
 from service.contract.recipe import Standardization
 from service.contract.request import AuditRequest, BudgetSeconds, DatasetSpec
-from worker.engine.auditor import Step, advance
+from worker.engine.auditor import advance
 from worker.engine.conclusion import conclude
 from worker.engine.data import Dataset, Split
 from worker.engine.head import find_head, fitting_loss
@@ -36,6 +36,7 @@ from worker.engine.lab.experiment import (
     Training,
 )
 from worker.engine.lab.materials import Clock
+from worker.engine.ledger import Step
 from worker.engine.network.network import Network
 from worker.engine.network.torch_export import load_torch_export
 from worker.engine.network.torchscript import load_torchscript

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from service.contract.causes import Cause
-from worker.engine.auditor import Learned
 from worker.engine.check import Case, Mend, Trial
 from worker.engine.combination import NEAR_SHARE, first_to_name, name
+from worker.engine.ledger import Learned
 from worker.engine.results import (
     BASELINE,
     Results,

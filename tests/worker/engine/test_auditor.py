@@ -2,12 +2,14 @@ import pytest
 
 from service.contract.causes import Cause
 from tests.builders_engine import World, make_subject, no_effect
-from worker.engine.auditor import Auditor, advance
+from worker.engine.auditor import advance, propose
 from worker.engine.catalog import CATALOG
 from worker.engine.checks.insufficient_data import InsufficientData
 from worker.engine.lab.experiment import Arm, DataChange, RecipeChange, Training
 from worker.engine.planning import Costs
+from worker.engine.screening import at_full_length, may_borrow
 from worker.engine.stats.decisions import Floors
+from worker.engine.trainer import Trainer
 from worker.engine.verdicts import case_for, weigh
 
 
@@ -214,11 +216,11 @@ def test_what_stays_open_gets_more_fresh_seeds():
 
 
 def test_a_subsample_does_not_look_like_too_little_training():
-    auditor = Auditor(make_subject(), CATALOG)
-    auditor.rows = 300  # of 1,200
-    plain = auditor._mends({}, {})
+    trainer = Trainer(make_subject())
+    trainer.rows = 300  # of 1,200
+    plain, _ = propose(trainer.subject, CATALOG, {})
 
-    fair = auditor._at_full_length(plain)
+    fair = at_full_length(trainer, plain)
 
     for cause in (Cause.INSUFFICIENT_TRAINING, Cause.LEARNING_RATE_TOO_LOW):
         for tried in fair[cause]:
@@ -270,12 +272,12 @@ def test_training_rows_unlike_the_held_out_ones_do_not_decide():
 
 
 def test_training_rows_whose_labels_are_doubted_do_not_decide():
-    auditor = Auditor(make_subject(decide_rows=300, may_borrow=True), CATALOG)
-    mends = auditor._mends({}, {})
+    trainer = Trainer(make_subject(decide_rows=300, may_borrow=True))
+    mends, _ = propose(trainer.subject, CATALOG, {})
     doubted = {**mends, Cause.LABEL_NOISE: mends[Cause.UNSCALED_INPUTS]}
 
-    assert auditor._may_borrow(mends)
-    assert not auditor._may_borrow(doubted)
+    assert may_borrow(trainer, mends)
+    assert not may_borrow(trainer, doubted)
 
 
 def test_another_optimiser_must_beat_the_given_one_at_its_best_rate():

@@ -1,0 +1,188 @@
+"""The round `confirm`: survivors on fresh seeds, alone and within the combination."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from service.contract.causes import Cause
+from worker.engine.check import Mend
+from worker.engine.choices import best_single, gain_of, is_promising, value_of
+from worker.engine.combination import compose, name, on_top, with_controls
+from worker.engine.lab.experiment import Arm, RecipeChange
+from worker.engine.ledger import Round
+from worker.engine.results import BASELINE, Results
+from worker.engine.trainer import LEAST_CONFIRMING, Trainer
+
+MOST_CONFIRMING = 32
+CLEARLY_WORSE = 0.02  # balanced accuracy under the baseline; such a control is settled
+
+
+class Confirmation:
+    """Trains again, on fresh seeds, what the screen liked."""
+
+    def __init__(self, trainer: Trainer, screen: Results) -> None:
+        self.trainer = trainer
+        self.screen = screen
+        self.floors = trainer.floors
+
+    def affordable(self, chosen: tuple[Mend, ...]) -> tuple[Mend, ...]:
+        """Leave parts out of a combination that there is no time to confirm."""
+        seeds = self.trainer.seeds("confirm", LEAST_CONFIRMING)
+        allowance = self.trainer.allowance("confirm")
+        while len(chosen) > 1:
+            if self.trainer.cost(self._arms_of(chosen), seeds) <= allowance:
+                break
+            options = [tuple(m for m in chosen if m != left) for left in chosen]
+            kept = max(options, key=lambda option: value_of(self.screen, option))
+            self.trainer.limit(
+                f"There was no time to confirm more than {name(kept)} of "
+                f"{name(chosen)}."
+            )
+            chosen = kept
+        return chosen
+
+    def confirm(
+        self,
+        mends: Mapping[Cause, Sequence[Mend]],
+        chosen: tuple[Mend, ...],
+        best: Mapping[Cause, Mend],
+    ) -> Round[Results | None]:
+        """Train what survived on fresh seeds, more of them while a gain stays open.
+
+        Returns:
+            What came out; None where nothing survived the screen.
+        """
+        trainer = self.trainer
+        singles = self._singles(chosen, best)
+        measuring = self._worth_measuring(mends, chosen)
+        if not singles and not measuring:
+            return None
+        arms = self._arms(chosen, singles, measuring)
+        seeds = trainer.seeds("confirm", trainer.effort.confirm_seeds)
+        arms, seeds = trainer.fit(arms, seeds, trainer.allowance("confirm"))
+        results = yield from trainer.train(
+            "confirm", "Does the gain hold on fresh seeds?", arms, seeds
+        )
+        while (
+            len(seeds) < MOST_CONFIRMING
+            and self._is_undecided(results, singles, tested=len(best))
+            and trainer.cost(arms, seeds) < 0.3 * trainer.left
+        ):
+            known = len(seeds)
+            seeds = trainer.seeds("confirm", min(2 * known, MOST_CONFIRMING))
+            question = "Do more fresh seeds decide what is still open?"
+            more = yield from trainer.train("confirm", question, arms, seeds[known:])
+            results = results.joined(more)
+        return results
+
+    def settle(
+        self, confirm: Results | None, chosen: tuple[Mend, ...]
+    ) -> tuple[Mend, ...]:
+        """Drop from the combination what fresh seeds do not bear out."""
+        if confirm is None:
+            return ()
+        material = self.floors.material
+        if len(chosen) == 1:
+            gain = gain_of(confirm, chosen[0]) if chosen[0].key in confirm else None
+            keep = gain is not None and gain.value >= material
+            return chosen if keep else ()
+        whole = name(chosen)
+        if whole not in confirm:
+            known = {m.cause: m for m in chosen if m.key in confirm}
+            return best_single(confirm, known, self.floors)
+        kept = []
+        for mend in chosen:
+            rest = name([m for m in chosen if m != mend])
+            # What there was no time to leave out stays: the whole was confirmed.
+            is_missed = (
+                rest not in confirm or confirm.gain(whole, over=rest).value >= material
+            )
+            if is_missed:
+                kept.append(mend)
+        return tuple(kept)
+
+    def _singles(
+        self, chosen: tuple[Mend, ...], best: Mapping[Cause, Mend]
+    ) -> list[Mend]:
+        """Mends to confirm alone: the combination's parts, then other survivors."""
+        survivors = sorted(
+            (m for m in best.values() if is_promising(self.screen, m, self.floors)),
+            key=lambda m: -gain_of(self.screen, m).value,
+        )
+        singles = [m for m in chosen if m.key in self.screen]
+        singles += [m for m in survivors if m not in singles]
+        return singles[: max(len(chosen), self.trainer.effort.confirmed_causes)]
+
+    def _worth_measuring(
+        self, mends: Mapping[Cause, Sequence[Mend]], chosen: tuple[Mend, ...]
+    ) -> list[Mend]:
+        """Measuring arms whose effect is large enough to be measured better.
+
+        With something mended they are measured anew, whatever a broken baseline showed.
+        """
+        found: list[Mend] = []
+        for options in mends.values():
+            arms = [m for m in options if m.measuring and m.key in self.screen]
+            seen = [abs(self.screen.gain(m.key).value) for m in arms]
+            if arms and (chosen or max(seen) >= self.floors.material):
+                found += arms
+        return found
+
+    def _arms(
+        self,
+        chosen: tuple[Mend, ...],
+        singles: Sequence[Mend],
+        measuring: Sequence[Mend],
+    ) -> list[Arm]:
+        """All arms, in the order in which they are given up, last to first."""
+        arms = self._arms_of(chosen)
+        arms += [self._within(chosen, m) for m in measuring if chosen]
+        for mend in (m for m in singles if m not in chosen):
+            arms += [*self._open_controls(mend), *on_top(chosen, mend)]
+        arms += [Arm(name=m.key, changes=m.changes) for m in measuring if not chosen]
+        return list({arm.name: arm for arm in arms}.values())
+
+    def _arms_of(self, chosen: tuple[Mend, ...]) -> list[Arm]:
+        """The baseline, the combination's parts alone, the whole, and all but one."""
+        arms = [Arm(name=BASELINE)]
+        for mend in sorted(chosen, key=lambda m: -gain_of(self.screen, m).value):
+            arms += self._open_controls(mend)
+        if len(chosen) > 1:
+            arms.append(compose(chosen))
+            arms += [compose([m for m in chosen if m != left]) for left in chosen]
+        for mend in chosen:
+            arms += on_top(chosen, mend)
+        return list({arm.name: arm for arm in arms}.values())
+
+    def _open_controls(self, mend: Mend) -> list[Arm]:
+        """A mend with those controls that might do as well as the baseline."""
+        level = self.screen.accuracy(BASELINE) - CLEARLY_WORSE
+        return [
+            arm
+            for arm in with_controls(mend)
+            if arm.name == mend.key
+            or arm.name not in self.screen
+            or self.screen.accuracy(arm.name) > level
+        ]
+
+    def _within(self, chosen: tuple[Mend, ...], mend: Mend) -> Arm:
+        """A measuring mend beside the combination, as many updates as that makes."""
+        given = self.trainer.subject.recipe.epochs
+        longer = [(m.patch or {}).get("epochs") for m in chosen]
+        times = next((e / given for e in longer if e), 1.0)
+        own = (mend.patch or {}).get("epochs", given)
+        change = RecipeChange(patch={"epochs": max(1, round(own * times))})
+        return compose([*chosen, replace(mend, changes=(*mend.changes, change))])
+
+    def _is_undecided(
+        self, results: Results, singles: Sequence[Mend], *, tested: int
+    ) -> bool:
+        """Whether a gain that counts is not proven yet, nor ruled out."""
+        for mend in singles:
+            if mend.key not in results:
+                continue
+            gain = gain_of(results, mend)
+            p_value = gain.p_above(self.floors.proven) * tested
+            is_open = p_value > self.floors.error_rate
+            if is_open and gain.value >= self.floors.material:
+                return True
+        return False

@@ -1,0 +1,71 @@
+"""The round `inspect`: measurements of weights, data, delivered model, and costs."""
+
+from collections.abc import Mapping, Sequence
+
+from service.contract.causes import Cause
+from worker.engine.check import Measures, Mend
+from worker.engine.lab.experiment import (
+    Arm,
+    Measurement,
+    MeasurementOutcome,
+    NetworkChange,
+)
+from worker.engine.ledger import Ask, Round
+from worker.engine.planning import Costs, is_costly, network_key
+from worker.engine.trainer import Trainer
+
+INSPECTIONS = (
+    "cost", "delivered", "weights", "determinism", "label_order", "preprocessing",
+    "inputs", "leakage", "shift", "signal", "segments", "noise",
+)  # fmt: skip
+
+
+def inspect(trainer: Trainer) -> Round[Measures]:
+    """Measure whatever needs no training."""
+    asked = tuple(
+        Measurement(question=f"What does the probe {probe} see?", name=probe)
+        for probe in INSPECTIONS
+        if probe != "noise" or Cause.LABEL_NOISE in trainer.subject.wanted
+    )
+    answers = yield Ask("inspect", "inspecting model and data", asked)
+    trainer.note(asked, answers)
+    measures: Measures = {}
+    for measurement in asked:
+        outcome = answers[measurement.digest()]
+        if isinstance(outcome, MeasurementOutcome):
+            measures[measurement.name] = outcome.values
+    trainer.costs = Costs.from_measure(measures.get("cost", {}))
+    return measures
+
+
+def weigh_networks(
+    trainer: Trainer, mends: Mapping[Cause, Sequence[Mend]]
+) -> Round[None]:
+    """Measure what a step of the larger networks costs."""
+    arms = [
+        Arm(name=m.key, changes=m.changes)
+        for options in mends.values()
+        for m in options
+    ]
+    networks = {
+        network_key(arm.changes): [
+            c.model_dump(mode="json", exclude_none=True)
+            for c in arm.changes
+            if isinstance(c, NetworkChange)
+        ]
+        for arm in arms
+        if is_costly(arm)
+    }
+    if not networks:
+        return
+    asked = Measurement(
+        question="What do larger networks cost?",
+        name="cost",
+        settings={"networks": list(networks.values())},
+    )
+    answers = yield Ask("inspect", "measuring what larger networks cost", (asked,))
+    [entry] = trainer.note((asked,), answers)
+    relative = getattr(entry.outcome, "values", {}).get("relative")
+    if isinstance(relative, dict):
+        for key, value in relative.items():
+            trainer.costs.relative[key] = float(str(value))

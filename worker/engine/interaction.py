@@ -1,0 +1,167 @@
+"""The round `interact`: which mends are needed together.
+
+Beside the screen, on its seeds: sweeps go on, parts are left out of the whole that
+mends everything, and mends are added to the best.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from service.contract.causes import Cause
+from worker.engine.check import Mend
+from worker.engine.choices import best_single, gain_of, is_promising, value_of
+from worker.engine.combination import (
+    compatible,
+    compose,
+    everything,
+    first_to_name,
+    preference,
+)
+from worker.engine.lab.experiment import Arm
+from worker.engine.ledger import Round
+from worker.engine.results import Results
+from worker.engine.trainer import Trainer
+
+SHARE_OF_BUDGET = 0.25  # that the whole round may take
+MOST_ADDED = 2  # mends put on top of the best combination
+
+
+class Interaction:
+    """Extends the screen by combinations, within the round's own budget.
+
+    Attributes:
+        screen: results of the screen; what this round trains is put beside them.
+        left: seconds that the round may still take.
+    """
+
+    def __init__(self, trainer: Trainer, screen: Results) -> None:
+        self.trainer = trainer
+        self.screen = screen
+        self.left = SHARE_OF_BUDGET * trainer.effort.seconds
+        self.floors = trainer.floors
+
+    def follow(self, mends: Mapping[Cause, Sequence[Mend]]) -> Round[None]:
+        """Go on where a sweep was cut off while it was still rising."""
+        screen, further = self.screen, []
+        for options in mends.values():
+            tried = [m for m in options if m.key in screen and not m.measuring]
+            untried = [m for m in options if m.key not in screen and not m.measuring]
+            if not tried or not untried:
+                continue
+            top = max(tried, key=lambda m: gain_of(screen, m).value)
+            if is_promising(screen, top, self.floors) and top == tried[-1]:
+                further += untried[:2]
+        yield from self._combined(
+            [(m,) for m in further], "Does more of the same help more?"
+        )
+        controls = [
+            Arm(name=m.control_arm, changes=m.control)
+            for options in mends.values()
+            for m in options
+            if m.late_control
+            and m.key in screen
+            and is_promising(screen, m, self.floors)
+        ]
+        yield from self._extend(
+            controls, "Does it help for the reason that is thought?"
+        )
+
+    def combine(
+        self, mends: Mapping[Cause, Sequence[Mend]], best: Mapping[Cause, Mend]
+    ) -> Round[tuple[Mend, ...]]:
+        """Find the best combination: from the whole downwards, then upwards."""
+        chosen = best_single(self.screen, best, self.floors)
+        together = everything(mends)
+        alone = value_of(self.screen, chosen)
+        all_at_once = value_of(self.screen, together)
+        needed = max(self.floors.material, 0.1 * max(0.0, all_at_once))
+        if len(together) > 1 and all_at_once > alone + needed:
+            chosen = yield from self._take_away(together, all_at_once)
+        for _ in range(MOST_ADDED):
+            if not chosen:
+                break
+            added = yield from self._add(chosen, best)
+            if added is None:
+                break
+            chosen = (*chosen, added)
+        return chosen
+
+    def _take_away(
+        self, together: tuple[Mend, ...], gain: float
+    ) -> Round[tuple[Mend, ...]]:
+        """Leave each out in turn; what is missed stays."""
+        tolerance = max(0.6 * self.floors.material, 0.1 * gain)
+        fewer = [tuple(m for m in together if m != left) for left in together]
+        yield from self._combined(fewer, "What can be left out?")
+        missed = [
+            left
+            for left, rest in zip(together, fewer, strict=True)
+            if value_of(self.screen, rest) < gain - tolerance
+        ]
+        kept = tuple(missed)
+        if len(kept) == len(together):
+            return kept
+        if kept:
+            yield from self._combined([kept], "Is what remains enough?")
+        for _ in range(len(together)):
+            if kept and value_of(self.screen, kept) >= gain - tolerance:
+                break
+            options = [(*kept, m) for m in together if m not in kept]
+            if not options:
+                break
+            yield from self._combined(options, "What must be put back?")
+            worth = [(option, value_of(self.screen, option)) for option in options]
+            top = max(value for _, value in worth)
+            kept = min(
+                (option for option, value in worth if value >= top - tolerance / 2),
+                key=lambda option: preference(option[-1]),
+            )
+        return kept
+
+    def _add(
+        self, chosen: tuple[Mend, ...], best: Mapping[Cause, Mend]
+    ) -> Round[Mend | None]:
+        """Add each other mend to the combination; take the best that is worth it."""
+        screen = self.screen
+        now = value_of(screen, chosen)
+        others = [
+            m
+            for m in best.values()
+            if all(compatible(m, c) for c in chosen)
+            and (m.urgent or gain_of(screen, m).value > 0)
+        ]
+        others.sort(key=lambda m: -gain_of(screen, m).value)
+        most = self.trainer.effort.confirmed_causes
+        options = [(*chosen, m) for m in others[:most]]
+        if not options:
+            return None
+        yield from self._combined(options, "Does anything help in addition?")
+        worth = [(option[-1], value_of(screen, option) - now) for option in options]
+        if max(value for _, value in worth) < max(self.floors.material, 0.15 * now):
+            return None
+        return first_to_name(worth)
+
+    def _combined(
+        self, combinations: Iterable[tuple[Mend, ...]], question: str
+    ) -> Round[None]:
+        """Train combinations on the screening seeds, beside what is already there."""
+        yield from self._extend([compose(c) for c in combinations if c], question)
+
+    def _extend(self, wanted: Sequence[Arm], question: str) -> Round[None]:
+        trainer = self.trainer
+        arms = [arm for arm in wanted if arm.name not in self.screen]
+        seeds = trainer.screening_seeds
+        allowance = min(trainer.allowance("interact"), self.left)
+        fitting: list[Arm] = []
+        for arm in arms:
+            if trainer.cost([*fitting, arm], seeds) > allowance:
+                trainer.ledger.limits.append(
+                    f"{arm.name} was not reached within the budget."
+                )
+                continue
+            fitting.append(arm)
+        if not fitting:
+            return
+        before = trainer.ledger.seconds
+        more = yield from trainer.train("interact", question, fitting, seeds)
+        self.left -= trainer.ledger.seconds - before
+        self.screen.extend(more)

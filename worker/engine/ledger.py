@@ -1,0 +1,89 @@
+"""What an audit asks and what it learned: the words between rounds and report."""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+from service.contract.causes import Cause
+from worker.engine.check import Measures, Mend
+from worker.engine.lab.experiment import Experiment, Outcome
+from worker.engine.results import Results
+
+Stage = Literal["inspect", "screen", "interact", "confirm", "remedy", "report"]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Experiments that the audit needs next."""
+
+    stage: Stage
+    detail: str
+    experiments: tuple[Experiment, ...]
+
+
+Yielded = TypeVar("Yielded")
+Answers = dict[str, Outcome]  # by the experiments' digests
+Round = Generator[Ask, Answers, Yielded]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One experiment that was run, for the report."""
+
+    identity: str
+    experiment: Experiment
+    outcome: Outcome
+
+
+@dataclass
+class Ledger:
+    """Everything an audit asked and learned, in order."""
+
+    entries: list[Entry] = field(default_factory=list)
+    limits: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """What the experiments took."""
+        return sum(entry.outcome.seconds for entry in self.entries)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the rounds yielded; `conclusion.py` turns it into the report.
+
+    Attributes:
+        obstacles: causes that cannot be judged, and why.
+        mends: what was tried, by cause.
+        screen, confirm: results of the rounds; confirm is None where nothing survived.
+        together: the best combination that the screen found.
+        chosen: what of it fresh seeds bore out.
+        best: the best mend of each cause that was tried.
+        subsample: training rows that the experiments used, None where all.
+    """
+
+    measures: Measures
+    obstacles: Mapping[Cause, str]
+    mends: Mapping[Cause, Sequence[Mend]]
+    screen: Results | None
+    confirm: Results | None
+    together: tuple[Mend, ...]
+    chosen: tuple[Mend, ...]
+    best: Mapping[Cause, Mend]
+    remedy: Entry | None
+    ledger: Ledger
+    signal: bool
+    crashed: Mapping[Cause, str] = field(default_factory=dict)
+    subsample: int | None = None
+    skipped: Mapping[Cause, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What `advance` answers: the experiments that are missing, or what was learned."""
+
+    stage: Stage
+    fraction: float
+    detail: str
+    experiments: tuple[Experiment, ...] = ()
+    learned: Learned | None = None

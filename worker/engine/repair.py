@@ -1,0 +1,43 @@
+"""The round `remedy`: the repaired model, judged once on rows no decision looked at."""
+
+from worker.engine.check import Measures, Mend
+from worker.engine.choices import retraining_helps
+from worker.engine.combination import compose
+from worker.engine.lab.experiment import Arm, Training, TrainingOutcome
+from worker.engine.ledger import Ask, Entry, Round
+from worker.engine.results import BASELINE, Results
+from worker.engine.trainer import Trainer
+
+
+def repair(
+    trainer: Trainer,
+    chosen: tuple[Mend, ...],
+    screen: Results,
+    measures: Measures,
+) -> Round[Entry | None]:
+    """Train the best combination, or the recipe anew where that alone helps.
+
+    Returns:
+        None where there is nothing to repair, or it could not be trained.
+    """
+    arm = compose(chosen) if chosen else Arm(name=BASELINE)
+    if not chosen and not retraining_helps(measures, screen, trainer.floors):
+        return None
+    seeds = trainer.seeds("remedy", trainer.effort.remedy_seeds)
+    while len(seeds) > 1 and trainer.cost([arm], seeds, full=True) > trainer.left:
+        seeds = seeds[:-1]
+    training = Training(
+        round="remedy",
+        question="How good is the repaired model on rows no decision looked at?",
+        arms=(trainer.begun(arm),),
+        seeds=seeds,
+        split="final",
+        keep=arm.name,
+        max_seconds=max(10.0, 1.5 * trainer.left),
+    )
+    answers = yield Ask("remedy", "training the repaired model", (training,))
+    [entry] = trainer.note((training,), answers)
+    outcome = entry.outcome
+    if isinstance(outcome, TrainingOutcome) and outcome.arms[0].failure is None:
+        return entry
+    return None

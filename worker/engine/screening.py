@@ -1,0 +1,149 @@
+"""The round `screen`: the baseline and every mend, on few paired seeds."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from service.contract.causes import Cause
+from worker.engine.check import Mend
+from worker.engine.combination import compose, everything, with_controls
+from worker.engine.lab.experiment import Arm, RecipeChange
+from worker.engine.ledger import Round
+from worker.engine.planning import in_order
+from worker.engine.results import BASELINE, Results
+from worker.engine.stats.pairs import are_alike
+from worker.engine.trainer import Trainer
+
+SHORT_IN_A_SUBSAMPLE = frozenset(
+    {Cause.INSUFFICIENT_TRAINING, Cause.LEARNING_RATE_TOO_LOW}
+)
+FEW_HELD_OUT = 2_000  # rows; from here on they decide alone
+SPOILS_ROWS = (Cause.LABEL_NOISE, Cause.CORRUPTED_INPUTS)
+
+
+def at_full_length(
+    trainer: Trainer, mends: Mapping[Cause, Sequence[Mend]]
+) -> dict[Cause, Sequence[Mend]]:
+    """Keep a subsample from looking like too little training.
+
+    Fewer rows make fewer updates at the same number of epochs. What longer or
+    faster training brings is therefore compared with as many updates as the whole
+    data would have had.
+    """
+    rows = trainer.subject.data.rows["train"]
+    if trainer.rows is None or trainer.rows >= rows:
+        return dict(mends)
+    epochs = round(trainer.subject.recipe.epochs * rows / trainer.rows)
+    control = (RecipeChange(patch={"epochs": epochs}),)
+    return {
+        cause: [
+            replace(m, control=control, control_name="full length|control")
+            for m in options
+        ]
+        if cause in SHORT_IN_A_SUBSAMPLE
+        else options
+        for cause, options in mends.items()
+    }
+
+
+def may_borrow(trainer: Trainer, mends: Mapping[Cause, Sequence[Mend]]) -> bool:
+    """Whether training rows, left out in turn, may help held-out rows decide.
+
+    Only where those are few, and nothing is known to be wrong with the others.
+    """
+    rows = trainer.subject.data.rows
+    return (
+        trainer.rows is None
+        and rows["decide"] <= FEW_HELD_OUT
+        and "train" in trainer.subject.labels
+        and not any(mends.get(cause) for cause in SPOILS_ROWS)
+    )
+
+
+def screen_mends(
+    trainer: Trainer, mends: Mapping[Cause, Sequence[Mend]]
+) -> Round[tuple[Results, dict[Cause, str]]]:
+    """Train the baseline and as many mends as the budget allows.
+
+    Returns:
+        What came out, and why causes were not tried at all.
+    """
+    wanted = in_order(
+        [m for options in mends.values() for m in options], trainer.effort.variants
+    )
+    seeds = trainer.screening_seeds
+    arms, skipped = _affordable(trainer, wanted, seeds)
+    for cause, why in skipped.items():
+        trainer.limit(f"{cause.value}: {why}.")
+    question = "Which single change helps?"
+    screen = yield from trainer.train("screen", question, arms, seeds)
+    return _compared_with_spared(trainer, screen), skipped
+
+
+def _affordable(
+    trainer: Trainer, wanted: Sequence[Mend], seeds: tuple[int, ...]
+) -> tuple[list[Arm], dict[Cause, str]]:
+    allowance = trainer.allowance("screen")
+    arms = [Arm(name=BASELINE)]
+    spent = trainer.cost(arms, seeds)
+    skipped: dict[Cause, str] = {}
+    reached: set[Cause] = set()
+    for arm, causes in _candidates(wanted):
+        if arm.name in {known.name for known in arms}:
+            continue
+        cost = trainer.cost([arm], seeds) * (1.0 if spent < allowance / 2 else 1.2)
+        if spent + cost > allowance and not _is_essential(
+            trainer, arm, spent, allowance
+        ):
+            for cause in causes:
+                skipped.setdefault(cause, "not reached within the budget")
+            continue
+        spent += cost
+        reached |= causes
+        arms.append(arm)
+    return arms, {c: why for c, why in skipped.items() if c not in reached}
+
+
+def _is_essential(trainer: Trainer, arm: Arm, spent: float, allowance: float) -> bool:
+    """Whether an arm is tried even over the allowance: none once it is spent."""
+    return spent < 0.2 * allowance and trainer.cost([arm], (0,)) < 0.5 * allowance
+
+
+def _candidates(wanted: Sequence[Mend]) -> Iterable[tuple[Arm, frozenset[Cause]]]:
+    """Arms to screen, with the causes that they serve."""
+    by_cause: dict[Cause, list[Mend]] = {}
+    for mend in wanted:
+        by_cause.setdefault(mend.cause, []).append(mend)
+    together = everything(by_cause)
+    placed = False
+    for mend in wanted:
+        if not mend.urgent and not placed and len(together) > 1:
+            placed = True
+            yield compose(together), frozenset()
+        for arm in with_controls(mend)[: 1 if mend.late_control else None]:
+            yield arm, frozenset({mend.cause})
+    if not placed and len(together) > 1:
+        yield compose(together), frozenset()
+
+
+def _compared_with_spared(trainer: Trainer, screen: Results) -> Results:
+    """Give up rows left out in turn that are unlike the held-out ones.
+
+    Duplicates, wrong labels or another mix of samples show in how the baseline
+    does on them.
+    """
+    spared = screen.on_spared() if BASELINE in screen else None
+    if spared is None:
+        return screen
+    held_out = screen.held_out_only()
+    first = screen.rows.held_out
+    if are_alike(
+        (held_out.arms[BASELINE].correct, None, held_out.rows.labels),
+        (*spared, screen.rows.labels[first:]),
+    ):
+        trainer.limit(
+            f"{trainer.subject.data.rows['train']} training rows, left out in turn, "
+            f"decide beside the {first} held-out ones."
+        )
+        return screen
+    trainer.borrows = False
+    return held_out

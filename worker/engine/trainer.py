@@ -1,0 +1,171 @@
+"""What every round of an audit needs: seeds, rows, time left, costs, and trainings."""
+
+from collections.abc import Sequence
+
+from worker.engine.lab.experiment import (
+    Arm,
+    Change,
+    Experiment,
+    Training,
+    TrainingOutcome,
+)
+from worker.engine.ledger import Answers, Ask, Entry, Ledger, Round, Stage
+from worker.engine.planning import Costs, Effort, effort_for, group
+from worker.engine.results import BASELINE, Results, collect
+from worker.engine.stats.decisions import Floors
+from worker.engine.subject import Subject
+
+SEED_OFFSETS: dict[str, int] = {"screen": 0, "confirm": 100, "remedy": 200}
+SHARES = {"screen": 0.42, "interact": 0.35, "confirm": 0.7}  # of the time left then
+LEAST_CONFIRMING = 6  # pairs with which a sign-flip test can reach p < .05
+LEAST_SEEDS = 3
+LEAST_ARMS = 2  # the baseline and one mend
+LARGEST_STACK = 48  # members trained in one experiment, so that workers can share
+
+
+class Trainer:
+    """Plans and asks for the trainings of one audit, and keeps its ledger.
+
+    Attributes:
+        costs: what a training is thought to take, corrected by what trainings took.
+        rows: training rows that the rounds use, None where all.
+        start: changes before those of any arm: the subject's own initialisation.
+        folds: parts of the training rows that seeds leave out in turn, None: none is.
+        borrows: whether the rows left out in turn help to decide.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.effort: Effort = effort_for(subject.budget, subject.budget_seconds)
+        self.floors = Floors()
+        self.ledger = Ledger()
+        self.costs = Costs(0.0, 1e-3)
+        self.rows: int | None = None
+        self.start: tuple[Change, ...] = ()
+        self.folds: int | None = None
+        self.borrows = False
+
+    @property
+    def screening_seeds(self) -> tuple[int, ...]:
+        """Seeds of the first look, and of combinations beside it."""
+        return self.seeds("screen", self.effort.screen_seeds)
+
+    def seeds(self, stage: str, count: int) -> tuple[int, ...]:
+        """Seeds of a round; no two rounds share any."""
+        first = self.subject.seed * 1000 + SEED_OFFSETS[stage]
+        return tuple(first + i for i in range(count))
+
+    @property
+    def left(self) -> float:
+        """Seconds that the budget still holds."""
+        return max(1.0, self.effort.seconds - self.ledger.seconds)
+
+    def allowance(self, stage: str) -> float:
+        """Seconds that a round may take of the time left."""
+        return SHARES[stage] * self.left
+
+    def cost(
+        self, arms: Sequence[Arm], seeds: tuple[int, ...], *, full: bool = False
+    ) -> float:
+        """Predict the seconds that arms take; `full`: on all training rows."""
+        rows = None if full else self.rows
+        training = Training(
+            round="", question="", arms=tuple(arms), seeds=seeds, rows=rows
+        )
+        return self.costs.of(self.subject, training)
+
+    def fit(
+        self, arms: list[Arm], seeds: tuple[int, ...], allowance: float
+    ) -> tuple[list[Arm], tuple[int, ...]]:
+        """Give up seeds, down to six, then the last arms, until the cost fits."""
+        while len(seeds) > LEAST_CONFIRMING and self.cost(arms, seeds) > allowance:
+            seeds = seeds[:-1]
+        while len(arms) > LEAST_ARMS and self.cost(arms, seeds) > allowance:
+            arms = arms[:-1]
+        while len(seeds) > LEAST_SEEDS and self.cost(arms, seeds) > 1.3 * allowance:
+            seeds = seeds[:-1]
+        return arms, seeds
+
+    def limit_rows(self) -> None:
+        """Train on fewer rows from now on where a dozen arms would not fit."""
+        if self.rows is None:
+            self.rows = self._fewer_rows()
+
+    def _fewer_rows(self) -> int | None:
+        rows = self.subject.data.rows["train"]
+        allowance = self.allowance("screen")
+        a_dozen = 12 * self.cost([Arm(name=BASELINE)], self.screening_seeds)
+        if a_dozen <= allowance:
+            return None
+        least = max(500, 20 * self.subject.data.classes)
+        fewer = max(least, int(rows * allowance / a_dozen))
+        if fewer >= rows:
+            return None
+        self.limit(
+            f"Experiments trained on {fewer} of {rows} training rows to keep the "
+            "budget; gains hold for that size."
+        )
+        return fewer
+
+    def train(
+        self, stage: Stage, question: str, arms: Sequence[Arm], seeds: tuple[int, ...]
+    ) -> Round[Results]:
+        """Train arms in as few experiments as their networks allow."""
+        arms = [self.begun(arm) for arm in arms]
+        max_seconds = max(15.0, 1.2 * self.left)
+        # The screen's arms must all have learned from the same rows.
+        folds = self.folds if self.borrows or stage != "confirm" else None
+        experiments = tuple(
+            Training(
+                round=stage,
+                question=question,
+                arms=tuple(part),
+                seeds=seeds,
+                rows=self.rows,
+                folds=folds,
+                max_seconds=max_seconds,
+            )
+            for stack in group(arms)
+            for part in _chunks(stack, max(1, LARGEST_STACK // len(seeds)))
+        )
+        answers = yield Ask(stage, question, experiments)
+        results = self._collected(self.note(experiments, answers))
+        return results if self.borrows else results.held_out_only()
+
+    def begun(self, arm: Arm) -> Arm:
+        """Put the subject's own initialisation before an arm's changes."""
+        return arm.model_copy(update={"changes": (*self.start, *arm.changes)})
+
+    def note(self, experiments: Sequence[Experiment], answers: Answers) -> list[Entry]:
+        """Enter what was asked and answered; learn from what it took."""
+        added = []
+        for experiment in experiments:
+            outcome = answers[experiment.digest()]
+            identity = f"exp_{len(self.ledger.entries) + 1:03d}"
+            entry = Entry(identity, experiment, outcome)
+            self.ledger.entries.append(entry)
+            added.append(entry)
+            if isinstance(experiment, Training):
+                self.costs.learn(self.subject, experiment, outcome.seconds)
+            for remark in outcome.notes:
+                self.limit(remark)
+        return added
+
+    def limit(self, remark: str) -> None:
+        """Say once, in the report, what keeps the audit from saying more."""
+        if remark not in self.ledger.limits:
+            self.ledger.limits.append(remark)
+
+    def _collected(self, entries: Sequence[Entry]) -> Results:
+        ran = [
+            (e.identity, e.experiment, e.outcome)
+            for e in entries
+            if isinstance(e.experiment, Training)
+            and isinstance(e.outcome, TrainingOutcome)
+        ]
+        labels = self.subject.labels
+        return collect(ran, labels["decide"], labels.get("train"))
+
+
+def _chunks(arms: Sequence[Arm], size: int) -> list[Sequence[Arm]]:
+    return [arms[i : i + size] for i in range(0, len(arms), size)]
