@@ -133,7 +133,8 @@ def _arms_behind(
     pairs_of = _alone if gain["method"] == ALONE else _within
     best: tuple[float, _Round, str, str] | None = None
     for trained in rounds:
-        for after, before in pairs_of(tried, trained.arms):
+        is_exact = not trained.settings.get("folds")
+        for after, before in pairs_of(tried, trained.arms, is_exact=is_exact):
             # Rounded, so that of arms that tie the likeliest, which comes first, stays.
             off = round(abs(trained.difference(after, before) - gain["value"]), 6)
             seeds = len(trained.arms[after]["seeds"])
@@ -145,23 +146,31 @@ def _arms_behind(
     return best[1:] if best[0] <= allowed else None
 
 
-def _alone(tried: Iterable[str], arms: Arms) -> Iterator[tuple[str, str]]:
-    """Pair a mend with the baseline, its controls, and rivals that stand alone."""
+def _alone(
+    tried: Iterable[str], arms: Arms, *, is_exact: bool
+) -> Iterator[tuple[str, str]]:
+    """Pair a mend with the baseline, its controls, and rivals that stand alone.
+
+    Rivals only where the figures are exact: else chance alone would match one.
+    """
     for key in tried:
         first = (BASELINE, f"{key}|control", *SHARED_CONTROLS)
         rivals = (name for name in arms if PLUS not in name and name not in first)
-        for before in (*first, *rivals):
+        for before in (*first, *(rivals if is_exact else ())):
             if key in arms and before in arms and before != key:
                 yield key, before
 
 
-def _within(tried: Iterable[str], arms: Arms) -> Iterator[tuple[str, str]]:
+def _within(
+    tried: Iterable[str], arms: Arms, *, is_exact: bool
+) -> Iterator[tuple[str, str]]:
     """Pair combinations that differ in a mend, or in one in the place of another."""
+    most_else = 1 if is_exact else 0
     parts = {name: frozenset(name.split(PLUS)) - {BASELINE} for name in arms}
     for key in tried:
         for after, whole in parts.items():
             if key not in whole:
                 continue
             for before, rest in parts.items():
-                if whole - rest == {key} and len(rest - whole) <= 1:
+                if whole - rest == {key} and len(rest - whole) <= most_else:
                     yield after, before

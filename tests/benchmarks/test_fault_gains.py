@@ -120,3 +120,17 @@ def test_of_arms_that_tie_the_baseline_is_taken() -> None:
     found = only(screen, finding=make_finding(0.25, 2, "a"))
 
     assert names(found) == ("a", "baseline")
+
+
+def test_where_figures_are_not_exact_no_rival_is_matched_by_chance() -> None:
+    screen = make_experiment(
+        "screen",
+        make_arm("baseline", 0.5, 0.5),
+        make_arm("other", 0.51, 0.51),
+        make_arm("a", 0.81, 0.81),
+    )
+    screen["settings"]["folds"] = 5
+
+    found = only(screen, finding=make_finding(0.3, 2, "a"))
+
+    assert names(found) == ("a", "baseline")
