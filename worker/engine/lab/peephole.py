@@ -14,14 +14,10 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
 from worker.engine.lab import narrow, pictures
+from worker.engine.lab.graph_nodes import RESHAPES, reshaped, shape_of
+from worker.engine.lab.rectified import rectify_after_pooling
 
 _aten = torch.ops.aten
-_RESHAPES = {
-    _aten.view.default,
-    _aten._unsafe_view.default,  # noqa: SLF001 - an operator's name
-    _aten.reshape.default,
-    _aten._reshape_alias.default,  # noqa: SLF001
-}
 _COPIES = {_aten.clone.default, _aten.detach.default}
 _STACKED = 5  # dimensions of a stack's pictures
 
@@ -58,6 +54,8 @@ def streamlined(
     for node in list(module.graph.nodes):
         _simplify(node)
     _sweep(module)
+    rectify_after_pooling(module.graph)
+    _sweep(module)
     for node in list(module.graph.nodes):
         _lay_out(node, members)
     _sweep(module)
@@ -91,10 +89,6 @@ def _share(module: GraphModule) -> None:
             seen[key] = node
 
 
-def _shape(node: Any) -> tuple[int, ...] | None:  # noqa: ANN401 - any argument
-    return node.meta.get("shape") if isinstance(node, Node) else None
-
-
 def _replace(node: Node, by: Node) -> None:
     node.replace_all_uses_with(by)
     node.graph.erase_node(node)
@@ -107,7 +101,7 @@ def _simplify(node: Node) -> None:
     target, source = node.target, node.args[0]
     if not isinstance(source, Node):
         return
-    if target in _RESHAPES:
+    if target in RESHAPES:
         _simplify_reshape(node, source)
     elif target in _COPIES or _keeps_all(node, source):
         _replace(node, source)
@@ -120,27 +114,27 @@ def _simplify(node: Node) -> None:
 def _keeps_all(node: Node, source: Node) -> bool:
     """Say whether an expansion expands nothing, or a permutation moves nothing."""
     if node.target == _aten.expand.default:
-        return _shape(node) == _shape(source)
+        return shape_of(node) == shape_of(source)
     if node.target == _aten.permute.default:
-        return list(node.args[1]) == list(range(len(_shape(source) or ())))  # type: ignore[arg-type]
+        return list(node.args[1]) == list(range(len(shape_of(source) or ())))  # type: ignore[arg-type]
     return False
 
 
 def _simplify_reshape(node: Node, source: Node) -> None:
-    while source.target in _RESHAPES and isinstance(source.args[0], Node):
+    while source.target in RESHAPES and isinstance(source.args[0], Node):
         source = source.args[0]
-    if _shape(source) is not None and _shape(source) == _shape(node):
+    if shape_of(source) is not None and shape_of(source) == shape_of(node):
         _replace(node, source)
         return
     # Layouts change under our hands, so that a view may have to become a copy.
     node.target = _aten.reshape.default
-    node.args = (source, list(_shape(node) or ()))
+    node.args = (source, list(shape_of(node) or ()))
 
 
 def _simplify_transpose(node: Node, source: Node) -> None:
     if source.target != _aten.transpose.int:
         return
-    rank = len(_shape(node) or ())
+    rank = len(shape_of(node) or ())
     dims = [{dim % rank for dim in one.args[1:3]} for one in (node, source)]  # type: ignore[operator]
     if dims[0] == dims[1] and isinstance(source.args[0], Node):
         _replace(node, source.args[0])
@@ -157,14 +151,14 @@ def _constant(node: Any) -> float | None:  # noqa: ANN401 - any argument
     if node.target == _aten.neg.default:
         inner = _constant(node.args[0])
         return None if inner is None else -inner
-    passing = _RESHAPES | {_aten.expand.default, _aten.unsqueeze.default}
+    passing = RESHAPES | {_aten.expand.default, _aten.unsqueeze.default}
     return _constant(node.args[0]) if node.target in passing else None
 
 
 def _simplify_product(node: Node) -> None:
     for one, other in (node.args[:2], node.args[1::-1]):
         factor = _constant(one)
-        if not isinstance(other, Node) or _shape(other) != _shape(node):
+        if not isinstance(other, Node) or shape_of(other) != shape_of(node):
             continue
         if other.meta.get("dtype") != node.meta.get("dtype"):
             continue
@@ -186,8 +180,8 @@ def _join_bias(node: Node) -> None:
             and isinstance(other, Node)
             and other.target == _aten.bmm.default
             and len(other.users) == 1
-            and _shape(other) == _shape(node)
-            and len(_shape(one) or ()) == len(_shape(node) or ())
+            and shape_of(other) == shape_of(node)
+            and len(shape_of(one) or ()) == len(shape_of(node) or ())
         ):
             node.target = _aten.baddbmm.default
             node.args = (one, *other.args)
@@ -201,18 +195,18 @@ def _join_picture_bias(node: Node) -> None:
     order = {one: at for at, one in enumerate(node.graph.nodes)}
     for turned, bias in (node.args[:2], node.args[1::-1]):
         found = _convolution_behind(turned)
-        shape = _shape(bias)
+        shape = shape_of(bias)
         if found is None or not isinstance(bias, Node) or shape is None:
             continue
         source = bias
-        while source.target in _RESHAPES | {_aten.unsqueeze.default}:
+        while source.target in RESHAPES | {_aten.unsqueeze.default}:
             source = source.args[0]  # type: ignore[assignment]
-        stack = _shape(node) or ()
+        stack = shape_of(node) or ()
         fits = shape == (stack[0], 1, stack[2], 1, 1) and order[source] < order[found]
         if not fits or found.args[2] is not None:
             continue
         with node.graph.inserting_before(found):
-            flat = _reshaped(source, (stack[0] * stack[2],))
+            flat = reshaped(source, (stack[0] * stack[2],))
         found.args = (*found.args[:2], flat, *found.args[3:])
         node.replace_all_uses_with(turned)  # type: ignore[arg-type]
         node.graph.erase_node(node)
@@ -221,9 +215,9 @@ def _join_picture_bias(node: Node) -> None:
 
 def _convolution_behind(node: Any) -> Node | None:  # noqa: ANN401 - any argument
     """Find the convolution that a stack of pictures was unfolded from."""
-    if not isinstance(node, Node) or len(_shape(node) or ()) != _STACKED:
+    if not isinstance(node, Node) or len(shape_of(node) or ()) != _STACKED:
         return None
-    while node.target in _RESHAPES | {_aten.permute.default}:
+    while node.target in RESHAPES | {_aten.permute.default}:
         if len(node.users) != 1 or not isinstance(node.args[0], Node):
             return None
         node = node.args[0]
@@ -234,7 +228,7 @@ def _convolution_behind(node: Any) -> Node | None:  # noqa: ANN401 - any argumen
 
 def _narrow(node: Node) -> None:
     """Use formulas that suit a softmax over few classes."""
-    shape = _shape(node) or ()
+    shape = shape_of(node) or ()
     if node.target == _aten._log_softmax.default:  # noqa: SLF001
         if node.args[1] in {-1, len(shape) - 1} and shape[-1] <= narrow.MOST_CLASSES:
             node.target, node.args = narrow.log_softmax, node.args[:1]
@@ -286,31 +280,25 @@ def _stack(
     arguments = list(node.args)
     for at in stacked:
         source = arguments[at]
-        shape = _shape(source)
+        shape = shape_of(source)
         if not isinstance(source, Node) or shape is None or shape[0] % members:
             return
         wanted = (members, shape[0] // members, *shape[1:])
         with node.graph.inserting_before(node):
-            arguments[at] = _reshaped(source, wanted)
+            arguments[at] = reshaped(source, wanted)
     node.target, node.args = target, tuple(arguments)
-    results = list(node.users) if _shape(node) is None else [node]
+    results = list(node.users) if shape_of(node) is None else [node]
     for result in results:
-        shape = _shape(result)
+        shape = shape_of(result)
         if shape is None:
             continue
         users = list(result.users)
         with node.graph.inserting_after(result):
-            flat = _reshaped(result, shape)
+            flat = reshaped(result, shape)
         flat.args = (result, list(shape))
         result.meta["shape"] = (members, shape[0] // members, *shape[1:])
         for user in users:
             user.replace_input_with(result, flat)
-
-
-def _reshaped(source: Node, shape: tuple[int, ...]) -> Node:
-    made = source.graph.call_function(_aten.reshape.default, (source, list(shape)))
-    made.meta["shape"], made.meta["dtype"] = shape, source.meta.get("dtype")
-    return made
 
 
 _ELEMENTWISE = {

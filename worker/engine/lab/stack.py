@@ -137,6 +137,20 @@ class Stack:
         Returns:
             Whether it was stopped before the end.
         """
+        # Moments of parameters that no gradient reaches any more fade into denormal
+        # numbers, on which the processor is many times slower; nothing depends on them.
+        torch.set_flush_denormal(True)
+        try:
+            return self._run(should_stop, progress, keep_arm)
+        finally:
+            torch.set_flush_denormal(False)
+
+    def _run(
+        self,
+        should_stop: Callable[[], bool],
+        progress: Callable[[int], None],
+        keep_arm: int | None,
+    ) -> bool:
         step, checked = 0, 0
         self._remember()
         while any(track.is_active for track in self._tracks):
