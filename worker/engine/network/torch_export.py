@@ -10,7 +10,7 @@ import torch
 
 from service.contract.errors import BadRequest, UnusableModel
 from worker.engine.network.facts import facts_of
-from worker.engine.network.lowering import RECURRENT, settings_of
+from worker.engine.network.layer_operators import RECURRENT, settings_of
 from worker.engine.network.network import Network
 from worker.engine.network.operators import overload
 from worker.engine.network.program import (
