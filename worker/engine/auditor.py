@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from service.contract.causes import Cause
 from worker.engine.catalog import CATALOG
-from worker.engine.check import Check, Measures, Mend
+from worker.engine.check import Check, Measures, Mend, noise_rate
 from worker.engine.choices import against_own_rate, best_of_each, has_signal
 from worker.engine.confirmation import Confirmation
 from worker.engine.inspection import inspect, weigh_networks
@@ -91,6 +91,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     obstacles = obstacles_of(subject, checks)
     able = [check for check in checks if check.cause not in obstacles]
     mends, crashed = propose(subject, able, measures)
+    trainer.arms = 1 + sum(len(options) for options in mends.values())
     yield from weigh_networks(trainer, mends)
 
     yield from reproduce(trainer, measures)
@@ -98,7 +99,8 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     mends = at_full_length(trainer, mends)
     trainer.borrows = may_borrow(trainer, mends)
     trainer.folds = FOLDS if trainer.borrows else None
-    screen, skipped = yield from screen_mends(trainer, mends)
+    noise = noise_rate(measures) if mends.get(Cause.LABEL_NOISE) else 0.0
+    screen, skipped = yield from screen_mends(trainer, mends, noise)
 
     interaction = Interaction(trainer, screen)
     yield from interaction.follow(mends)
@@ -113,7 +115,8 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     confirm = yield from confirmation.confirm(mends, together, best)
     chosen = confirmation.settle(confirm, together)
 
-    remedy = yield from repair(trainer, chosen, screen, measures)
+    repaired = confirmation.enriched(confirm, together, chosen, best)
+    remedy = yield from repair(trainer, repaired, screen, measures)
     return Learned(
         measures=measures,
         obstacles=obstacles,
@@ -122,6 +125,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
         confirm=confirm,
         together=together,
         chosen=chosen,
+        repaired=repaired,
         best=best,
         remedy=remedy,
         ledger=trainer.ledger,

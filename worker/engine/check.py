@@ -85,6 +85,7 @@ class Trial:
     Attributes:
         mend: the best of its mends.
         gain: against the run as it was; confirmed on fresh seeds where it survived.
+        over: the arm over which it is gained: the baseline or the best control.
         confirmed: whether fresh seeds judged it.
         on_top: its gain within the best combination: with all against all but this,
             or against the rival in its place.
@@ -106,6 +107,7 @@ class Trial:
     explained_by: Cause | None = None
     arms: tuple[tuple[str, PairedGain], ...] = ()
     experiments: tuple[str, ...] = ()
+    over: str = "baseline"
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,14 @@ def pair_of(values: JsonValue) -> PairedGain | None:
     if not isinstance(value, int | float) or not isinstance(error, int | float):
         return None
     return PairedGain(value=value, error=max(error, 1e-9), degrees=1e6, seeds=0)
+
+
+def noise_rate(measures: Measures) -> float:
+    """Share of the training labels that the probe `noise` thinks wrong; 0: none."""
+    rate = measures.get("noise", {}).get("rate")
+    if isinstance(rate, dict):
+        rate = rate.get("value")
+    return float(rate) if isinstance(rate, int | float) else 0.0
 
 
 @dataclass(frozen=True)
@@ -399,7 +409,12 @@ def _trial_evidence(trial: Trial) -> list[Evidence]:
                 f"({points(trial.gain.low)} to {points(trial.gain.high)}) over "
                 f"{trial.gain.seeds} pairs of {stage}."
             ),
-            values={"tried": tried, "p_adjusted": trial.adjusted_p},
+            values={
+                "arm": trial.mend.key,
+                "over": trial.over,
+                "tried": tried,
+                "p_adjusted": trial.adjusted_p,
+            },
         )
     ]
     if trial.on_top is not None:

@@ -100,6 +100,36 @@ class Confirmation:
                 kept.append(mend)
         return tuple(kept)
 
+    def enriched(
+        self,
+        confirm: Results | None,
+        together: tuple[Mend, ...],
+        chosen: tuple[Mend, ...],
+        best: Mapping[Cause, Mend],
+    ) -> tuple[Mend, ...]:
+        """Add to what was borne out what else did the repaired model good.
+
+        Too little to be named as a cause, yet the best that was seen.
+        """
+        if confirm is None or name(chosen) not in confirm or not chosen:
+            return chosen
+        others = [m for m in best.values() if m.cause not in {c.cause for c in chosen}]
+        options = [(*chosen, m) for m in others]
+        if len(together) > len(chosen) and all(m in together for m in chosen):
+            options.append(together)
+        gains = [
+            (option, confirm.gain(name(option), over=name(chosen)))
+            for option in options
+            if name(option) in confirm
+        ]
+        floor = self.floors.proven
+        worth = [
+            (option, gain.value)
+            for option, gain in gains
+            if gain.value >= max(floor, gain.error)
+        ]
+        return max(worth, key=lambda item: item[1])[0] if worth else chosen
+
     def _singles(
         self, chosen: tuple[Mend, ...], best: Mapping[Cause, Mend]
     ) -> list[Mend]:

@@ -58,6 +58,7 @@ class Learned:
         screen, confirm: results of the rounds; confirm is None where nothing survived.
         together: the best combination that the screen found.
         chosen: what of it fresh seeds bore out.
+        repaired: what the repaired model was given: that, and what else did it good.
         best: the best mend of each cause that was tried.
         subsample: training rows that the experiments used, None where all.
     """
@@ -69,6 +70,7 @@ class Learned:
     confirm: Results | None
     together: tuple[Mend, ...]
     chosen: tuple[Mend, ...]
+    repaired: tuple[Mend, ...]
     best: Mapping[Cause, Mend]
     remedy: Entry | None
     ledger: Ledger

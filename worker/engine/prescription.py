@@ -38,7 +38,7 @@ def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
     pair = paired_balanced_accuracy(before, after, labels)
     patch: dict[str, Any] = {}
     changes = []
-    for mend in learned.chosen:
+    for mend in learned.repaired:
         for change in mend.changes:
             changes.append(change.model_dump(mode="json", exclude_none=True))
             if isinstance(change, RecipeChange):
@@ -53,7 +53,7 @@ def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
         seeds=0,
         method="repaired against delivered model, paired over rows",
     )
-    steps = [f"{mend.text}." for mend in learned.chosen] or [
+    steps = [f"{mend.text}." for mend in learned.repaired] or [
         "Train anew by the same recipe and export those weights."
     ]
     return Remedy(

@@ -16,12 +16,14 @@ from worker.engine.lab.experiment import (
 from worker.engine.splits import Places, spared_rows
 from worker.engine.stats.pairs import (
     Bits,
+    Hits,
     Labels,
     PairedGain,
     Rows,
     by_seed,
     paired_gain,
     seed_variance,
+    without_noise,
 )
 
 BASELINE = "baseline"
@@ -34,11 +36,11 @@ class Ran:
     """One arm that was trained.
 
     Attributes:
-        correct: bool, (seeds, rows), hits; False where a seed did not score a row.
+        correct: (seeds, rows), hits; False where a seed did not score a row.
         experiment: id of the experiment it was part of.
     """
 
-    correct: Bits
+    correct: Hits
     outcome: ArmOutcome
     experiment: str
 
@@ -75,8 +77,7 @@ class Results:
         self, key: str, controls: Iterable[str], over: str = BASELINE
     ) -> PairedGain:
         """Paired difference to the best of `over` and those controls that ran."""
-        known = [over, *(arm for arm in controls if arm in self.arms)]
-        return self.gain(key, over=max(known, key=self.accuracy))
+        return self.gain(key, over=self.best_of(controls, over))
 
     @property
     def best(self) -> float:
@@ -121,7 +122,24 @@ class Results:
         }
         return Results(Rows.of(self.rows.labels[:count]), arms, dict(self.failures))
 
-    def on_spared(self, key: str = BASELINE) -> tuple[Bits, Bits] | None:
+    def corrected(self, rate: float, classes: int) -> "Results":
+        """The same with hits on rows left out in turn freed of label noise."""
+        count = self.rows.held_out
+        arms = {}
+        for key, ran in self.arms.items():
+            correct = ran.correct.astype(np.float64)
+            correct[:, count:] = without_noise(
+                correct[:, count:], rate=rate, classes=classes
+            )
+            arms[key] = replace(ran, correct=correct)
+        return Results(self.rows, arms, dict(self.failures))
+
+    def best_of(self, controls: Iterable[str], over: str = BASELINE) -> str:
+        """Name the best of `over` and those controls that ran."""
+        known = [over, *(arm for arm in controls if arm in self.arms)]
+        return max(known, key=self.accuracy)
+
+    def on_spared(self, key: str = BASELINE) -> tuple[Hits, Bits] | None:
         """Hits of an arm on rows left out in turn, and which seed scored which."""
         if self.rows.seen is None or self.rows.held_out == len(self.rows.labels):
             return None

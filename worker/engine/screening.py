@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from service.contract.causes import Cause
 from worker.engine.check import Mend
 from worker.engine.combination import compose, everything, with_controls
@@ -10,14 +12,15 @@ from worker.engine.lab.experiment import Arm, RecipeChange
 from worker.engine.ledger import Round
 from worker.engine.planning import in_order
 from worker.engine.results import BASELINE, Results
-from worker.engine.stats.pairs import are_alike
+from worker.engine.stats.pairs import unlikeness
 from worker.engine.trainer import Trainer
 
 SHORT_IN_A_SUBSAMPLE = frozenset(
     {Cause.INSUFFICIENT_TRAINING, Cause.LEARNING_RATE_TOO_LOW}
 )
 FEW_HELD_OUT = 2_000  # rows; from here on they decide alone
-SPOILS_ROWS = (Cause.LABEL_NOISE, Cause.CORRUPTED_INPUTS)
+SPOILS_ROWS = (Cause.CORRUPTED_INPUTS,)
+MOST_NOISE = 0.7  # of what makes labels worthless; beyond, noisy rows say too little
 
 
 def at_full_length(
@@ -60,9 +63,14 @@ def may_borrow(trainer: Trainer, mends: Mapping[Cause, Sequence[Mend]]) -> bool:
 
 
 def screen_mends(
-    trainer: Trainer, mends: Mapping[Cause, Sequence[Mend]]
+    trainer: Trainer, mends: Mapping[Cause, Sequence[Mend]], noise: float
 ) -> Round[tuple[Results, dict[Cause, str]]]:
     """Train the baseline and as many mends as the budget allows.
+
+    Args:
+        trainer: of the audit.
+        mends: by cause.
+        noise: share of the training labels that is thought to be wrong.
 
     Returns:
         What came out, and why causes were not tried at all.
@@ -76,7 +84,7 @@ def screen_mends(
         trainer.limit(f"{cause.value}: {why}.")
     question = "Which single change helps?"
     screen = yield from trainer.train("screen", question, arms, seeds)
-    return _compared_with_spared(trainer, screen), skipped
+    return _compared_with_spared(trainer, screen, noise), skipped
 
 
 def _affordable(
@@ -125,25 +133,39 @@ def _candidates(wanted: Sequence[Mend]) -> Iterable[tuple[Arm, frozenset[Cause]]
         yield compose(together), frozenset()
 
 
-def _compared_with_spared(trainer: Trainer, screen: Results) -> Results:
+def _compared_with_spared(trainer: Trainer, screen: Results, noise: float) -> Results:
     """Give up rows left out in turn that are unlike the held-out ones.
 
-    Duplicates, wrong labels or another mix of samples show in how the baseline
-    does on them.
+    Duplicates, shift or another mix of samples show in how the baseline does on them.
+    Wrong labels do as well, but what they take from hits is known.
     """
-    spared = screen.on_spared() if BASELINE in screen else None
-    if spared is None:
+    if BASELINE not in screen or screen.on_spared() is None:
         return screen
-    held_out = screen.held_out_only()
-    first = screen.rows.held_out
-    if are_alike(
-        (held_out.arms[BASELINE].correct, None, held_out.rows.labels),
-        (*spared, screen.rows.labels[first:]),
-    ):
-        trainer.limit(
-            f"{trainer.subject.data.rows['train']} training rows, left out in turn, "
-            f"decide beside the {first} held-out ones."
-        )
+    data = trainer.subject.data
+    beside = (
+        f"{data.rows['train']} training rows, left out in turn, decide beside the "
+        f"{screen.rows.held_out} held-out ones"
+    )
+    unlike = _unlikeness(screen)
+    if 0 < noise < MOST_NOISE * (1 - 1 / data.classes):
+        corrected = screen.corrected(noise, data.classes)
+        if _unlikeness(corrected) < min(unlike, 1.0):
+            trainer.noise = noise
+            trainer.limit(f"{beside}, freed of {100 * noise:.0f} % wrong labels.")
+            return corrected
+    if unlike <= 1:
+        trainer.limit(f"{beside}.")
         return screen
     trainer.borrows = False
-    return held_out
+    return screen.held_out_only()
+
+
+def _unlikeness(screen: Results) -> float:
+    """How differently the baseline does on rows left out and on held-out ones."""
+    spared = screen.on_spared()
+    if spared is None:
+        return np.inf
+    first = screen.rows.held_out
+    held_out = screen.held_out_only().arms[BASELINE].correct
+    labels = screen.rows.labels
+    return unlikeness((held_out, None, labels[:first]), (*spared, labels[first:]))

@@ -20,6 +20,7 @@ SHARES = {"screen": 0.42, "interact": 0.35, "confirm": 0.7}  # of the time left 
 LEAST_CONFIRMING = 6  # pairs with which a sign-flip test can reach p < .05
 LEAST_SEEDS = 3
 LEAST_ARMS = 2  # the baseline and one mend
+MANY_ARMS = 12  # that should fit the screen, if there are so many
 LARGEST_STACK = 48  # members trained in one experiment, so that workers can share
 
 
@@ -32,6 +33,8 @@ class Trainer:
         start: changes before those of any arm: the subject's own initialisation.
         folds: parts of the training rows that seeds leave out in turn, None: none is.
         borrows: whether the rows left out in turn help to decide.
+        noise: share of wrong labels among them, 0 where they are not doubted.
+        arms: how many will be screened, as far as is known.
     """
 
     def __init__(self, subject: Subject) -> None:
@@ -44,6 +47,8 @@ class Trainer:
         self.start: tuple[Change, ...] = ()
         self.folds: int | None = None
         self.borrows = False
+        self.noise = 0.0
+        self.arms = MANY_ARMS
 
     @property
     def screening_seeds(self) -> tuple[int, ...]:
@@ -87,18 +92,19 @@ class Trainer:
         return arms, seeds
 
     def limit_rows(self) -> None:
-        """Train on fewer rows from now on where a dozen arms would not fit."""
+        """Train on fewer rows from now on where a dozen arms, or all, do not fit."""
         if self.rows is None:
             self.rows = self._fewer_rows()
 
     def _fewer_rows(self) -> int | None:
         rows = self.subject.data.rows["train"]
         allowance = self.allowance("screen")
-        a_dozen = 12 * self.cost([Arm(name=BASELINE)], self.screening_seeds)
-        if a_dozen <= allowance:
+        one = self.cost([Arm(name=BASELINE)], self.screening_seeds)
+        many = min(self.arms, MANY_ARMS) * one
+        if many <= allowance:
             return None
         least = max(500, 20 * self.subject.data.classes)
-        fewer = max(least, int(rows * allowance / a_dozen))
+        fewer = max(least, int(rows * allowance / many))
         if fewer >= rows:
             return None
         self.limit(
@@ -130,7 +136,11 @@ class Trainer:
         )
         answers = yield Ask(stage, question, experiments)
         results = self._collected(self.note(experiments, answers))
-        return results if self.borrows else results.held_out_only()
+        if not self.borrows:
+            return results.held_out_only()
+        if self.noise:
+            return results.corrected(self.noise, self.subject.data.classes)
+        return results
 
     def begun(self, arm: Arm) -> Arm:
         """Put the subject's own initialisation before an arm's changes."""

@@ -23,6 +23,7 @@ class Weighed:
 
     mend: Mend
     gain: PairedGain
+    over: str
     confirmed: bool
     on_top: PairedGain | None
 
@@ -50,8 +51,9 @@ def _weigh_one(learned: Learned, mend: Mend) -> Weighed:
     confirm = learned.confirm
     confirmed = confirm is not None and mend.key in confirm
     results = confirm if confirmed and confirm is not None else learned.screen
-    gain = results.gain_over_best(mend.key, mend.controls)
-    return Weighed(mend, gain, confirmed, _on_top(learned, mend))
+    over = results.best_of(mend.controls)
+    gain = results.gain(mend.key, over=over)
+    return Weighed(mend, gain, over, confirmed, _on_top(learned, mend))
 
 
 def _on_top(learned: Learned, mend: Mend) -> PairedGain | None:
@@ -98,6 +100,7 @@ def _trial(
     return Trial(
         mend=weighed.mend,
         gain=weighed.gain,
+        over=weighed.over,
         confirmed=weighed.confirmed,
         decision=decision,
         adjusted_p=adjusted_p,

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from service.contract.causes import Cause
@@ -5,7 +6,13 @@ from tests.builders_engine import World, make_subject, no_effect
 from worker.engine.auditor import advance, propose
 from worker.engine.catalog import CATALOG
 from worker.engine.checks.insufficient_data import InsufficientData
-from worker.engine.lab.experiment import Arm, DataChange, RecipeChange, Training
+from worker.engine.lab.experiment import (
+    Arm,
+    DataChange,
+    RecipeChange,
+    Training,
+    pack_mask,
+)
 from worker.engine.planning import Costs
 from worker.engine.screening import at_full_length, may_borrow
 from worker.engine.stats.decisions import Floors
@@ -271,13 +278,54 @@ def test_training_rows_unlike_the_held_out_ones_do_not_decide():
     assert all(t.folds is None for t in world.trained if t.round == "confirm")
 
 
-def test_training_rows_whose_labels_are_doubted_do_not_decide():
+def test_training_rows_with_corrupted_values_do_not_decide():
     trainer = Trainer(make_subject(decide_rows=300, may_borrow=True))
     mends, _ = propose(trainer.subject, CATALOG, {})
-    doubted = {**mends, Cause.LABEL_NOISE: mends[Cause.UNSCALED_INPUTS]}
+    corrupted = {**mends, Cause.CORRUPTED_INPUTS: mends[Cause.UNSCALED_INPUTS]}
 
     assert may_borrow(trainer, mends)
-    assert not may_borrow(trainer, doubted)
+    assert not may_borrow(trainer, corrupted)
+
+
+def test_training_rows_with_wrong_labels_decide_once_their_noise_is_taken_out():
+    subject = make_subject(decide_rows=900, counts=(300, 300, 300), may_borrow=True)
+    flags = np.arange(900) % 5 == 0
+    noise = {
+        "rate": {"value": 0.2},
+        "mask": pack_mask(flags),
+        "random_mask": pack_mask(np.roll(flags, 1)),
+    }
+    # A fifth of the labels is wrong: of .8 there .66 is left.
+    world = World(
+        subject,
+        base=0.8,
+        effect=no_effect,
+        measures={"noise": noise},
+        on_spared=0.8 * 0.8 + 0.2 * 0.1 - 0.8,
+    )
+
+    learned = world.audit()
+
+    assert learned.screen is not None
+    assert len(learned.screen.rows.labels) == 900 + 900
+    assert learned.screen.accuracy("baseline") == pytest.approx(0.8, abs=0.03)
+    assert any("20 % wrong labels" in limit for limit in learned.ledger.limits)
+
+
+def test_the_repaired_model_also_gets_what_does_it_good_unproven():
+    def effect(arm):
+        longer = 0.022 * ((patches(arm, "epochs") or 0) > 40)
+        return 0.2 * ((patches(arm, "optimizer", "lr") or 0) >= 0.01) + longer
+
+    subject = make_subject(decide_rows=3000)
+    world = World(subject, base=0.6, effect=effect, spread=0.002)
+    learned = world.audit()
+
+    assert {m.cause for m in learned.chosen} == {Cause.LEARNING_RATE_TOO_LOW}
+    assert {m.cause for m in learned.repaired} == {
+        Cause.LEARNING_RATE_TOO_LOW,
+        Cause.INSUFFICIENT_TRAINING,
+    }
 
 
 def test_another_optimiser_must_beat_the_given_one_at_its_best_rate():

@@ -1,12 +1,14 @@
 import numpy as np
+import pytest
 
 from worker.engine.stats.decisions import Floors, decide, holm, severity_of
 from worker.engine.stats.pairs import (
     PairedGain,
     Rows,
-    are_alike,
     balanced_accuracies,
     paired_gain,
+    unlikeness,
+    without_noise,
 )
 
 ROWS, SEEDS = 300, 6
@@ -138,8 +140,21 @@ def test_rows_on_which_a_model_does_much_worse_are_not_alike():
     labels = rng.integers(0, 2, 400)
     good, bad = rng.uniform(size=(3, 400)) < 0.95, rng.uniform(size=(3, 400)) < 0.7
 
-    assert are_alike((good, None, labels), (good[:, ::-1], None, labels[::-1]))
-    assert not are_alike((good, None, labels), (bad, None, labels))
+    assert unlikeness((good, None, labels), (good[:, ::-1], None, labels[::-1])) < 1
+    assert unlikeness((good, None, labels), (bad, None, labels)) > 1
+
+
+def test_hits_on_noisy_labels_are_freed_of_what_the_noise_takes():
+    rng = np.random.default_rng(9)
+    right = rng.uniform(size=(1, 200_000)) < 0.9
+    wrong_label = rng.uniform(size=right.shape) < 0.2
+    by_luck = rng.uniform(size=right.shape) < 1 / 3  # of four classes three are wrong
+    noisy = np.where(wrong_label, ~right & by_luck, right)
+
+    corrected = without_noise(noisy, rate=0.2, classes=4)
+
+    assert noisy.mean() < 0.75
+    assert corrected.mean() == pytest.approx(0.9, abs=0.005)
 
 
 def test_holm_multiplies_the_smallest_most():

@@ -14,7 +14,15 @@ from typing import ClassVar
 
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
-from worker.engine.check import Case, Measures, Mend, clear, judge_gain, undecided
+from worker.engine.check import (
+    Case,
+    Measures,
+    Mend,
+    clear,
+    judge_gain,
+    noise_rate,
+    undecided,
+)
 from worker.engine.lab.experiment import DataChange
 from worker.engine.subject import Subject
 
@@ -38,7 +46,7 @@ class LabelNoise:
         """Correct or drop the suspects; the control drops as many random rows."""
         noise = measures.get("noise", {})
         mask, random_mask = noise.get("mask"), noise.get("random_mask")
-        rate = self._rate(measures)
+        rate = noise_rate(measures)
         if not isinstance(mask, str) or not isinstance(random_mask, str):
             return []
         if rate < self.tolerated_share or rate > self.most_dropped:
@@ -69,7 +77,7 @@ class LabelNoise:
         noise = case.measures.get("noise")
         if not noise or "rate" not in noise:
             return undecided(self.cause, "The labels were not cross-checked.")
-        rate = self._rate(case.measures)
+        rate = noise_rate(case.measures)
         evidence = [
             Evidence(
                 kind="suspected_labels",
@@ -95,9 +103,3 @@ class LabelNoise:
             says=f"About {100 * rate:.0f} % of the training labels are wrong",
             evidence=evidence,
         )
-
-    def _rate(self, measures: Measures) -> float:
-        rate = measures.get("noise", {}).get("rate")
-        if isinstance(rate, dict):
-            rate = rate.get("value")
-        return float(rate) if isinstance(rate, int | float) else 0.0

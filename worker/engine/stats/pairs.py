@@ -28,6 +28,7 @@ from scipy.stats import t as student
 Bits = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Hits = Bits | Floats  # 0 or 1, or what that stands for where labels are noisy
 
 PRIOR_DEGREES = 3.0  # weight of the pooled spread, in seeds
 ROW_PRIOR = 0.5  # squared differences added to each class, as if one row had moved
@@ -97,7 +98,7 @@ class Rows:
         return cls(labels, len(labels))
 
 
-def balanced_accuracies(correct: Bits, labels: Labels) -> Floats:
+def balanced_accuracies(correct: Hits, labels: Labels) -> Floats:
     """Balanced accuracy a seed.
 
     Args:
@@ -134,18 +135,18 @@ def row_weights(labels: Labels) -> Floats:
     return np.asarray(1.0 / (present * counts[labels]), np.float64)
 
 
-def seed_variance(after: Bits, before: Bits, rows: Rows) -> float:
+def seed_variance(after: Hits, before: Hits, rows: Rows) -> float:
     """Variance of the paired differences over seeds; 0 with a single seed."""
     if len(after) == 1:
         return 0.0
     return float(by_seed(_difference(after, before), rows).var(ddof=1))
 
 
-def _difference(after: Bits, before: Bits) -> Floats:
+def _difference(after: Hits, before: Hits) -> Floats:
     return after.astype(np.float64) - before
 
 
-def _by_row(after: Bits, before: Bits, rows: Rows) -> tuple[Floats, Labels, Floats]:
+def _by_row(after: Hits, before: Hits, rows: Rows) -> tuple[Floats, Labels, Floats]:
     """Mean difference of each row that was scored, its label, its variance's factor."""
     difference = _difference(after, before)
     if rows.seen is None:
@@ -157,7 +158,7 @@ def _by_row(after: Bits, before: Bits, rows: Rows) -> tuple[Floats, Labels, Floa
     return means, rows.labels[scored], factor[scored]
 
 
-def row_variance(after: Bits, before: Bits, rows: Rows) -> float:
+def row_variance(after: Hits, before: Hits, rows: Rows) -> float:
     """Variance of the mean difference that comes from the finite number of rows."""
     difference, labels, factor = _by_row(after, before, rows)
     counts = np.bincount(labels)
@@ -170,7 +171,7 @@ def row_variance(after: Bits, before: Bits, rows: Rows) -> float:
 
 
 def paired_gain(
-    after: Bits, before: Bits, rows: Rows, *, pooled_variance: float | None = None
+    after: Hits, before: Hits, rows: Rows, *, pooled_variance: float | None = None
 ) -> PairedGain:
     """Estimate what the change brings.
 
@@ -204,28 +205,46 @@ def paired_gain(
     )
 
 
-Scored = tuple[Bits, Bits | None, Labels]
+Scored = tuple[Hits, Bits | None, Labels]
 
 
-def are_alike(first: Scored, second: Scored) -> bool:
-    """Whether one arm does about as well on two sets of rows.
+def unlikeness(first: Scored, second: Scored) -> float:
+    """How differently one arm does on two sets of rows; up to 1 they are alike.
 
     Args:
         first: hits (seeds, rows), which seed scored which row, labels (rows,).
         second: likewise.
+
+    Returns:
+        The difference of balanced accuracy over what chance would explain.
     """
     (one, one_variance), (other, other_variance) = _level(first), _level(second)
     error = float(np.sqrt(one_variance + other_variance))
-    return abs(one - other) <= UNLIKE + UNLIKE_ERRORS * error
+    return abs(one - other) / (UNLIKE + UNLIKE_ERRORS * error)
 
 
 def _level(scored: Scored) -> tuple[float, float]:
     """Balanced accuracy and the variance that comes from the number of rows."""
     correct, seen, labels = scored
     rows = Rows(labels, len(labels), seen)
-    nothing = np.zeros_like(correct)
+    nothing = np.zeros(correct.shape, np.bool_)
     means, known, _ = _by_row(correct, nothing, rows)
     return float(means @ row_weights(known)), row_variance(correct, nothing, rows)
+
+
+def without_noise(hits: Hits, *, rate: float, classes: int) -> Floats:
+    """What hits on noisy labels say of hits on the right ones, on average.
+
+    A label that is wrong with probability r, evenly over the other classes, is hit with
+    probability a (1 - r) + (1 - a) r / (K - 1) by a model of accuracy a; solved for a.
+
+    Args:
+        hits: (seeds, rows).
+        rate: r, share of wrong labels.
+        classes: K.
+    """
+    by_chance = rate / (classes - 1)
+    return np.asarray((hits - by_chance) / (1 - rate - by_chance), np.float64)
 
 
 def minus(first: PairedGain, second: PairedGain) -> PairedGain:
