@@ -23,7 +23,7 @@ from service.store.blobs import BlobMissingError, BlobStore
 from service.store.database import Database
 from service.store.tables import AuditRow
 from service.store.work import add_first_advance
-from service.uploads import inspection
+from service.upload_bodies import inspection
 
 
 @dataclass(frozen=True, slots=True)

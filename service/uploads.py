@@ -2,20 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
-from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy.orm import Session
 
 from service.contract.errors import (
-    Conflict,
     FieldError,
     InvalidFields,
-    NotFound,
     Problem,
     TooLarge,
     Unavailable,
@@ -23,27 +18,28 @@ from service.contract.errors import (
 from service.contract.jobs import (
     DatasetBody,
     DatasetFormat,
-    Inspection,
     ModelBody,
     ModelFormat,
     Page,
 )
 from service.contract.request import DatasetSpec
-from service.cursors import Slice, as_page
-from service.ids import is_id, new_id
+from service.cursors import Slice
+from service.ids import new_id
 from service.keys import Caller
-from service.promises import promise
 from service.settings import Settings
-from service.store import dataset_store, idempotency, model_store, rounds
+from service.shelf import Body, Row, Shelf
+from service.store import dataset_store, model_store, rounds
 from service.store.blobs import BlobStore, BlobWriter
 from service.store.database import Database
 from service.store.tables import DatasetRow, ModelRow
-from service.store.work import add_inspection
 from service.structure.dataset_file import dataset_format
 from service.structure.model_file import model_format
 from service.structure.zip_directory import ArchiveLimits
+from service.upload_bodies import dataset_body, model_body
 
 NAME_LIMIT = 200
+MODELS = Shelf("model", "mdl", "inspect_model", model_store, model_body)
+DATASETS = Shelf("dataset", "dst", "inspect_dataset", dataset_store, dataset_body)
 
 
 class Upload:
@@ -125,23 +121,7 @@ class Uploads:
             created_at=datetime.now(UTC),
         )
         described = json.dumps([sha256, row.name, metadata], sort_keys=True)
-        promised = promise(
-            caller.project, "POST /v1/models", idempotency_key, described
-        )
-        with self._kept_or_forgotten(sha256) as session:
-            there = model_store.find_bytes(session, caller.project, sha256)
-            if promised is not None:
-                idempotency.redeem(
-                    session,
-                    promised,
-                    row.id if there is None else there.id,
-                    now=row.created_at,
-                    kept=self._kept,
-                )
-            there = there or model_store.add(session, row)
-            if there is None:
-                add_inspection(session, "inspect_model", row.id, now=row.created_at)
-        return model_body(there or row), there is None
+        return self._put(MODELS, row, described, idempotency_key)
 
     def store_dataset(
         self,
@@ -184,25 +164,7 @@ class Uploads:
             created_at=datetime.now(UTC),
         )
         described = json.dumps([sha256, row.name, document], sort_keys=True)
-        promised = promise(
-            caller.project, "POST /v1/datasets", idempotency_key, described
-        )
-        with self._kept_or_forgotten(sha256) as session:
-            there = dataset_store.find_bytes(
-                session, caller.project, sha256, row.spec_sha256
-            )
-            if promised is not None:
-                idempotency.redeem(
-                    session,
-                    promised,
-                    row.id if there is None else there.id,
-                    now=row.created_at,
-                    kept=self._kept,
-                )
-            there = there or dataset_store.add(session, row)
-            if there is None:
-                add_inspection(session, "inspect_dataset", row.id, now=row.created_at)
-        return dataset_body(there or row), there is None
+        return self._put(DATASETS, row, described, idempotency_key)
 
     def model(self, caller: Caller, model_id: str) -> ModelBody:
         """Find a model.
@@ -211,14 +173,7 @@ class Uploads:
             NotFound: not in the caller's project.
         """
         with self._database.reading() as session:
-            row = (
-                model_store.find(session, caller.project, model_id)
-                if is_id(model_id, "mdl")
-                else None
-            )
-        if row is None:
-            raise NotFound(detail=f"There is no model {model_id[:64]!r}.")
-        return model_body(row)
+            return model_body(MODELS.find(session, caller.project, model_id))
 
     def dataset(self, caller: Caller, dataset_id: str) -> DatasetBody:
         """Find a dataset.
@@ -227,42 +182,21 @@ class Uploads:
             NotFound: not in the caller's project.
         """
         with self._database.reading() as session:
-            row = (
-                dataset_store.find(session, caller.project, dataset_id)
-                if is_id(dataset_id, "dst")
-                else None
-            )
-        if row is None:
-            raise NotFound(detail=f"There is no dataset {dataset_id[:64]!r}.")
-        return dataset_body(row)
+            return dataset_body(DATASETS.find(session, caller.project, dataset_id))
 
     def models(
         self, caller: Caller, chosen: Slice, **filters: str | None
     ) -> Page[ModelBody]:
         """List a project's models."""
         with self._database.reading() as session:
-            rows, more = model_store.page(
-                session,
-                caller.project,
-                filters,
-                before=chosen.before,
-                limit=chosen.limit,
-            )
-        return as_page([model_body(row) for row in rows], more=more)
+            return MODELS.page(session, caller.project, chosen, filters)
 
     def datasets(
         self, caller: Caller, chosen: Slice, **filters: str | None
     ) -> Page[DatasetBody]:
         """List a project's datasets."""
         with self._database.reading() as session:
-            rows, more = dataset_store.page(
-                session,
-                caller.project,
-                filters,
-                before=chosen.before,
-                limit=chosen.limit,
-            )
-        return as_page([dataset_body(row) for row in rows], more=more)
+            return DATASETS.page(session, caller.project, chosen, filters)
 
     def delete_model(self, caller: Caller, model_id: str) -> None:
         """Remove a model that no audit refers to.
@@ -272,13 +206,7 @@ class Uploads:
             Conflict: an audit refers to it.
         """
         with self._database.transaction() as session:
-            row = model_store.find(session, caller.project, model_id)
-            if row is None:
-                raise NotFound(detail=f"There is no model {model_id[:64]!r}.")
-            if model_store.is_used(session, model_id):
-                raise Conflict(detail="Audits refer to this model; delete them first.")
-            sha256 = row.sha256
-            session.delete(row)
+            sha256 = MODELS.remove(session, caller.project, model_id)
         self.forget_bytes(sha256)
 
     def delete_dataset(self, caller: Caller, dataset_id: str) -> None:
@@ -289,16 +217,31 @@ class Uploads:
             Conflict: an audit refers to it.
         """
         with self._database.transaction() as session:
-            row = dataset_store.find(session, caller.project, dataset_id)
-            if row is None:
-                raise NotFound(detail=f"There is no dataset {dataset_id[:64]!r}.")
-            if dataset_store.is_used(session, dataset_id):
-                raise Conflict(
-                    detail="Audits refer to this dataset; delete them first."
-                )
-            sha256 = row.sha256
-            session.delete(row)
+            sha256 = DATASETS.remove(session, caller.project, dataset_id)
         self.forget_bytes(sha256)
+
+    def _put(
+        self,
+        shelf: Shelf[Row, Body],
+        row: Row,
+        described: str,
+        idempotency_key: str | None,
+    ) -> tuple[Body, bool]:
+        """Keep a row whose file has arrived; if that fails, the file goes again."""
+        sha256 = row.sha256
+        try:
+            with self._database.transaction() as session:
+                return shelf.put(
+                    session,
+                    row,
+                    described=described,
+                    idempotency_key=idempotency_key,
+                    kept=self._kept,
+                )
+        except Problem:
+            with suppress(Unavailable):  # then it is the database that failed
+                self.forget_bytes(sha256)
+            raise
 
     def forget_bytes(self, sha256: str) -> None:
         """Remove a file that nothing refers to any more."""
@@ -308,17 +251,6 @@ class Uploads:
             ) and rounds.forget_outcomes_with(session, sha256)
         if unused:
             self._blobs.delete(sha256)
-
-    @contextmanager
-    def _kept_or_forgotten(self, sha256: str) -> Iterator[Session]:
-        """Open the transaction that names a file; if it fails, the file goes again."""
-        try:
-            with self._database.transaction() as session:
-                yield session
-        except Problem:
-            with suppress(Unavailable):  # then it is the database that failed
-                self.forget_bytes(sha256)
-            raise
 
     def _limits(self, entries: int) -> ArchiveLimits:
         return ArchiveLimits(
@@ -348,40 +280,3 @@ def checked_name(name: str | None) -> str | None:
 def _name(given: str | None, file_name: str, sha256: str) -> str:
     stem = PurePosixPath(file_name.replace("\\", "/")).name
     return given or stem[:NAME_LIMIT] or sha256[:12]
-
-
-def model_body(row: ModelRow) -> ModelBody:
-    """Show a model."""
-    return ModelBody.model_validate(
-        {
-            "id": row.id,
-            "name": row.name,
-            "format": row.format,
-            "sha256": row.sha256,
-            "size_bytes": row.size_bytes,
-            "created_at": row.created_at,
-            "metadata": (row.details or {}).get("metadata", {}),
-            "inspection": inspection(row.inspection),
-        }
-    )
-
-
-def dataset_body(row: DatasetRow) -> DatasetBody:
-    """Show a dataset."""
-    return DatasetBody.model_validate(
-        {
-            "id": row.id,
-            "name": row.name,
-            "format": row.format,
-            "sha256": row.sha256,
-            "size_bytes": row.size_bytes,
-            "created_at": row.created_at,
-            "spec": row.spec,
-            "inspection": inspection(row.inspection),
-        }
-    )
-
-
-def inspection(stored: dict[str, Any] | None) -> Inspection:
-    """Read a stored inspection."""
-    return Inspection.model_validate(stored or {"status": "pending"})

@@ -1,9 +1,11 @@
 """Models and datasets."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from service.api.access import (
@@ -38,7 +40,8 @@ from service.contract.jobs import (
 )
 from service.contract.request import DatasetSpec
 from service.cursors import slice_of
-from service.uploads import checked_name
+from service.desk import Desk
+from service.uploads import Upload, checked_name
 
 router = APIRouter(prefix="/v1", route_class=CallerRoute)
 
@@ -62,11 +65,20 @@ RawName = Annotated[
     ),
 ]
 _METADATA_BYTES = 65_536  # lists show the metadata of 200 models at once
-_REFUSALS = (IdempotencyMismatch, TooLarge, UnsupportedMediaType)
-_KNOWN: dict[int, dict[str, Any]] = {
-    200: {"description": "The same bytes are here already; this is their id."},
-    201: {"headers": header("Location", "Address of the upload.", "/v1/models/mdl_…")},
-}
+
+
+def _answers(body: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """Describe what an upload is answered with."""
+    return {
+        200: {
+            "model": body,
+            "description": "The same bytes are here already; this is their id.",
+        },
+        201: {
+            "headers": header("Location", "Address of the upload.", "/v1/models/mdl_…")
+        },
+        **problems(IdempotencyMismatch, TooLarge, UnsupportedMediaType),
+    }
 
 
 @router.post(
@@ -74,11 +86,7 @@ _KNOWN: dict[int, dict[str, Any]] = {
     tags=["models"],
     summary="Upload a model",
     status_code=201,
-    responses={
-        200: {"model": ModelBody, **_KNOWN[200]},
-        201: _KNOWN[201],
-        **problems(*_REFUSALS),
-    },
+    responses=_answers(ModelBody),
     openapi_extra=upload_body(
         "A TorchScript archive (`.pt`, `.ts`, `.jit`).",
         "metadata",
@@ -98,14 +106,7 @@ async def upload_model(
     Only its structure is looked at here; what the model is stands in `inspection`,
     once a worker has opened it.
     """
-    upload = await run_in_threadpool(desk.uploads.begin)
-    try:
-        fields = await receive(
-            request,
-            upload,
-            fields=frozenset({"name", "metadata"}),
-            limit_bytes=desk.settings.upload_limit_bytes,
-        )
+    async with _arrived(request, desk, part="metadata") as (upload, fields):
         body, is_new = await run_in_threadpool(
             desk.uploads.store_model,
             caller,
@@ -114,8 +115,6 @@ async def upload_model(
             metadata=_object(fields, "metadata"),
             idempotency_key=idempotency_key,
         )
-    finally:
-        upload.abort()
     _count(request, "models", upload.writer.size_bytes)
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"/v1/models/{body.id}"
@@ -127,11 +126,7 @@ async def upload_model(
     tags=["datasets"],
     summary="Upload a dataset",
     status_code=201,
-    responses={
-        200: {"model": DatasetBody, **_KNOWN[200]},
-        201: _KNOWN[201],
-        **problems(*_REFUSALS),
-    },
+    responses=_answers(DatasetBody),
     openapi_extra=upload_body(
         "`.npz`, `.safetensors`, `.csv`, `.parquet`, `.zip` with images, or `.pt`.",
         "spec",
@@ -151,14 +146,7 @@ async def upload_dataset(
     Only its structure is looked at here; splits, shapes and classes stand in
     `inspection`, once a worker has opened it.
     """
-    upload = await run_in_threadpool(desk.uploads.begin)
-    try:
-        fields = await receive(
-            request,
-            upload,
-            fields=frozenset({"name", "spec"}),
-            limit_bytes=desk.settings.upload_limit_bytes,
-        )
+    async with _arrived(request, desk, part="spec") as (upload, fields):
         body, is_new = await run_in_threadpool(
             desk.uploads.store_dataset,
             caller,
@@ -167,8 +155,6 @@ async def upload_dataset(
             spec=_spec(fields),
             idempotency_key=idempotency_key,
         )
-    finally:
-        upload.abort()
     _count(request, "datasets", upload.writer.size_bytes)
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"/v1/datasets/{body.id}"
@@ -255,34 +241,45 @@ def delete_dataset(dataset_id: str, caller: Admin, desk: Services) -> None:
     desk.uploads.delete_dataset(caller, dataset_id)
 
 
+@asynccontextmanager
+async def _arrived(
+    request: Request, desk: Desk, *, part: str
+) -> AsyncIterator[tuple[Upload, dict[str, str]]]:
+    """Take in an upload with its fields, `name` and one more; keep nothing else."""
+    upload = await run_in_threadpool(desk.uploads.begin)
+    try:
+        fields = await receive(
+            request,
+            upload,
+            fields=frozenset({"name", part}),
+            limit_bytes=desk.settings.upload_limit_bytes,
+        )
+        yield upload, fields
+    finally:
+        upload.abort()
+
+
 def _object(fields: dict[str, str], name: str) -> dict[str, JsonValue]:
     """Read a part that holds a JSON object."""
     text = fields.get(name)
     if text is None:
         return {}
     if name == "metadata" and len(text.encode()) > _METADATA_BYTES:
-        raise InvalidFields(
-            detail="The field `metadata` is not valid.",
-            errors=[
-                FieldError(
-                    pointer="/metadata",
-                    detail=f"expected {_METADATA_BYTES} bytes of JSON at most",
-                )
-            ],
-        )
+        raise _invalid(name, f"expected {_METADATA_BYTES} bytes of JSON at most")
     try:
         value: Any = parse_json(text.encode())
     except BadRequest as problem:
-        raise InvalidFields(
-            detail=f"The field `{name}` is not valid.",
-            errors=[FieldError(pointer=f"/{name}", detail=problem.detail)],
-        ) from problem
+        raise _invalid(name, problem.detail) from problem
     if not isinstance(value, dict):
-        raise InvalidFields(
-            detail=f"The field `{name}` is not valid.",
-            errors=[FieldError(pointer=f"/{name}", detail="expected a JSON object")],
-        )
+        raise _invalid(name, "expected a JSON object")
     return value
+
+
+def _invalid(name: str, why: str) -> InvalidFields:
+    return InvalidFields(
+        detail=f"The field `{name}` is not valid.",
+        errors=[FieldError(pointer=f"/{name}", detail=why)],
+    )
 
 
 def _spec(fields: dict[str, str]) -> DatasetSpec:

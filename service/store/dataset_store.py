@@ -17,14 +17,12 @@ def find(session: Session, project: str, dataset_id: str) -> DatasetRow | None:
     return row if row is not None and row.project == project else None
 
 
-def find_bytes(
-    session: Session, project: str, sha256: str, spec_sha256: str
-) -> DatasetRow | None:
-    """Find a project's dataset with these bytes under this spec."""
+def find_equal(session: Session, row: DatasetRow) -> DatasetRow | None:
+    """Find a project's dataset with the bytes of a new one under its spec."""
     query = select(DatasetRow).where(
-        DatasetRow.project == project,
-        DatasetRow.sha256 == sha256,
-        DatasetRow.spec_sha256 == spec_sha256,
+        DatasetRow.project == row.project,
+        DatasetRow.sha256 == row.sha256,
+        DatasetRow.spec_sha256 == row.spec_sha256,
     )
     return session.scalars(query).one_or_none()
 
@@ -39,7 +37,7 @@ def add(session: Session, row: DatasetRow) -> DatasetRow | None:
         with session.begin_nested():
             session.add(row)
     except IntegrityError:
-        return find_bytes(session, row.project, row.sha256, row.spec_sha256)
+        return find_equal(session, row)
     return None
 
 

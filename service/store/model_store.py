@@ -17,10 +17,10 @@ def find(session: Session, project: str, model_id: str) -> ModelRow | None:
     return row if row is not None and row.project == project else None
 
 
-def find_bytes(session: Session, project: str, sha256: str) -> ModelRow | None:
-    """Find a project's model with these bytes."""
+def find_equal(session: Session, row: ModelRow) -> ModelRow | None:
+    """Find a project's model with the bytes of a new one."""
     query = select(ModelRow).where(
-        ModelRow.project == project, ModelRow.sha256 == sha256
+        ModelRow.project == row.project, ModelRow.sha256 == row.sha256
     )
     return session.scalars(query).one_or_none()
 
@@ -35,7 +35,7 @@ def add(session: Session, row: ModelRow) -> ModelRow | None:
         with session.begin_nested():
             session.add(row)
     except IntegrityError:
-        return find_bytes(session, row.project, row.sha256)
+        return find_equal(session, row)
     return None
 
 
