@@ -31,7 +31,7 @@ from worker.engine.lab.materials import Material as Material  # noqa: PLC0414
 from worker.engine.lab.members import Builder, Member, merged, stacks
 from worker.engine.lab.packaging import is_complete, packaged
 from worker.engine.lab.residence import ResidentSplit
-from worker.engine.lab.scoring import SCORED_ROWS, Scorer
+from worker.engine.lab.scoring import Scorer
 from worker.engine.lab.stack import Stack, Trial
 from worker.engine.lab.views import ChangeImpossible, base_rows
 from worker.engine.network.editing import SurgeryImpossible
@@ -195,8 +195,6 @@ class Bench:
             run.members.extend(members)
             parameters = members[0].network.parameters
             run.parameters[index] = sum(one.numel() for one in parameters.values())
-        if len(getattr(material, training.split).y) > SCORED_ROWS:
-            run.notes.append(f"scored on {SCORED_ROWS} stratified held-out rows")
         if len(run.base) < len(material.train):
             run.notes.append(f"trained on {len(run.base)} stratified rows")
         return run

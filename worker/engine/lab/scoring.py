@@ -11,7 +11,6 @@ from worker.engine.lab.members import End, Member
 from worker.engine.lab.residence import ResidentSplit
 from worker.engine.lab.signs import activity
 
-SCORED_ROWS = 20_000  # most held-out rows scored
 TRAIN_ROWS = 2_000  # most training rows scored
 POINTS = 12  # of a curve
 _CURVE_SHARE = 0.05  # of the training's time that its curve may take
@@ -42,7 +41,7 @@ class Scorer:
         self._train, self._held_out = train, held_out
         everything = np.arange(len(held_out.y))
         self._order = stratified_order(held_out.y, everything, seed=1)
-        self.places = np.sort(self._order[:SCORED_ROWS])
+        self.places = everything  # `splits` has bounded them
         self._train_order = stratified_order(train.y, base, seed=1)
         self._train_places = np.sort(self._train_order[:TRAIN_ROWS])
         self._curve_rows = _CURVE_ROWS[1]
