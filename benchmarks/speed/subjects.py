@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -69,19 +70,33 @@ def scripted(case: Case) -> torch.jit.ScriptModule:
 def material(case: Case) -> Material:
     """Make a subject with random data: only time is measured."""
     rng = np.random.default_rng(0)
-    split = Split(
-        rng.standard_normal((ROWS, *case.shape)).astype(np.float32),
-        rng.integers(0, CLASSES, ROWS),
-        np.arange(ROWS),
-        "train",
-    )
+    x = rng.standard_normal((ROWS, *case.shape)).astype(np.float32)
+    return _material(scripted(case), x, rng.integers(0, CLASSES, ROWS), 1, case.batch)
+
+
+def subject_of(
+    x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], *, epochs: int, batch: int
+) -> Material:
+    """Make a subject of a table for 64-128-10, scored on the rows it trains on."""
+    case = Case("", lambda: mlp(x.shape[1], 128), x.shape[1:], batch)
+    return _material(scripted(case), x, y, epochs, batch)
+
+
+def _material(
+    module: torch.jit.ScriptModule,
+    x: npt.NDArray[np.float32],
+    y: npt.NDArray[np.int64],
+    epochs: int,
+    batch: int,
+) -> Material:
+    split = Split(x, y, np.arange(len(y)), "train")
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.save(scripted(case), file)
+        torch.jit.save(module, file)
         file.seek(0)
         network = load_torchscript(file)
-    is_image = len(case.shape) > 1
+    is_image = x.ndim > 2  # noqa: PLR2004
     return Material(
         network=network,
         train=split,
@@ -97,8 +112,8 @@ def material(case: Case) -> Material:
         recipe=CompleteRecipe(
             optimizer=default_optimizer("adam"),
             loss=CompleteLoss(name="cross_entropy"),
-            epochs=1,
-            batch_size=case.batch,
+            epochs=epochs,
+            batch_size=batch,
             sampler="shuffle",
             schedule=None,
             normalization="none",

@@ -1,0 +1,80 @@
+"""Two workers on one audit against one, and the same audit again: real processes."""
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.load.processes import ADMIN_KEY, Server, _running
+from benchmarks.speed.programs import digits
+from service.client import Client
+
+_LONGEST_SECONDS = 900.0
+
+
+@contextmanager
+def _service(folder: Path, workers: int) -> Iterator[Server]:
+    settings = {
+        "MODEL_AUDIT_API_KEY": ADMIN_KEY,
+        "MODEL_AUDIT_WORKERS": str(workers),
+        "OMP_NUM_THREADS": "1",
+    }
+    program = str(Path(sys.executable).with_name("model-audit"))
+    with _running(
+        lambda port: [program, "serve", "--port", str(port), "--data-dir", str(folder)],
+        dict(os.environ) | settings,
+    ) as server:
+        yield server
+
+
+def _audit(client: Client, folder: Path, budget: Any) -> tuple[float, dict[str, Any]]:  # noqa: ANN401
+    """Return seconds from the request to the report, and the report."""
+    model = client.upload_model(folder / "model.pt")
+    dataset = client.upload_dataset(folder / "data.npz")
+    started = time.perf_counter()
+    audit = client.audit(
+        model.id,
+        dataset.id,
+        recipe=json.loads((folder / "recipe.json").read_text()),
+        budget=budget,
+        seed=0,
+    )
+    state = client.wait(audit.id, seconds=_LONGEST_SECONDS)
+    seconds = time.perf_counter() - started
+    if state.status != "succeeded":
+        raise RuntimeError(state.status)
+    return seconds, client.report(audit.id).model_dump(mode="json")
+
+
+def main(budget: Any = "standard") -> None:  # noqa: ANN401
+    """Print the table."""
+    seconds: dict[int, float] = {}
+    again: dict[int, float] = {}
+    same = True
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        digits(folder / "program")
+        for workers in (1, 2):
+            data = folder / f"data-{workers}"
+            with (
+                _service(data, workers) as server,
+                Client(f"http://127.0.0.1:{server.port}", ADMIN_KEY) as client,
+            ):
+                time.sleep(5)  # until the workers stand by
+                seconds[workers], first = _audit(client, folder / "program", budget)
+                again[workers], second = _audit(client, folder / "program", budget)
+                same &= first["findings"] == second["findings"]
+            shutil.rmtree(data)
+    print("| figure | seen |")
+    print("| --- | --- |")
+    print(f"| digits, one worker, s | {seconds[1]:.1f} |")
+    print(f"| digits, two workers, s | {seconds[2]:.1f} |")
+    print(f"| ratio | {seconds[1] / seconds[2]:.2f} |")
+    print(f"| the same audit again, s | {again[1]:.2f}, {again[2]:.2f} |")
+    print(f"| – with the same findings | {'yes' if same else 'no'} |")

@@ -1,0 +1,43 @@
+"""Stacks against plain loops, held to ratios: never to times, which differ by machine.
+
+Both sides are processor time of one run in turns, the fastest turn of each counts, and
+margins are about half of what is usually seen.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from benchmarks.speed.__main__ import compare
+from benchmarks.speed.subjects import CASES, Case
+
+pytestmark = pytest.mark.slow
+
+_MEMBERS = 16
+_LEAST = {  # usually 13, 6, 2.4 and 1.0
+    "small MLP 64-32-10, batch 32": 5.0,
+    "small CNN 8x8, batch 32": 2.5,
+    "small CNN 28x28, batch 32": 1.3,
+    "MLP 784-256-10, batch 128": 0.6,
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_every_timed_network_is_held_to_a_ratio() -> None:
+    assert {case.name for case in CASES} == set(_LEAST)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_stack_is_faster_than_the_plain_loop(case: Case) -> None:
+    seen = compare(case, _MEMBERS, seconds=2.0, turns=7)
+
+    assert seen.plain / seen.stacked > _LEAST[case.name]
+    assert seen.stacked > seen.floor  # faster than arithmetic: timed wrongly
