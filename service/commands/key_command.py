@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from service.commands.connection import (
     DEFAULT_URL,
@@ -14,7 +13,7 @@ from service.commands.connection import (
     connect,
 )
 from service.commands.exits import answers
-from service.render.terminal import inert
+from service.render.terminal import bare_table, inert
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 
@@ -49,9 +48,7 @@ def list_keys(
     data_dir: DataDirOption = None,
 ) -> None:
     """List the keys."""
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("Id", "Name", "Role", "Project", "Made", "Last used"):
-        table.add_column(name)
+    table = bare_table("Id", "Name", "Role", "Project", "Made", "Last used")
     with connect(url, key, data_dir) as client:
         for row in client.api_keys():
             used = row.last_used_at

@@ -27,7 +27,12 @@ from service.render.html import render_html
 from service.render.junit import render_junit
 from service.render.markdown import render_markdown
 from service.render.sarif import render_sarif
-from service.render.terminal import inert, print_comparison, print_report
+from service.render.terminal import (
+    bare_table,
+    inert,
+    print_comparison,
+    print_report,
+)
 
 
 class Form(StrEnum):
@@ -142,9 +147,7 @@ def replay(  # noqa: PLR0913 - one parameter an option
 
 
 def _replay_table(arms: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("Arm", "Reported", "Replayed", "Difference", ""):
-        table.add_column(name)
+    table = bare_table("Arm", "Reported", "Replayed", "Difference", "")
     for arm in arms:
         reported, replayed = arm["reported"], arm["replayed"]
         is_known = reported is not None and replayed is not None

@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from service.commands.audit_command import read_budget, read_recipe
 from service.commands.connection import (
@@ -16,7 +15,7 @@ from service.commands.connection import (
     connect,
 )
 from service.commands.exits import answers
-from service.render.terminal import inert
+from service.render.terminal import bare_table, inert
 
 app = typer.Typer(no_args_is_help=True, help="Repeat audits at set times.")
 
@@ -69,9 +68,9 @@ def list_schedules(
     data_dir: DataDirOption = None,
 ) -> None:
     """List the schedules."""
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("Id", "Name", "Cron", "Zone", "Enabled", "Next run", "Last audit"):
-        table.add_column(name)
+    table = bare_table(
+        "Id", "Name", "Cron", "Zone", "Enabled", "Next run", "Last audit"
+    )
     with connect(url, key, data_dir) as client:
         for row in client.schedules():
             due = row.next_run_at

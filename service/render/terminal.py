@@ -60,9 +60,8 @@ def print_gate(console: Console, report: Report) -> None:
 
 def findings_table(report: Report, *, shows_all: bool = False) -> Table:
     """List the findings in the report's order."""
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("Verdict", "Cause", "Severity", "Gain, points (95 %)", "Sure"):
-        table.add_column(name, no_wrap=True)
+    columns = ("Verdict", "Cause", "Severity", "Gain, points (95 %)", "Sure")
+    table = bare_table(*columns, no_wrap=True)
     quiet = {"not_found", "not_applicable"}
     left_out = 0
     for finding in report.findings:
@@ -95,9 +94,7 @@ def findings_table(report: Report, *, shows_all: bool = False) -> Table:
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print what changed between two audits."""
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("Score", "Before", "After", "Difference (95 %)", ""):
-        table.add_column(name)
+    table = bare_table("Score", "Before", "After", "Difference (95 %)", "")
     for change in comparison.metrics:
         table.add_row(
             Text(f"{figures.METRIC_WORDS[change.metric]}, {change.split}"),
@@ -116,6 +113,14 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         for moved in changes:
             console.print(Text(f"{words}: {_change_words(moved)}"))
     console.print(table)
+
+
+def bare_table(*columns: str, no_wrap: bool = False) -> Table:
+    """Make a table of columns without lines."""
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for name in columns:
+        table.add_column(name, no_wrap=no_wrap)
+    return table
 
 
 def inert(text: object, style: str = "") -> Text:
