@@ -151,9 +151,11 @@ class Confirmation:
         """
         found: list[Mend] = []
         for options in mends.values():
-            arms = [m for m in options if m.measuring and m.key in self.screen]
-            seen = [abs(self.screen.gain(m.key).value) for m in arms]
-            if arms and (chosen or max(seen) >= self.floors.material):
+            # Only all of a cause's arms together tell something.
+            arms = [m for m in options if m.measuring]
+            tried = [m.key for m in arms if m.key in self.screen]
+            seen = [abs(self.screen.gain(key).value) for key in tried]
+            if seen and (chosen or max(seen) >= self.floors.material):
                 found += arms
         return found
 

@@ -14,6 +14,9 @@ LEAST_DISTINCT = 10  # distinct other values without which nothing is a bulk
 FAR = 12.0  # robust deviations from the median before a value can be an outlier
 GAP = 1.0  # least gap to the bulk, in asinh of robust deviations (about a factor e)
 MOST_OUTLIERS = 0.05  # share of values beyond which they are a mode, not outliers
+VERY_FAR = 50.0  # robust deviations; a second mode lies beyond
+LEAST_MODE, MOST_MODE = 0.002, 0.5  # share of the values that a second mode holds
+MOST_BETWEEN = 0.2  # values between FAR and VERY_FAR, for each beyond
 
 
 @dataclass(frozen=True)
@@ -99,3 +102,24 @@ def isolated(column: Floats) -> Flags:
         if first >= 0:
             flags |= side >= tail[first + 1]
     return flags if flags.mean() <= MOST_OUTLIERS else nothing
+
+
+def second_mode(column: Floats) -> Flags:
+    """Flag values of another order of magnitude, where few lie in between.
+
+    A slipped decimal point, or another unit, in many rows: too many to be isolated. A
+    heavy tail holds more values on the way than at its end.
+
+    Returns:
+        bool, (rows,); False for non-finite values.
+    """
+    nothing = np.zeros(len(column), dtype=np.bool_)
+    scaled = deviations(column)
+    if scaled is None:
+        return nothing
+    size = np.where(np.isfinite(scaled), np.abs(scaled), 0.0)
+    far, beyond = size > FAR, size > VERY_FAR
+    between = far.mean() - beyond.mean()
+    if not LEAST_MODE <= beyond.mean() <= MOST_MODE:
+        return nothing
+    return far if between <= MOST_BETWEEN * beyond.mean() else nothing

@@ -24,7 +24,7 @@ import numpy as np
 
 from worker.engine.data import Split
 from worker.engine.lab.experiment import pack_mask
-from worker.engine.probes.columns import isolated, spikes
+from worker.engine.probes.columns import isolated, second_mode, spikes
 from worker.engine.probes.duplicates import repeated
 from worker.engine.probes.input_scale import first_pre_activation, input_scale
 from worker.engine.probes.material import (
@@ -125,7 +125,8 @@ def _odd_columns(
         coded = np.zeros(len(column), dtype=np.bool_)
         for spike in odd:
             coded |= spike.where
-        far = isolated(np.where(coded, np.nan, column))
+        uncoded = np.where(coded, np.nan, column)
+        far = isolated(uncoded) | second_mode(uncoded)
         wrong = nan | inf | coded | far
         totals["non_finite"] += int((nan | inf).sum())
         totals["sentinels"] += int(coded.sum())

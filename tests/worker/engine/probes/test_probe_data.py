@@ -19,7 +19,7 @@ from service.contract.report import Segment
 from worker.engine.lab.experiment import unpack_mask
 from worker.engine.lab.materials import Material
 from worker.engine.probes import inputs, leakage, noise, segments, shift, signal
-from worker.engine.probes.columns import isolated, spikes
+from worker.engine.probes.columns import isolated, second_mode, spikes
 from worker.engine.probes.table import PROBES
 
 # What is audited are TorchScript archives, deprecated as they are.
@@ -126,6 +126,18 @@ def test_a_slipped_decimal_point_is_isolated_and_a_heavy_tail_is_not():
 
     assert isolated(column).sum() == 0
     assert np.flatnonzero(isolated(slipped)).tolist() == [4]
+
+
+def test_many_slipped_decimal_points_are_a_second_mode_and_a_heavy_tail_is_not():
+    rng = np.random.default_rng(0)
+    column = rng.normal(20, 2, 2000)
+    slipped = np.arange(2000) % 4 == 0
+    column[slipped] *= 1000
+
+    assert isolated(column).sum() == 0  # too many to stand alone
+    assert (second_mode(column) == slipped).all()
+    for tail in (rng.lognormal(0, 3, 2000), rng.standard_cauchy(2000)):
+        assert not second_mode(tail).any()
 
 
 def test_contradictions_and_blank_pictures_are_listed():
