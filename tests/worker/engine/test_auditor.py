@@ -1,22 +1,12 @@
-import numpy as np
 import pytest
 
 from service.contract.causes import Cause
 from tests.builders_engine import World, make_subject, no_effect
-from worker.engine.auditor import advance, propose
+from worker.engine.auditor import advance
 from worker.engine.catalog import CATALOG
 from worker.engine.checks.insufficient_data import InsufficientData
-from worker.engine.lab.experiment import (
-    Arm,
-    DataChange,
-    RecipeChange,
-    Training,
-    pack_mask,
-)
-from worker.engine.planning import Costs
-from worker.engine.screening import at_full_length, may_borrow
+from worker.engine.lab.experiment import Arm, DataChange, RecipeChange
 from worker.engine.stats.decisions import Floors
-from worker.engine.trainer import Trainer
 from worker.engine.verdicts import case_for, weigh
 
 
@@ -222,20 +212,6 @@ def test_what_stays_open_gets_more_fresh_seeds():
     assert all(len(ran.correct) == len(seeds) for ran in learned.confirm.arms.values())
 
 
-def test_a_subsample_does_not_look_like_too_little_training():
-    trainer = Trainer(make_subject())
-    trainer.rows = 300  # of 1,200
-    plain, _ = propose(trainer.subject, CATALOG, {})
-
-    fair = at_full_length(trainer, plain)
-
-    for cause in (Cause.INSUFFICIENT_TRAINING, Cause.LEARNING_RATE_TOO_LOW):
-        for tried in fair[cause]:
-            assert tried.control == (RecipeChange(patch={"epochs": 160}),)
-            assert tried.control_arm == "full length|control"
-    assert fair[Cause.UNSCALED_INPUTS] == plain[Cause.UNSCALED_INPUTS]
-
-
 def test_an_arm_that_serves_several_mends_is_trained_once():
     subject = make_subject(counts=(4000, 4000, 4000))
     slow = {"cost": {"step_seconds": {"1": 1e-3, "16": 1e-2}}}
@@ -265,51 +241,6 @@ def test_training_rows_left_out_in_turn_decide_where_held_out_rows_are_few():
     assert narrow.error < 0.7 * wide.error
     assert narrow.value == pytest.approx(0.07, abs=0.03)
     assert all(t.folds is None for t in helped.trained if t.round == "remedy")
-
-
-def test_training_rows_unlike_the_held_out_ones_do_not_decide():
-    subject = make_subject(decide_rows=300, may_borrow=True)
-    world = World(subject, base=0.8, effect=no_effect, on_spared=0.15)
-
-    learned = world.audit()
-
-    assert learned.screen is not None
-    assert len(learned.screen.rows.labels) == 300
-    assert all(t.folds is None for t in world.trained if t.round == "confirm")
-
-
-def test_training_rows_with_corrupted_values_do_not_decide():
-    trainer = Trainer(make_subject(decide_rows=300, may_borrow=True))
-    mends, _ = propose(trainer.subject, CATALOG, {})
-    corrupted = {**mends, Cause.CORRUPTED_INPUTS: mends[Cause.UNSCALED_INPUTS]}
-
-    assert may_borrow(trainer, mends)
-    assert not may_borrow(trainer, corrupted)
-
-
-def test_training_rows_with_wrong_labels_decide_once_their_noise_is_taken_out():
-    subject = make_subject(decide_rows=900, counts=(300, 300, 300), may_borrow=True)
-    flags = np.arange(900) % 5 == 0
-    noise = {
-        "rate": {"value": 0.2},
-        "mask": pack_mask(flags),
-        "random_mask": pack_mask(np.roll(flags, 1)),
-    }
-    # A fifth of the labels is wrong: of .8 there .66 is left.
-    world = World(
-        subject,
-        base=0.8,
-        effect=no_effect,
-        measures={"noise": noise},
-        on_spared=0.8 * 0.8 + 0.2 * 0.1 - 0.8,
-    )
-
-    learned = world.audit()
-
-    assert learned.screen is not None
-    assert len(learned.screen.rows.labels) == 900 + 900
-    assert learned.screen.accuracy("baseline") == pytest.approx(0.8, abs=0.03)
-    assert any("20 % wrong labels" in limit for limit in learned.ledger.limits)
 
 
 def test_the_repaired_model_also_gets_what_does_it_good_unproven():
@@ -361,15 +292,3 @@ def test_a_lack_of_data_that_another_mend_makes_good_is_not_named():
 
     assert case.mended
     assert finding.verdict == "not_found"
-
-
-def test_what_trainings_took_corrects_what_the_next_should_cost():
-    subject = make_subject()
-    costs = Costs(one=0.0, each=1e-3)
-    training = Training(round="", question="", arms=(Arm(name="a"),), seeds=(0, 1))
-    planned = costs.of(subject, training)
-
-    costs.learn(subject, training, 10 * planned)
-    costs.learn(subject, training, 10 * planned)
-
-    assert costs.of(subject, training) > 3 * planned

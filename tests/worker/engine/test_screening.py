@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from service.contract.causes import Cause
+from tests.builders_engine import World, make_subject, no_effect
+from worker.engine.auditor import propose
+from worker.engine.catalog import CATALOG
+from worker.engine.lab.experiment import RecipeChange, pack_mask
+from worker.engine.screening import at_full_length, may_borrow
+from worker.engine.trainer import Trainer
+
+
+def test_a_subsample_does_not_look_like_too_little_training():
+    trainer = Trainer(make_subject())
+    trainer.rows = 300  # of 1,200
+    plain, _ = propose(trainer.subject, CATALOG, {})
+
+    fair = at_full_length(trainer, plain)
+
+    for cause in (Cause.INSUFFICIENT_TRAINING, Cause.LEARNING_RATE_TOO_LOW):
+        for tried in fair[cause]:
+            assert tried.control == (RecipeChange(patch={"epochs": 160}),)
+            assert tried.control_arm == "full length|control"
+    assert fair[Cause.UNSCALED_INPUTS] == plain[Cause.UNSCALED_INPUTS]
+
+
+def test_training_rows_unlike_the_held_out_ones_do_not_decide():
+    subject = make_subject(decide_rows=300, may_borrow=True)
+    world = World(subject, base=0.8, effect=no_effect, on_spared=0.15)
+
+    learned = world.audit()
+
+    assert learned.screen is not None
+    assert len(learned.screen.rows.labels) == 300
+    assert all(t.folds is None for t in world.trained if t.round == "confirm")
+
+
+def test_training_rows_with_corrupted_values_do_not_decide():
+    trainer = Trainer(make_subject(decide_rows=300, may_borrow=True))
+    mends, _ = propose(trainer.subject, CATALOG, {})
+    corrupted = {**mends, Cause.CORRUPTED_INPUTS: mends[Cause.UNSCALED_INPUTS]}
+
+    assert may_borrow(trainer, mends)
+    assert not may_borrow(trainer, corrupted)
+
+
+def test_training_rows_with_wrong_labels_decide_once_their_noise_is_taken_out():
+    subject = make_subject(decide_rows=900, counts=(300, 300, 300), may_borrow=True)
+    flags = np.arange(900) % 5 == 0
+    noise = {
+        "rate": {"value": 0.2},
+        "mask": pack_mask(flags),
+        "random_mask": pack_mask(np.roll(flags, 1)),
+    }
+    # A fifth of the labels is wrong: of .8 there .66 is left.
+    world = World(
+        subject,
+        base=0.8,
+        effect=no_effect,
+        measures={"noise": noise},
+        on_spared=0.8 * 0.8 + 0.2 * 0.1 - 0.8,
+    )
+
+    learned = world.audit()
+
+    assert learned.screen is not None
+    assert len(learned.screen.rows.labels) == 900 + 900
+    assert learned.screen.accuracy("baseline") == pytest.approx(0.8, abs=0.03)
+    assert any("20 % wrong labels" in limit for limit in learned.ledger.limits)

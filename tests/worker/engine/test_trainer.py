@@ -1,0 +1,85 @@
+import pytest
+
+from tests.builders_engine import World, make_subject, no_effect
+from worker.engine.lab.experiment import Arm, RecipeChange
+from worker.engine.planning import Costs
+from worker.engine.trainer import LARGEST_STACK, LEAST_CONFIRMING, Trainer
+
+SEEDS = tuple(range(12))
+
+
+def arms(count: int) -> list[Arm]:
+    rates = [RecipeChange(patch={"optimizer": {"lr": 10.0**-k}}) for k in range(count)]
+    return [Arm(name=f"arm {k}", changes=(rate,)) for k, rate in enumerate(rates)]
+
+
+def answered(trainer: Trainer, *asked):
+    """Train in a world without effects; returns experiments and results."""
+    world = World(trainer.subject, base=0.8, effect=no_effect)
+    training = trainer.train(*asked)
+    ask = next(training)
+    with pytest.raises(StopIteration) as end:
+        training.send({e.digest(): world.answer(e) for e in ask.experiments})
+    return ask.experiments, end.value.value
+
+
+def test_no_two_rounds_share_a_seed():
+    trainer = Trainer(make_subject(seed=3))
+
+    rounds = [trainer.seeds(stage, 32) for stage in ("screen", "confirm", "remedy")]
+
+    assert len({seed for seeds in rounds for seed in seeds}) == 3 * 32
+
+
+def test_seeds_are_given_up_before_arms_but_not_more_than_a_test_needs():
+    trainer = Trainer(make_subject())
+    trainer.costs = Costs(one=0.0, each=1e-3)
+    wanted = arms(8)
+    six = SEEDS[:LEAST_CONFIRMING]
+
+    roomy = trainer.fit(wanted, SEEDS, trainer.cost(wanted, SEEDS))
+    tight = trainer.fit(wanted, SEEDS, trainer.cost(wanted, six))
+    narrow = trainer.fit(wanted, SEEDS, trainer.cost(wanted[:5], six))
+
+    assert roomy == (wanted, SEEDS)
+    assert tight == (wanted, six)
+    assert narrow == (wanted[:5], six)
+
+
+def test_large_stacks_are_split_so_that_workers_can_share():
+    trainer = Trainer(make_subject())
+
+    experiments, results = answered(trainer, "screen", "?", arms(9), SEEDS)
+
+    assert all(len(e.arms) * len(SEEDS) <= LARGEST_STACK for e in experiments)
+    assert [arm.name for e in experiments for arm in e.arms] == list(results.arms)
+
+
+def test_what_limits_an_audit_is_said_once():
+    trainer = Trainer(make_subject())
+
+    trainer.limit("No time.")
+    trainer.limit("No time.")
+
+    assert trainer.ledger.limits == ["No time."]
+
+
+def test_rows_that_fit_the_budget_are_all_used():
+    trainer = Trainer(make_subject())
+    trainer.costs = Costs(one=0.0, each=1e-6)
+
+    trainer.limit_rows()
+
+    assert trainer.rows is None
+    assert trainer.ledger.limits == []
+
+
+def test_a_slow_network_learns_from_fewer_rows_and_the_report_says_so():
+    trainer = Trainer(make_subject(counts=(4000, 4000, 4000)))
+    trainer.costs = Costs(one=0.0, each=1e-3)
+
+    trainer.limit_rows()
+
+    assert trainer.rows is not None
+    assert trainer.rows < 12_000
+    assert f"{trainer.rows} of 12000" in trainer.ledger.limits[0]
