@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.engine.data import Dataset, Split
+from worker.engine.randomness import numpy_generator
 
 TRAIN_SHARE = 0.6  # of rows that came without a held-out split
 DECIDE_SHARE = 0.67  # of the held-out rows; the rest judges the remedy
@@ -63,6 +64,35 @@ def make_parts(dataset: Dataset, *, seed: int) -> Parts:
             notes.append(f"{MOST_SCORED} held-out rows are scored to {label}.")
         parts.append(_take(held, places))
     return Parts(train, parts[0], parts[1], held_out_given, tuple(notes))
+
+
+def stratified_order(y: Places, rows: Places, *, seed: int) -> Places:
+    """Order rows so that every beginning holds the classes in their proportion.
+
+    Args:
+        y: int64, (all rows,).
+        rows: int64, (some rows,), places in `y`.
+        seed: governs the order within a class.
+    """
+    shuffled = numpy_generator(seed, "strata").permutation(rows)
+    labels = y[shuffled]
+    by_class = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    rank = np.empty(len(rows))
+    rank[by_class] = (np.arange(len(rows)) - starts + 0.5) / np.repeat(counts, counts)
+    return shuffled[np.argsort(rank, kind="stable")]
+
+
+def base_rows(train: Split, rows: int | None) -> Places:
+    """Return the places an experiment trains on, ascending.
+
+    A subsample is stratified and the same for every arm and seed.
+    """
+    everything = np.arange(len(train))
+    if rows is None or rows >= len(train):
+        return everything
+    return np.sort(stratified_order(train.y, everything, seed=0)[:rows])
 
 
 def spared_rows(y: npt.NDArray[np.int64], folds: int) -> tuple[Places, ...]:

@@ -11,28 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from service.contract.recipe import SamplerName
-from worker.engine.lab.seeds import numpy_generator
+from worker.engine.randomness import numpy_generator
 
 Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-
-
-def stratified_order(y: Rows, rows: Rows, *, seed: int) -> Rows:
-    """Order rows so that every beginning holds the classes in their proportion.
-
-    Args:
-        y: int64, (all rows,).
-        rows: int64, (some rows,), places in `y`.
-        seed: governs the order within a class.
-    """
-    shuffled = numpy_generator(seed, "strata").permutation(rows)
-    labels = y[shuffled]
-    by_class = np.argsort(labels, kind="stable")
-    counts = np.bincount(labels)
-    starts = np.repeat(np.cumsum(counts) - counts, counts)
-    rank = np.empty(len(rows))
-    rank[by_class] = (np.arange(len(rows)) - starts + 0.5) / np.repeat(counts, counts)
-    return shuffled[np.argsort(rank, kind="stable")]
 
 
 def batches_of(count: int, batch: int, *, drop_single: bool) -> int:

@@ -33,9 +33,10 @@ from worker.engine.lab.packaging import is_complete, packaged
 from worker.engine.lab.residence import ResidentSplit
 from worker.engine.lab.scoring import Scorer
 from worker.engine.lab.stack import Stack, Trial
-from worker.engine.lab.views import ChangeImpossible, base_rows
+from worker.engine.lab.views import ChangeImpossible
 from worker.engine.network.editing import SurgeryImpossible
 from worker.engine.network.network import Network
+from worker.engine.splits import base_rows
 
 Progress = Callable[[float, str], None]
 _SAMPLE_ROWS = 4  # rows that surgery tries a network on

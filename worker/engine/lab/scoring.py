@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from worker.engine.lab.batches import Rows, stratified_order
+from worker.engine.lab.batches import Rows
 from worker.engine.lab.evaluation import Marks, Weights, marks, outputs
 from worker.engine.lab.members import End, Member
 from worker.engine.lab.residence import ResidentSplit
 from worker.engine.lab.signs import activity
+from worker.engine.splits import stratified_order
 
 TRAIN_ROWS = 2_000  # most training rows scored
 POINTS = 12  # of a curve

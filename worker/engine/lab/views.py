@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from worker.engine.data import Split
-from worker.engine.lab.batches import Flags, Rows, stratified_order
+from worker.engine.lab.batches import Flags, Rows
 from worker.engine.lab.experiment import DataChange, unpack_flags
 from worker.engine.lab.inputs import (
     InputStep,
@@ -18,10 +18,11 @@ from worker.engine.lab.inputs import (
     repair_step,
 )
 from worker.engine.lab.materials import Material
-from worker.engine.lab.seeds import numpy_generator
 from worker.engine.probes.inputs_as_trained import recipe_affine
 from worker.engine.probes.transforms import TRANSFORMS, figures, transform
+from worker.engine.randomness import numpy_generator
 from worker.engine.recipe import CompleteRecipe
+from worker.engine.splits import stratified_order
 
 _SAMPLE = 50_000  # rows transformed to measure the figures of a normalisation
 
@@ -54,17 +55,6 @@ class View:
         digest.update(self.labels.tobytes())
         digest.update(self.pipe.key.encode())
         return digest.hexdigest()
-
-
-def base_rows(train: Split, rows: int | None) -> Rows:
-    """Return the places an experiment trains on, ascending.
-
-    A subsample is stratified and the same for every arm and seed.
-    """
-    everything = np.arange(len(train))
-    if rows is None or rows >= len(train):
-        return everything
-    return np.sort(stratified_order(train.y, everything, seed=0)[:rows])
 
 
 def changed_view(

@@ -10,8 +10,9 @@ from worker.engine.probes.material import Floats, Labels
 
 FOLDS = 5
 WIDTH = 128
-EPOCHS = 15
-FIRST_WATCHED = 5  # epoch from which predictions are averaged; earlier ones are vague
+SPELL = 5  # epochs whose predictions are averaged; those of the first are too vague
+MOST_SPELLS = 12
+PATIENCE = 2  # spells without a better one after which nothing better is expected
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-4
 
@@ -48,19 +49,21 @@ def watch(
     classes: int,
     *,
     most: int = 10_000,
-    epochs: int = EPOCHS,
+    spells: int = MOST_SPELLS,
     seed: int = 0,
 ) -> Watched:
     """Train a dense network with one hidden layer on each four of five folds.
 
-    The folds are one stack of weights, so that a step serves all of them.
+    The folds are one stack of weights, so that a step serves all of them. It is watched
+    for as long as it does better on the rows that a fold never saw: beyond, it learns
+    wrong labels by heart, and before, it calls right ones wrong.
 
     Args:
         columns: float64, (rows, columns), about standardised.
         y: int64, (rows,).
         classes: number of classes.
         most: rows a fold is trained on in one epoch, drawn anew for each.
-        epochs: of which those from the fifth on are averaged.
+        spells: of five epochs each, at most, after the first.
         seed: governs folds, initial weights and batches.
     """
     fold = folds_of(y, seed=seed)
@@ -72,10 +75,11 @@ def watch(
     known = [torch.from_numpy(np.flatnonzero(fold != k)) for k in range(FOLDS)]
     least = min(most, *(len(rows) for rows in known))
     size = int(np.clip(least // 20, 16, 128))
-    out_of_fold = torch.zeros(len(y), classes, dtype=torch.float64)
-    margin = torch.zeros(len(y), dtype=torch.float64)
-    watched = 0
-    for epoch in range(epochs):
+    kept: list[_Spell] = []  # the best spell, and the one before it to steady it
+    before: list[_Spell] = []
+    highest, since = -1.0, 0
+    spell = _Spell.empty(len(y), classes)
+    for epoch in range(SPELL * (1 + spells)):
         orders = [
             rows[torch.randperm(len(rows), generator=generator)][:least]
             for rows in known
@@ -90,11 +94,43 @@ def watch(
             )
             (loss * FOLDS).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        if epoch >= min(FIRST_WATCHED, epochs - 1):
-            watched += 1
-            with torch.no_grad():
-                _observe(weights, x, labels, fold, out_of_fold, margin)
-    return Watched((out_of_fold / watched).numpy(), (margin / watched).numpy(), fold)
+        if epoch < SPELL:
+            continue
+        with torch.no_grad():
+            _observe(weights, x, labels, fold, spell.out_of_fold, spell.margin)
+        if (epoch + 1) % SPELL:
+            continue
+        level = spell.accuracy(labels)
+        if level > highest:
+            kept, highest, since = [*before, spell], level, 0
+        else:
+            since += 1
+        if since == PATIENCE:
+            break
+        before = [spell]
+        spell = _Spell.empty(len(y), classes)
+    count = SPELL * len(kept)
+    out_of_fold = torch.stack([one.out_of_fold for one in kept]).sum(0) / count
+    margin = torch.stack([one.margin for one in kept]).sum(0) / count
+    return Watched(out_of_fold.numpy(), margin.numpy(), fold)
+
+
+@dataclass(frozen=True)
+class _Spell:
+    """Sums over some epochs: float64, (rows, classes) and (rows,)."""
+
+    out_of_fold: Tensor
+    margin: Tensor
+
+    @classmethod
+    def empty(cls, rows: int, classes: int) -> "_Spell":
+        return cls(
+            torch.zeros(rows, classes, dtype=torch.float64),
+            torch.zeros(rows, dtype=torch.float64),
+        )
+
+    def accuracy(self, labels: Tensor) -> float:
+        return float((self.out_of_fold.argmax(1) == labels).double().mean())
 
 
 def _initial(features: int, classes: int, generator: torch.Generator) -> list[Tensor]:

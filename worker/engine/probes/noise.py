@@ -24,6 +24,7 @@ import warnings
 
 import numpy as np
 
+from worker.engine.data import Split
 from worker.engine.lab.experiment import pack_mask
 from worker.engine.probes.crossfit import Watched, watch
 from worker.engine.probes.features import Features
@@ -33,11 +34,14 @@ from worker.engine.probes.material import (
     Labels,
     Material,
     Values,
+    choose,
     integer,
     note,
 )
+from worker.engine.splits import base_rows
 from worker.engine.stats.intervals import balanced_accuracy, wilson
 
+MOST_CHECKED = 100_000  # rows; of more, a stratified part is checked
 MOST_ROWS = 10_000  # a fold is trained on an epoch
 MOST_COLUMNS = 300
 MOST_LISTED = 100
@@ -50,13 +54,21 @@ MOST_CELLS = 50_000_000  # rows times classes
 def measure(material: Material, settings: Values) -> Values:
     """Cross-check the training labels; settings: `rows`."""
     values: Values = {"notes": []}
-    train, classes = material.train, len(material.dataset.class_names)
+    # The rows that experiments train on come first in this order, should they be fewer.
+    places = base_rows(material.train, MOST_CHECKED)
+    train, classes = choose(material.train, places), len(material.dataset.class_names)
+    if len(train) < len(material.train):
+        note(
+            values,
+            f"the labels of {len(train)} of {len(material.train)} training rows were "
+            "cross-checked",
+        )
     y = train.y
     if len(y) < LEAST_ROWS or len(y) * classes > MOST_CELLS:
         note(values, "labels were not cross-checked: too few rows, or too many classes")
         return values
     most = integer(settings, "rows", MOST_ROWS)
-    seen = watch(_columns(material), y, classes, most=most)
+    seen = watch(_columns(material, train), y, classes, most=most)
     predicted = seen.out_of_fold.argmax(1)
     hit = np.asarray(predicted == y, dtype=np.bool_)
     reference = balanced_accuracy(hit, y)
@@ -69,7 +81,7 @@ def measure(material: Material, settings: Values) -> Values:
             "chance",
         )
         return values
-    flags = _rate(values, seen, y)
+    flags = _rate(values, seen, y, places, len(material.train))
     names = material.dataset.class_names
     values["corrections"] = [int(k) for k in predicted[flags]]
     worst = np.flatnonzero(flags)
@@ -86,15 +98,16 @@ def measure(material: Material, settings: Values) -> Values:
     return values
 
 
-def _columns(material: Material) -> Floats:
-    features = Features.fit(material.dataset, material.train.x)
-    columns = features.columns(material.train.x)
+def _columns(material: Material, train: Split) -> Floats:
+    features = Features.fit(material.dataset, train.x)
+    columns = features.columns(train.x)
     if columns.shape[1] <= MOST_COLUMNS:
         return columns
-    return features.reduced(material.train.x)
+    return features.reduced(train.x)
 
 
-def _rate(values: Values, seen: Watched, y: Labels) -> Flags:
+def _rate(values: Values, seen: Watched, y: Labels, places: Labels, rows: int) -> Flags:
+    """Estimate the rate, and flag the suspects among the rows that were checked."""
     contradicted, among = surest(seen.out_of_fold, y)
     counts = [contradicted / among]
     joint = confident_joint_rate(seen.out_of_fold, y)
@@ -106,8 +119,10 @@ def _rate(values: Values, seen: Watched, y: Labels) -> Flags:
     values["counts"] = {"surest": counts[0], "confident_joint": joint}
     flags = suspects(seen, y, round(rate * len(y)))
     values["suspected"] = int(flags.sum())
-    values["mask"] = pack_mask(flags.tolist())
-    values["random_mask"] = pack_mask(as_many(flags, y).tolist())
+    for name, flagged in (("mask", flags), ("random_mask", as_many(flags, y))):
+        everywhere = np.zeros(rows, dtype=np.bool_)
+        everywhere[places] = flagged
+        values[name] = pack_mask(everywhere)
     return flags
 
 

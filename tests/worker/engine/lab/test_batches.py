@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from worker.engine.lab.batches import Stream, stratified_order
+from worker.engine.lab.batches import Stream
+from worker.engine.splits import stratified_order
 
 Y = np.array([0] * 40 + [1] * 8)
 
