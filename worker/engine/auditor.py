@@ -25,7 +25,12 @@ from worker.engine.lab.experiment import Outcome
 from worker.engine.ledger import Learned, Round, Step
 from worker.engine.repair import repair
 from worker.engine.reproduction import reproduce
-from worker.engine.screening import at_full_length, may_borrow, screen_mends
+from worker.engine.screening import (
+    FOLDS,
+    at_full_length,
+    may_borrow,
+    screen_mends,
+)
 from worker.engine.subject import Subject
 from worker.engine.trainer import Trainer
 
@@ -39,7 +44,6 @@ FRACTIONS: dict[str, float] = {
     "remedy": 0.88,
     "report": 0.97,
 }
-FOLDS = 5  # parts of the training rows that seeds leave out in turn
 
 
 def advance(

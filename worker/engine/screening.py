@@ -12,6 +12,7 @@ from worker.engine.lab.experiment import Arm, RecipeChange
 from worker.engine.ledger import Round
 from worker.engine.planning import in_order
 from worker.engine.results import BASELINE, Results
+from worker.engine.splits import spared_rows
 from worker.engine.stats.pairs import unlikeness
 from worker.engine.trainer import Trainer
 
@@ -19,6 +20,8 @@ SHORT_IN_A_SUBSAMPLE = frozenset(
     {Cause.INSUFFICIENT_TRAINING, Cause.LEARNING_RATE_TOO_LOW}
 )
 FEW_HELD_OUT = 2_000  # rows; from here on they decide alone
+FOLDS = 5  # parts of the training rows that seeds leave out in turn
+LEAST_LEFT_OUT = 0.5  # share of the training rows that is left out at some time
 SPOILS_ROWS = (Cause.CORRUPTED_INPUTS,)
 MOST_NOISE = 0.7  # of what makes labels worthless; beyond, noisy rows say too little
 
@@ -53,13 +56,13 @@ def may_borrow(trainer: Trainer, mends: Mapping[Cause, Sequence[Mend]]) -> bool:
 
     Only where those are few, and nothing is known to be wrong with the others.
     """
-    rows = trainer.subject.data.rows
-    return (
-        trainer.rows is None
-        and rows["decide"] <= FEW_HELD_OUT
-        and "train" in trainer.subject.labels
-        and not any(mends.get(cause) for cause in SPOILS_ROWS)
-    )
+    rows, labels = trainer.subject.data.rows, trainer.subject.labels
+    if trainer.rows is not None or rows["decide"] > FEW_HELD_OUT:
+        return False
+    if "train" not in labels or any(mends.get(cause) for cause in SPOILS_ROWS):
+        return False
+    spared = sum(len(part) for part in spared_rows(labels["train"], FOLDS))
+    return spared >= LEAST_LEFT_OUT * len(labels["train"])
 
 
 def screen_mends(

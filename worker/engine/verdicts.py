@@ -198,7 +198,7 @@ def case_for(
         gains_on_top=on_top,
         subsample=learned.subsample,
         mended=tuple(m.key for m in learned.together)
-        if learned.chosen or on_top
+        if on_top or any(t.role in ("primary", "component") for t in trials.values())
         else (),
         experiments=tuple(
             dict.fromkeys(e for m in mends for e in _experiments(learned, m))

@@ -67,3 +67,10 @@ def test_training_rows_with_wrong_labels_decide_once_their_noise_is_taken_out():
     assert len(learned.screen.rows.labels) == 900 + 900
     assert learned.screen.accuracy("baseline") == pytest.approx(0.8, abs=0.03)
     assert any("20 % wrong labels" in limit for limit in learned.ledger.limits)
+
+
+def test_classes_too_small_to_be_divided_leave_the_decision_to_held_out_rows():
+    small = make_subject(decide_rows=300, counts=(6, 6, 6), may_borrow=True)
+    mends, _ = propose(small, CATALOG, {})
+
+    assert not may_borrow(Trainer(small), mends)
