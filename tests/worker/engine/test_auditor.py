@@ -299,7 +299,7 @@ def test_a_lack_of_data_that_another_mend_makes_good_is_not_named():
 def test_a_learning_curve_counts_where_what_was_combined_is_not_proven():
     def effect(arm):
         slight = 0.02 * ((patches(arm, "optimizer", "lr") or 0) >= 0.01)
-        return slight - 0.2 * (1 / subset_share(arm) - 1) / 3
+        return slight - 0.36 * (1 / subset_share(arm) - 1) / 3
 
     world = World(make_subject(decide_rows=2500), base=0.7, effect=effect, spread=0.001)
     learned = world.audit()
