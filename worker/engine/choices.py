@@ -38,6 +38,18 @@ def is_promising(screen: Results, mend: Mend, floors: Floors) -> bool:
     )
 
 
+def any_promising(
+    screen: Results, mends: Mapping[Cause, Sequence[Mend]], floors: Floors
+) -> bool:
+    """Whether anything that was tried may bring a gain that counts."""
+    return any(
+        is_promising(screen, m, floors)
+        for options in mends.values()
+        for m in options
+        if m.key in screen and not m.measuring
+    )
+
+
 def best_of_each(
     screen: Results, mends: Mapping[Cause, Sequence[Mend]]
 ) -> dict[Cause, Mend]:

@@ -14,6 +14,7 @@ from worker.engine.ledger import Ask, Round
 from worker.engine.planning import Costs, is_costly, network_key
 from worker.engine.trainer import Trainer
 
+MOST_FOR_WEIGHING = 0.01  # of the budget, for one network
 INSPECTIONS = (
     "cost", "delivered", "weights", "determinism", "label_order", "preprocessing",
     "inputs", "leakage", "shift", "signal", "segments", "noise",
@@ -41,7 +42,8 @@ def inspect(trainer: Trainer) -> Round[Measures]:
 def weigh_networks(
     trainer: Trainer, mends: Mapping[Cause, Sequence[Mend]]
 ) -> Round[None]:
-    """Measure what a step of the larger networks costs."""
+    """Measure what a step of the larger networks costs, where measuring is cheap."""
+    most = MOST_FOR_WEIGHING * trainer.effort.seconds
     arms = [
         Arm(name=m.key, changes=m.changes)
         for options in mends.values()
@@ -54,7 +56,7 @@ def weigh_networks(
             if isinstance(c, NetworkChange)
         ]
         for arm in arms
-        if is_costly(arm)
+        if is_costly(arm) and trainer.costs.of_trying(arm) <= most
     }
     if not networks:
         return

@@ -19,6 +19,7 @@ from worker.engine.subject import Subject
 SCORING = 1.2  # what scoring and starting add to the pure steps
 A_QUICK_BUDGET, A_LONG_BUDGET = 60.0, 600.0  # seconds
 FALLBACK = {1: 1e-3, 16: 4e-3}  # seconds a step, where nothing was measured
+A_FEW_STEPS = 2  # of one member: what it takes to time a network
 PRIOR_SECONDS = 1.0  # of experiments as predicted, before what was seen outweighs it
 
 
@@ -100,6 +101,10 @@ class Costs:
             self._planned(subject, training, arms) * self._correction(_kind(arms[0]))
             for arms in group(training.arms)
         )
+
+    def of_trying(self, arm: Arm) -> float:
+        """Predict the seconds that a few steps of a small stack of it take."""
+        return A_FEW_STEPS * (self.one + self.each * _weight(arm))
 
     def learn(self, subject: Subject, training: Training, seconds: float) -> None:
         """Remember what a training took, beside what had been predicted."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from service.contract.causes import Cause
 from worker.engine.check import Mend
+from worker.engine.choices import any_promising
 from worker.engine.combination import compose, everything, with_controls
 from worker.engine.lab.experiment import Arm, RecipeChange
 from worker.engine.ledger import Round
@@ -70,6 +71,9 @@ def screen_mends(
 ) -> Round[tuple[Results, dict[Cause, str]]]:
     """Train the baseline and as many mends as the budget allows.
 
+    What is kept for confirming goes into looking further as long as there is nothing
+    to confirm.
+
     Args:
         trainer: of the audit.
         mends: by cause.
@@ -82,20 +86,39 @@ def screen_mends(
         [m for options in mends.values() for m in options], trainer.effort.variants
     )
     seeds = trainer.screening_seeds
-    arms, skipped = _affordable(trainer, wanted, seeds)
+    question = "Which single change helps?"
+    arms, skipped = _affordable(trainer, wanted, [Arm(name=BASELINE)])
+    screen = yield from trainer.train("screen", question, arms, seeds)
+    screen = _compared_with_spared(trainer, screen, noise)
+    while skipped and not any_promising(screen, mends, trainer.floors):
+        further = [m for m in wanted if m.key not in screen and m.cause in skipped]
+        arms, now = _affordable(trainer, further, [])
+        if not arms:
+            break
+        more = yield from trainer.train("screen", question, arms, seeds)
+        screen.extend(more)
+        skipped = now
     for cause, why in skipped.items():
         trainer.limit(f"{cause.value}: {why}.")
-    question = "Which single change helps?"
-    screen = yield from trainer.train("screen", question, arms, seeds)
-    return _compared_with_spared(trainer, screen, noise), skipped
+    return screen, skipped
 
 
 def _affordable(
-    trainer: Trainer, wanted: Sequence[Mend], seeds: tuple[int, ...]
+    trainer: Trainer, wanted: Sequence[Mend], first: Sequence[Arm]
 ) -> tuple[list[Arm], dict[Cause, str]]:
-    allowance = trainer.allowance("screen")
-    arms = [Arm(name=BASELINE)]
-    spent = trainer.cost(arms, seeds)
+    """Choose arms for the time that a screen may take.
+
+    Args:
+        trainer: of the audit.
+        wanted: mends, the most wanted first.
+        first: arms that are trained whatever they cost.
+
+    Returns:
+        The arms, and why causes have none.
+    """
+    seeds, allowance = trainer.screening_seeds, trainer.allowance("screen")
+    arms = list(first)
+    spent = trainer.cost(arms, seeds) if arms else 0.0
     skipped: dict[Cause, str] = {}
     reached: set[Cause] = set()
     for arm, causes in _candidates(wanted):

@@ -143,7 +143,7 @@ class Bench:
                 return None
             group = stacks(run.members)[0]
             stack = self._stack(group, training, run)
-            self._step_seconds[key] = stack.time_step(3 if changes else 5)
+            self._step_seconds[key] = stack.time_step(1 if changes else 5)
         return self._step_seconds[key]
 
     def predict_seconds(self, training: Training) -> float:
