@@ -32,27 +32,35 @@ EVIDENT_SHARE = 0.8  # of the best gain; from here on an evident mend is named f
 NEAR_SHARE = 0.9  # of the best gain; from here on the order of preference decides
 
 
-def preference(mend: Mend) -> tuple[bool, int]:
-    """Rank of a mend among equals; low is preferred."""
+def preference(mend: Mend) -> tuple[bool, bool, int]:
+    """Rank of a mend among equals; low is preferred.
+
+    Another activation that nothing in the graph speaks for comes last: many a fault is
+    borne better by one that saturates.
+    """
     order = (
         CHEAPEST_FIRST.index(mend.cause)
         if mend.cause in CHEAPEST_FIRST
         else len(CHEAPEST_FIRST)
     )
-    return not mend.evident, order
+    is_far_fetched = not mend.evident and mend.cause is Cause.UNSUITABLE_ACTIVATION
+    return not mend.evident, is_far_fetched, order
 
 
-def first_to_name(gains: Sequence[tuple[Mend, float]]) -> Mend:
+def first_to_name(
+    gains: Sequence[tuple[Mend, float]], errors: Sequence[float] | None = None
+) -> Mend:
     """Of mends with their gains, the one to name: the best, or nearly so and likelier.
 
     Args:
         gains: (mend, balanced accuracy), not empty.
+        errors: standard errors of the gains; what is within one of nearly as good is.
     """
     top = max(gain for _, gain in gains)
     near = [
         mend
-        for mend, gain in gains
-        if gain >= (EVIDENT_SHARE if mend.evident else NEAR_SHARE) * top
+        for (mend, gain), error in zip(gains, errors or [0.0] * len(gains), strict=True)
+        if gain + error >= (EVIDENT_SHARE if mend.evident else NEAR_SHARE) * top
     ]
     return min(near or [max(gains, key=lambda item: item[1])[0]], key=preference)
 

@@ -47,7 +47,7 @@ class Ran:
 
 @dataclass(frozen=True)
 class Results:
-    """The arms of one round, all trained from the same seeds.
+    """The arms of one round, trained from the same seeds, some from the first only.
 
     Attributes:
         rows: on which they were scored.
@@ -62,16 +62,25 @@ class Results:
 
     def accuracy(self, key: str) -> float:
         """Mean balanced accuracy of an arm over its seeds."""
-        return float(by_seed(self.arms[key].correct, self.rows).mean())
+        correct = self.arms[key].correct
+        return float(by_seed(correct, self._rows(len(correct))).mean())
 
     def gain(self, key: str, over: str = BASELINE) -> PairedGain:
-        """Paired difference between two arms."""
+        """Paired difference between two arms, over the seeds that both have."""
+        after, before = self.arms[key].correct, self.arms[over].correct
+        seeds = min(len(after), len(before))
         return paired_gain(
-            self.arms[key].correct,
-            self.arms[over].correct,
-            self.rows,
+            after[:seeds],
+            before[:seeds],
+            self._rows(seeds),
             pooled_variance=self._pooled,
         )
+
+    def _rows(self, seeds: int) -> Rows:
+        seen = self.rows.seen
+        if seen is None or len(seen) == seeds:
+            return self.rows
+        return replace(self.rows, seen=seen[:seeds])
 
     def gain_over_best(
         self, key: str, controls: Iterable[str], over: str = BASELINE
@@ -93,8 +102,9 @@ class Results:
         self.arms.update(more.arms)
 
     def joined(self, more: "Results") -> "Results":
-        """The same arms with further seeds."""
-        arms = {
+        """The same arms, those of `more` with further seeds."""
+        arms = dict(self.arms)
+        arms |= {
             key: Ran(
                 correct=np.concatenate([ran.correct, more.arms[key].correct]),
                 outcome=ran.outcome.model_copy(
@@ -152,7 +162,11 @@ class Results:
         if reference is None or len(reference.correct) == 1:
             return 0.02**2  # two points, what small networks show on small data
         spreads = [
-            seed_variance(ran.correct, reference.correct, self.rows)
+            seed_variance(
+                ran.correct,
+                reference.correct[: len(ran.correct)],
+                self._rows(len(ran.correct)),
+            )
             for key, ran in self.arms.items()
             if key != BASELINE
         ]

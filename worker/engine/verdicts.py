@@ -169,7 +169,8 @@ def _worth(trial: Trial) -> float:
 
 
 def _primary(found: Mapping[Cause, Trial]) -> Cause:
-    return first_to_name([(t.mend, t.gain.value) for t in found.values()]).cause
+    gains = [(t.mend, t.gain.value) for t in found.values()]
+    return first_to_name(gains, [t.gain.error for t in found.values()]).cause
 
 
 def case_for(

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from service.contract.causes import Cause
+from worker.engine.check import Mend
+from worker.engine.combination import first_to_name
+from worker.engine.lab.experiment import (
+    Arm,
+    ArmOutcome,
+    NetworkChange,
+    RecipeChange,
+    Training,
+    TrainingOutcome,
+    TrialOutcome,
+    pack_mask,
+)
+from worker.engine.results import Results, collect
+
+LABELS = np.arange(100) % 2
+
+
+def trained(hits_by_arm: dict[str, float], seeds: tuple[int, ...]) -> Results:
+    """Arms that hit so many of a hundred rows, a few more with each seed."""
+    arms = tuple(Arm(name=name) for name in hits_by_arm)
+    training = Training(round="", question="", arms=arms, seeds=seeds)
+    outcomes = tuple(
+        ArmOutcome(
+            name=name,
+            trials=tuple(
+                TrialOutcome(
+                    seed=seed,
+                    correct=pack_mask(np.arange(100) < hits + 4 * seed),
+                    accuracy=0.5,
+                    balanced_accuracy=0.5,
+                    log_loss=1.0,
+                    train_accuracy=0.5,
+                    train_balanced_accuracy=0.5,
+                    train_loss=1.0,
+                )
+                for seed in seeds
+            ),
+        )
+        for name, hits in hits_by_arm.items()
+    )
+    outcome = TrainingOutcome(arms=outcomes, seconds=1, member_steps=1, rows=1)
+    return collect([("exp_001", training, outcome)], LABELS)
+
+
+def test_an_arm_that_was_given_up_is_compared_over_the_seeds_it_has():
+    first = trained({"baseline": 50, "good": 60, "dear": 70}, (0, 1))
+    more = trained({"baseline": 50, "good": 60}, (2, 3))
+
+    results = first.joined(more)
+
+    assert results.gain("good").seeds == 4
+    assert results.gain("dear").seeds == 2
+    assert results.gain("dear").value == pytest.approx(0.2)
+    assert results.gain("dear", over="good").value == pytest.approx(0.1)
+    assert results.accuracy("dear") == pytest.approx(0.72)
+
+
+def rate() -> Mend:
+    change = RecipeChange(patch={"optimizer": {"lr": 0.01}})
+    return Mend(Cause.LEARNING_RATE_TOO_HIGH, "lr=0.01", "Lower it", (change,))
+
+
+def activation(*, evident: bool) -> Mend:
+    change = NetworkChange(name="activation", to="tanh")
+    cause = Cause.UNSUITABLE_ACTIVATION
+    return Mend(cause, "activation=tanh", "Use tanh", (change,), evident=evident)
+
+
+@pytest.mark.parametrize(
+    ("evident", "expected"),
+    [(True, Cause.UNSUITABLE_ACTIVATION), (False, Cause.LEARNING_RATE_TOO_HIGH)],
+)
+def test_an_activation_that_nothing_speaks_against_is_named_last(evident, expected):
+    gains = [(activation(evident=evident), 0.40), (rate(), 0.39)]
+
+    assert first_to_name(gains).cause is expected
+
+
+def test_gains_that_their_errors_do_not_tell_apart_are_equals():
+    gains = [(activation(evident=False), 0.40), (rate(), 0.34)]
+
+    assert first_to_name(gains).cause is Cause.UNSUITABLE_ACTIVATION
+    assert first_to_name(gains, [0.05, 0.05]).cause is Cause.LEARNING_RATE_TOO_HIGH
