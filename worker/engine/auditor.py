@@ -117,7 +117,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     # What the combination uses of a cause stands for it, if not the best alone.
     best = {**best, **{mend.cause: mend for mend in together}}
     confirm = yield from confirmation.confirm(mends, together, best)
-    chosen = confirmation.settle(confirm, together)
+    chosen = confirmation.settle(confirm, together, best)
 
     repaired = confirmation.enriched(confirm, together, chosen, best)
     remedy = yield from repair(trainer, repaired, screen, measures)

@@ -131,6 +131,7 @@ class Case:
         gains_on_top: of this cause's arms within the best combination, by key.
         mended: keys of the mends in that combination.
         subsample: training rows that retraining used, None where all.
+        level: balanced accuracy that this cause's measuring arms are compared with.
     """
 
     measures: Measures
@@ -147,6 +148,7 @@ class Case:
     gains_on_top: dict[str, PairedGain] = field(default_factory=dict)
     mended: tuple[str, ...] = ()
     subsample: int | None = None
+    level: float = 0.0
 
 
 class Check(Protocol):

@@ -6,7 +6,13 @@ from dataclasses import replace
 from service.contract.causes import Cause
 from worker.engine.check import Mend
 from worker.engine.choices import best_single, gain_of, is_promising, value_of
-from worker.engine.combination import compose, name, on_top, with_controls
+from worker.engine.combination import (
+    compose,
+    first_to_name,
+    name,
+    on_top,
+    with_controls,
+)
 from worker.engine.lab.experiment import Arm, RecipeChange
 from worker.engine.ledger import Round
 from worker.engine.results import BASELINE, Results
@@ -87,20 +93,36 @@ class Confirmation:
         return arms
 
     def settle(
-        self, confirm: Results | None, chosen: tuple[Mend, ...]
+        self,
+        confirm: Results | None,
+        chosen: tuple[Mend, ...],
+        best: Mapping[Cause, Mend],
     ) -> tuple[Mend, ...]:
-        """Drop from the combination what fresh seeds do not bear out."""
+        """Drop from the combination what fresh seeds do not bear out.
+
+        Where one mend is enough, fresh seeds may show that a likelier one does as well.
+        """
         if confirm is None:
             return ()
         material = self.floors.material
         if len(chosen) == 1:
-            gain = gain_of(confirm, chosen[0]) if chosen[0].key in confirm else None
-            keep = gain is not None and gain.value >= material
-            return chosen if keep else ()
+            known = [
+                (m, gain_of(confirm, m)) for m in best.values() if m.key in confirm
+            ]
+            worth = [
+                (m, gain)
+                for m, gain in known
+                if gain.value >= material
+                and (m in chosen or gain.low > self.floors.proven)
+            ]
+            if not worth:
+                return ()
+            values = [(m, gain.value) for m, gain in worth]
+            return (first_to_name(values, [gain.error for _, gain in worth]),)
         whole = name(chosen)
         if whole not in confirm:
-            known = {m.cause: m for m in chosen if m.key in confirm}
-            return best_single(confirm, known, self.floors)
+            parts = {m.cause: m for m in chosen if m.key in confirm}
+            return best_single(confirm, parts, self.floors)
         kept = []
         for mend in chosen:
             rest = name([m for m in chosen if m != mend])

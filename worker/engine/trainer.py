@@ -20,6 +20,7 @@ SHARES = {"screen": 0.42, "interact": 0.35, "confirm": 0.7}  # of the time left 
 LEAST_CONFIRMING = 6  # pairs with which a sign-flip test can reach p < .05
 LEAST_SEEDS = 3
 LEAST_ARMS = 2  # the baseline and one mend
+NEARLY_ALL = 0.75  # of the rows; fewer are not worth what a subsample cannot tell
 MANY_ARMS = 12  # that should fit the screen, if there are so many
 LARGEST_STACK = 48  # members trained in one experiment, so that workers can share
 
@@ -105,7 +106,7 @@ class Trainer:
             return None
         least = max(500, 20 * self.subject.data.classes)
         fewer = max(least, int(rows * allowance / many))
-        if fewer >= rows:
+        if fewer >= NEARLY_ALL * rows:
             return None
         self.limit(
             f"Experiments trained on {fewer} of {rows} training rows to keep the "

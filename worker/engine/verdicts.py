@@ -197,6 +197,7 @@ def case_for(
             if results is not None and m.key in results
         },
         gains_on_top=on_top,
+        level=_level(learned, results, name(learned.together) if on_top else BASELINE),
         subsample=learned.subsample,
         mended=tuple(m.key for m in learned.together)
         if on_top or any(t.role in ("primary", "component") for t in trials.values())
@@ -226,6 +227,13 @@ def _gains_on_top(learned: Learned, mends: Sequence[Mend]) -> dict[str, PairedGa
         for key, arm in arms.items()
         if arm in confirm
     }
+
+
+def _level(learned: Learned, results: Results | None, arm: str) -> float:
+    for found in (learned.confirm, results):
+        if found is not None and arm in found:
+            return found.accuracy(arm)
+    return 0.0
 
 
 def _latest(learned: Learned, keys: list[str]) -> Results | None:

@@ -5,6 +5,7 @@ from service.contract.recipe import Loss, Optimizer, Recipe
 from tests.builders_engine import make_subject
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Case, Mend, Trial, judge_gain, pair_of
+from worker.engine.checks.class_imbalance import ClassImbalance
 from worker.engine.checks.insufficient_data import InsufficientData
 from worker.engine.checks.label_order_mismatch import LabelOrderMismatch
 from worker.engine.checks.learning_rate_too_low import LearningRateTooLow
@@ -265,3 +266,18 @@ def test_a_part_of_the_rows_cannot_tell_whether_more_than_all_would_help():
     )
 
     assert InsufficientData().judge(make_subject(), case).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("counts", "verdict"), [((700, 300), "suspected"), ((900, 100), "found")]
+)
+def test_nearly_equal_classes_are_no_fault(counts, verdict):
+    subject = make_subject(counts=counts)
+    check = ClassImbalance()
+    mend = check.mends(subject, {})[0]
+    gain = PairedGain(value=0.07, error=0.01, degrees=100, seeds=8)
+    trial = Trial(mend, gain, confirmed=True, decision="found", role="primary")
+
+    finding = check.judge(subject, Case(measures={}, trial=trial))
+
+    assert finding.verdict == verdict

@@ -33,3 +33,16 @@ def test_noise_widens_the_prediction():
 
 def test_a_curve_that_gets_steeper_is_ill_behaved():
     assert not extrapolate(measured(-0.05), measured(-0.06)).is_well_behaved
+
+
+def test_twice_the_data_at_most_halves_the_error_that_is_left():
+    half = PairedGain(value=-0.12, error=0.01, degrees=100, seeds=8)
+    quarter = PairedGain(value=-0.28, error=0.01, degrees=100, seeds=8)
+
+    free = extrapolate(half, quarter)
+    near_the_top = extrapolate(half, quarter, error=0.08)
+
+    assert free.doubled[0] > 0.08
+    assert near_the_top.doubled[0] == pytest.approx(0.04)
+    assert near_the_top.doubled[2] <= 0.04
+    assert near_the_top.quadrupled[2] <= 0.06

@@ -25,7 +25,7 @@ class ClassImbalance:
     cause: ClassVar[Cause] = Cause.CLASS_IMBALANCE
 
     least_ratio: float = 1.5  # largest class over smallest
-    urgent_ratio: float = 4.0
+    urgent_ratio: float = 4.0  # below, a gain is but one of another threshold
     given_up: float = 0.6  # a minority recall below this share of chance is given up
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -87,12 +87,18 @@ class ClassImbalance:
         )
         if not case.signal and self._is_given_up(subject, recalls):
             return self._without_signal(case, facts, ratio)
-        return judge_gain(
+        finding = judge_gain(
             self,
             case,
             says=f"Classes with few rows are given up (ratio {ratio:.1f})",
             evidence=[facts],
         )
+        if finding.verdict == "found" and ratio < self.urgent_ratio:
+            # To weigh nearly equal classes alike is a choice, not the cure of a fault.
+            more = " The classes are nearly equal: this moves the threshold only."
+            update = {"verdict": "suspected", "summary": finding.summary + more}
+            return finding.model_copy(update=update)
+        return finding
 
     def _is_given_up(self, subject: Subject, recalls: object) -> bool:
         if not isinstance(recalls, list) or subject.data.imbalance < self.urgent_ratio:

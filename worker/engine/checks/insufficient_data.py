@@ -79,7 +79,7 @@ class InsufficientData:
             if case.mended:
                 why = "with the rest mended, subsets were not trained"
             return undecided(self.cause, f"Cannot tell: {why}.")
-        curve = extrapolate(half, quarter)
+        curve = extrapolate(half, quarter, error=1 - case.level)
         value, low, high = curve.doubled
         gain = Gain(
             value=value,

@@ -4,7 +4,9 @@
 
 With subsets of a quarter, a half and all rows, the two steps g1 = e(N/4) - e(N/2) and
 g2 = e(N/2) - e(N) determine the curve: g2 / g1 = 2^-b, and the next doubling brings
-g2 · g2 / g1. The interval comes from drawing both steps from their error.
+g2 · g2 / g1. The interval comes from drawing both steps from their error. No curve is
+taken to fall faster than the inverse of the rows (b = 1): doubling at most halves the
+error that is left.
 
 Source:    Viering & Loog 2023, The shape of learning curves: a review,
            doi:10.1109/TPAMI.2022.3220744 (power laws; about 15 % are ill-behaved).
@@ -40,13 +42,14 @@ class Extrapolation:
 
 
 def extrapolate(
-    half: PairedGain, quarter: PairedGain, *, seed: int = 0
+    half: PairedGain, quarter: PairedGain, *, error: float = 1.0, seed: int = 0
 ) -> Extrapolation:
     """Predict from the losses at a half and at a quarter of the rows.
 
     Args:
         half: balanced accuracy with half the rows minus with all; usually negative.
         quarter: likewise with a quarter.
+        error: 1 - balanced accuracy with all the rows.
         seed: of the draws.
     """
     rng = np.random.default_rng(seed)
@@ -55,14 +58,18 @@ def extrapolate(
     second, first = at_half, at_quarter - at_half
     second = np.maximum(second, 0.0)
     ratio = np.clip(second / np.maximum(first, 1e-6), 0.0, STEEPEST)
-    doubled = second * ratio
-    quadrupled = doubled * (1 + ratio)
+    most, most_of_two = error / 2, 3 * error / 4
+    doubled = np.minimum(second * ratio, most)
+    quadrupled = np.minimum(doubled * (1 + ratio), most_of_two)
     step, before = -half.value, half.value - quarter.value
     point_ratio = min(STEEPEST, max(0.0, step / before)) if before > 0 else 0.0
-    point = max(0.0, step) * point_ratio
+    point = min(max(0.0, step) * point_ratio, most)
     return Extrapolation(
         doubled=(point, *_interval(doubled)),
-        quadrupled=(point * (1 + point_ratio), *_interval(quadrupled)),
+        quadrupled=(
+            min(point * (1 + point_ratio), most_of_two),
+            *_interval(quadrupled),
+        ),
         halves=step,
         is_well_behaved=before > step > 0,
     )
