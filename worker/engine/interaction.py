@@ -154,9 +154,7 @@ class Interaction:
         fitting: list[Arm] = []
         for arm in arms:
             if trainer.cost([*fitting, arm], seeds) > allowance:
-                trainer.ledger.limits.append(
-                    f"{arm.name} was not reached within the budget."
-                )
+                trainer.limit(f"{arm.name} was not reached within the budget.")
                 continue
             fitting.append(arm)
         if not fitting:
