@@ -3,7 +3,8 @@
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from benchmarks.faults.program import Case
@@ -88,14 +89,25 @@ def _rivals(cases: list[Case], arguments: argparse.Namespace) -> None:
         _deepchecks(cases, arguments, audits)
     if asked in {"random", "all"}:
         path = arguments.out.with_name("random-search.jsonl")
-        done = read_rows(path)
-        left = [case for case in cases if case.name not in done]
-        with path.open("a") as file:
-            for row in rivals.search_rows(left, audits, seed=arguments.seed):
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                print(json.dumps(row), flush=True)
+        left = _not_in(path, cases)
+        for row in _kept(path, rivals.search_rows(left, audits, seed=arguments.seed)):
+            print(json.dumps(row), flush=True)
         print(rivals.search_table([*read_rows(path).values()]))
+
+
+def _not_in(path: Path, cases: list[Case]) -> list[Case]:
+    """The cases of which a file holds no row yet."""
+    done = read_rows(path)
+    return [case for case in cases if case.name not in done]
+
+
+def _kept(path: Path, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Append each row to a file at once, so that what was cut off goes on there."""
+    with path.open("a") as file:
+        for row in rows:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            yield row
 
 
 def _deepchecks(
@@ -104,13 +116,10 @@ def _deepchecks(
     from benchmarks.faults import deepchecks_rival  # noqa: PLC0415
 
     path = arguments.out.with_name("deepchecks.jsonl")
-    done = read_rows(path)
-    left = [case for case in cases if case.name not in done]
-    with path.open("a") as file:
-        for row in deepchecks_rival.deepchecks_rows(left, audits, seed=arguments.seed):
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            print(row["case"], row.get("failed", row.get("problem")), flush=True)
+    left = _not_in(path, cases)
+    found = deepchecks_rival.deepchecks_rows(left, audits, seed=arguments.seed)
+    for row in _kept(path, found):
+        print(row["case"], row.get("failed", row.get("problem")), flush=True)
     rows = [
         {**row, "audit_found": audits.get(name, row).get("found", row["audit_found"])}
         for name, row in read_rows(path).items()

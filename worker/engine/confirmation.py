@@ -16,7 +16,7 @@ from worker.engine.combination import (
 from worker.engine.lab.experiment import Arm, RecipeChange
 from worker.engine.ledger import Round
 from worker.engine.results import BASELINE, Results
-from worker.engine.trainer import LEAST_ARMS, LEAST_CONFIRMING, Trainer
+from worker.engine.trainer import LEAST_CONFIRMING, Trainer
 
 MOST_CONFIRMING = 32
 CLEARLY_WORSE = 0.02  # balanced accuracy under the baseline; such a control is settled
@@ -68,17 +68,13 @@ class Confirmation:
         results = yield from trainer.train(
             "confirm", "Does the gain hold on fresh seeds?", arms, seeds
         )
-        while len(seeds) < MOST_CONFIRMING and self._is_undecided(
-            results, singles, tested=len(best)
-        ):
+        while len(seeds) < MOST_CONFIRMING:
             known = len(seeds)
             seeds = trainer.seeds("confirm", min(2 * known, MOST_CONFIRMING))
             arms = self._within_time(arms, seeds[known:])
             names = {arm.name for arm in arms}
             singles = [m for m in singles if m.key in names]
-            if len(arms) < LEAST_ARMS or not self._is_undecided(
-                results, singles, tested=len(best)
-            ):
+            if not self._is_undecided(results, singles, tested=len(best)):
                 break
             question = "Do more fresh seeds decide what is still open?"
             more = yield from trainer.train("confirm", question, arms, seeds[known:])

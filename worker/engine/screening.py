@@ -192,6 +192,6 @@ def _unlikeness(screen: Results) -> float:
     if spared is None:
         return np.inf
     first = screen.rows.held_out
-    held_out = screen.held_out_only().arms[BASELINE].correct
+    held_out = screen.arms[BASELINE].correct[:, :first]
     labels = screen.rows.labels
     return unlikeness((held_out, None, labels[:first]), (*spared, labels[first:]))

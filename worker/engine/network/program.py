@@ -188,8 +188,8 @@ def rename(body: Body, renamed: Mapping[int, Operand]) -> Body:
     return map_body(body, change)
 
 
-# Nodes that act on something else than their outputs.
-_EFFECTS = frozenset(
+# Nodes that change the list they are given.
+LIST_MUTATORS = frozenset(
     {
         "aten::append",
         "aten::insert",
@@ -200,10 +200,10 @@ _EFFECTS = frozenset(
         "aten::sort",
         "aten::_set_item",
         "aten::Delete",
-        "net::batch_norm",
-        "net::instance_norm",
     }
 )
+# Nodes that act on something else than their outputs.
+_EFFECTS = LIST_MUTATORS | {"net::batch_norm", "net::instance_norm"}
 
 
 def _has_effect(node: Node) -> bool:

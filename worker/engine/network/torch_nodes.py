@@ -2,21 +2,7 @@
 
 from typing import Any
 
-from worker.engine.network.program import Constant, Operand
-
-_MUTATORS = frozenset(
-    {
-        "aten::append",
-        "aten::insert",
-        "aten::extend",
-        "aten::pop",
-        "aten::clear",
-        "aten::reverse",
-        "aten::sort",
-        "aten::_set_item",
-        "aten::Delete",
-    }
-)
+from worker.engine.network.program import LIST_MUTATORS, Constant, Operand
 
 
 def is_true(value: Any, operands: dict[str, Operand]) -> bool:  # noqa: ANN401
@@ -36,9 +22,9 @@ def is_mutated(node: Any) -> bool:  # noqa: ANN401
         ):
             continue
         for use in output.uses():
-            if use.user.kind() in _MUTATORS | {"prim::Loop", "prim::If"}:
+            if use.user.kind() in LIST_MUTATORS | {"prim::Loop", "prim::If"}:
                 return True
-    return node.kind() in _MUTATORS
+    return node.kind() in LIST_MUTATORS
 
 
 def qualified_name(node: Any) -> str:  # noqa: ANN401

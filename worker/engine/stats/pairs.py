@@ -119,7 +119,7 @@ def by_seed(values: npt.NDArray[Any], rows: Rows) -> Floats:
         rows: on which.
     """
     if rows.seen is None:
-        return np.asarray(values @ row_weights(rows.labels), np.float64)
+        return balanced_accuracies(values, rows.labels)
     return np.array(
         [
             value[seen] @ row_weights(rows.labels[seen])
