@@ -1,7 +1,7 @@
 """The order in which rows are visited, and batches of it.
 
-The order of an epoch depends on the seed, the epoch and the rows of the experiment;
-an arm that trains on fewer rows visits those in the same order.
+The order of a pass over the rows depends on the seed, its number and the rows of the
+experiment; an arm that trains on fewer rows visits those in the same order.
 """
 
 from dataclasses import dataclass
@@ -39,6 +39,9 @@ class Stream:
             replacement) or `sequential`.
         drop_single: leave out a last batch of one row, which batch statistics cannot
             bear.
+        whole: rows of an epoch where some of them are left out in turn. Batches are as
+            large, and as many, as all of them would make: a last batch of three rows
+            shakes a network that one of twenty leaves at rest.
     """
 
     seed: int
@@ -48,16 +51,22 @@ class Stream:
     batch: int
     sampler: SamplerName
     drop_single: bool = False
+    whole: int | None = None
 
     @property
     def count(self) -> int:
-        """Rows an epoch."""
+        """Rows that can be visited."""
         return int(self.kept[self.base].sum())
+
+    @property
+    def rows_an_epoch(self) -> int:
+        """Rows visited in the batches of an epoch."""
+        return self.whole or self.count
 
     @property
     def steps_an_epoch(self) -> int:
         """Batches an epoch, a last short one included."""
-        return batches_of(self.count, self.batch, drop_single=self.drop_single)
+        return batches_of(self.rows_an_epoch, self.batch, drop_single=self.drop_single)
 
     def take(self, start: int, steps: int) -> tuple[Rows, Flags]:
         """Return batches `start` to `start + steps - 1`.
@@ -73,11 +82,21 @@ class Stream:
         while done < steps:
             epoch, first = divmod(start + done, per_epoch)
             many = min(steps - done, per_epoch - first)
-            order = _padded(self._order(epoch), per_epoch, self.batch)
+            order = _padded(self._visited(epoch), per_epoch, self.batch)
             places[done : done + many] = order[0][first : first + many]
             real[done : done + many] = order[1][first : first + many]
             done += many
         return places, real
+
+    def _visited(self, epoch: int) -> Rows:
+        """Return the rows of an epoch, in order; rows run on from pass to pass."""
+        if self.whole is None:
+            return self._order(epoch)
+        count, begin = self.count, epoch * self.whole
+        passes = range(begin // count, -(-(begin + self.whole) // count))
+        rows = np.concatenate([self._order(one) for one in passes])
+        skipped = begin - passes.start * count
+        return rows[skipped : skipped + self.whole]
 
     def _order(self, epoch: int) -> Rows:
         if self.sampler == "sequential":

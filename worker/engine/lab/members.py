@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from worker.engine.head import Head, head_after
-from worker.engine.lab.batches import Rows, Stream, batches_of
+from worker.engine.lab.batches import Rows, Stream
 from worker.engine.lab.experiment import (
     Arm,
     DataChange,
@@ -51,8 +51,7 @@ class Member:
         head: how its outputs become classes.
         seed: of initial weights, order and noise.
         scheme: of the initial weights, or `delivered`.
-        pace: optimiser steps that count as one epoch: those of all the rows, also
-            where some are left out in turn.
+        pace: optimiser steps that count as one epoch.
         spared: int64, places in the training split that are left out, and scored.
         ends: its trials, in any order.
     """
@@ -109,7 +108,7 @@ class Member:
             self.form,
             self.stream.batch,
             # Batch statistics must not see padding, so short batches must coincide.
-            self.stream.count if has_norm else None,
+            self.stream.rows_an_epoch if has_norm else None,
         )
 
 
@@ -216,15 +215,21 @@ class Builder:
     def _member(self, index: int, built: _Built, seed: int) -> Member:
         network, recipe, classes = built.network, built.recipe, self._material.classes
         view = self._view(built, seed)
+        spared = self._left_out(seed)
         count = int(view.kept[self._base].sum())
+        share = 1 - len(spared) / max(1, len(self._base))
+        whole = round(count / share)  # rows an epoch were none left out in turn
+        # The whole set at once stays one batch of what is there.
+        all_at_once = recipe.batch_size >= whole
         stream = Stream(
             seed=seed,
             base=self._base,
             kept=view.kept,
             labels=view.labels,
-            batch=min(recipe.batch_size, count),
+            batch=count if all_at_once else recipe.batch_size,
             sampler=recipe.sampler,
             drop_single=bool(network.buffers),
+            whole=whole if len(spared) and not all_at_once else None,
         )
         form = Form(
             recipe.loss.name,
@@ -235,14 +240,6 @@ class Builder:
         head = self._material.head
         if built.reheaded:
             head = head_after(network, recipe.loss.name, classes)
-        spared = self._left_out(seed)
-        whole = len(self._base)
-        all_rows = round(count * whole / max(1, whole - len(spared)))
-        pace = batches_of(
-            all_rows,
-            min(recipe.batch_size, all_rows),
-            drop_single=stream.drop_single,
-        )
         return Member(
             network=network,
             recipe=recipe,
@@ -252,9 +249,9 @@ class Builder:
             head=head,
             seed=seed,
             scheme=built.scheme,
-            pace=pace,
+            pace=stream.steps_an_epoch,
             spared=spared,
-            ends=[End(index, seed, recipe.epochs * pace)],
+            ends=[End(index, seed, recipe.epochs * stream.steps_an_epoch)],
         )
 
     def _left_out(self, seed: int) -> Rows:

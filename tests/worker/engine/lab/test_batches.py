@@ -67,3 +67,24 @@ def test_every_beginning_of_a_stratified_order_keeps_the_shares():
 
     for count in (12, 24, 36):
         assert abs(np.sum(Y[order[:count]]) - count / 6) <= 1
+
+
+def test_rows_left_out_in_turn_change_no_batch_size():
+    kept = np.arange(len(Y)) % 5 != 0  # 38 of 48
+    all_of_them, some = stream(batch=9), stream(kept=kept, batch=9, whole=48)
+
+    _, real = all_of_them.take(0, 18)
+    places, real_of_some = some.take(0, 18)
+
+    assert np.array_equal(real.sum(1), real_of_some.sum(1))
+    assert kept[places[real_of_some]].all()
+
+
+def test_rows_run_on_from_pass_to_pass_where_some_are_left_out():
+    kept = np.arange(len(Y)) % 5 != 0
+    one = stream(kept=kept, batch=9, whole=48)
+
+    seen = visited(one, epochs=19)  # 24 passes over 38 rows
+
+    assert set(np.bincount(seen, minlength=48)[kept]) == {24}
+    assert sorted(seen[:38]) == np.flatnonzero(kept).tolist()
