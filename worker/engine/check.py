@@ -126,6 +126,8 @@ class Case:
         trials: of the other causes.
         retrained: the network trained anew by the same recipe against the delivered
             weights, on the same held-out rows.
+        relapses: share of those trainings that end no better than the delivered
+            weights.
         gains: of this cause's arms over the baseline, by key.
         experiments: ids of the experiments with this cause's arms.
         gains_on_top: of this cause's arms within the best combination, by key.
@@ -143,6 +145,7 @@ class Case:
     delivered: float = 0.0
     trials: dict[Cause, Trial] = field(default_factory=dict)
     retrained: PairedGain | None = None
+    relapses: float = 0.0
     gains: dict[str, PairedGain] = field(default_factory=dict)
     experiments: tuple[str, ...] = ()
     gains_on_top: dict[str, PairedGain] = field(default_factory=dict)

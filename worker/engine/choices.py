@@ -14,6 +14,8 @@ from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 
 SURE_SIGNAL = 0.01  # p value at which some reference certainly learns
+RATES = (Cause.LEARNING_RATE_TOO_HIGH, Cause.LEARNING_RATE_TOO_LOW)  # low to high
+ABOUT = 0.05  # of a rate's gain, that a steadier one may bring less
 
 
 def gain_of(results: Results, mend: Mend) -> PairedGain:
@@ -59,7 +61,41 @@ def best_of_each(
         tried = [m for m in options if m.key in screen and not m.measuring]
         if tried:
             found[cause] = max(tried, key=lambda m: gain_of(screen, m).value)
+    for cause in set(RATES) & set(found):
+        found[cause] = _steadiest(screen, mends, found[cause])
     return found
+
+
+def _steadiest(
+    screen: Results, mends: Mapping[Cause, Sequence[Mend]], best: Mend
+) -> Mend:
+    """Of the rates that do as well as the best, the one whose neighbours do, too.
+
+    Few seeds cannot tell a rate at the edge of what the network bears from one in the
+    middle; the rates beside them can.
+    """
+    swept = [m for cause in RATES for m in mends.get(cause, ()) if m.key in screen]
+    gains = {m.key: gain_of(screen, m) for m in swept}
+    top = gains[best.key]
+    # The given rate lies between the lower and the higher ones, and gains nothing.
+    lower = sorted((m for m in swept if m.cause is RATES[0]), key=_rate)
+    higher = sorted((m for m in swept if m.cause is RATES[1]), key=_rate)
+    row = [*lower, None, *higher]
+    values = [gains[m.key].value if m else 0.0 for m in row]
+
+    def worst_beside(mend: Mend) -> float:
+        at = row.index(mend)
+        beside = values[max(0, at - 1) : at] + values[at + 1 : at + 2]
+        return min(beside)
+
+    least = top.value - min(top.error, ABOUT * max(0.0, top.value) + 0.01)
+    equal = [m for m in swept if m.cause is best.cause and gains[m.key].value >= least]
+    steadier = max(equal, key=worst_beside)
+    return steadier if worst_beside(steadier) > worst_beside(best) else best
+
+
+def _rate(mend: Mend) -> float:
+    return float((mend.patch or {})["optimizer"]["lr"])
 
 
 def best_single(
@@ -76,12 +112,7 @@ def against_own_rate(
     screen: Results, mends: Mapping[Cause, Sequence[Mend]]
 ) -> dict[Cause, Sequence[Mend]]:
     """Have other optimisers compete with the given one at its own best rate."""
-    swept = [
-        m
-        for cause in (Cause.LEARNING_RATE_TOO_HIGH, Cause.LEARNING_RATE_TOO_LOW)
-        for m in mends.get(cause, ())
-        if m.key in screen
-    ]
+    swept = [m for cause in RATES for m in mends.get(cause, ()) if m.key in screen]
     found = dict(mends)
     if not swept:
         return found

@@ -19,6 +19,7 @@ from worker.engine.results import BASELINE, Results
 from worker.engine.trainer import LEAST_CONFIRMING, Trainer
 
 MOST_CONFIRMING = 32
+MOST_OF_IT = 0.85  # of the time left; the repaired model needs the rest
 CLEARLY_WORSE = 0.02  # balanced accuracy under the baseline; such a control is settled
 
 
@@ -64,10 +65,11 @@ class Confirmation:
             return None
         arms = self._arms(chosen, singles, measuring)
         seeds = trainer.seeds("confirm", trainer.effort.confirm_seeds)
-        arms, seeds = trainer.fit(arms, seeds, trainer.allowance("confirm"))
-        results = yield from trainer.train(
-            "confirm", "Does the gain hold on fresh seeds?", arms, seeds
-        )
+        arms, first = trainer.fit(arms, seeds, trainer.allowance("confirm"))
+        arms, late = self._postponed(arms, self._arms_of(chosen), first)
+        question = "Does the gain hold on fresh seeds?"
+        results = yield from trainer.train("confirm", question, arms, first)
+        seeds = first
         while len(seeds) < MOST_CONFIRMING:
             known = len(seeds)
             seeds = trainer.seeds("confirm", min(2 * known, MOST_CONFIRMING))
@@ -76,10 +78,42 @@ class Confirmation:
             singles = [m for m in singles if m.key in names]
             if not self._is_undecided(results, singles, tested=len(best)):
                 break
-            question = "Do more fresh seeds decide what is still open?"
-            more = yield from trainer.train("confirm", question, arms, seeds[known:])
+            more = yield from trainer.train(
+                "confirm",
+                "Do more fresh seeds decide what is still open?",
+                arms,
+                seeds[known:],
+            )
             results = results.joined(more)
+        late = self._within_time(late, first)
+        if late:
+            more = yield from trainer.train("confirm", question, late, first)
+            results.extend(more)
         return results
+
+    def _postponed(
+        self, arms: list[Arm], core: list[Arm], seeds: tuple[int, ...]
+    ) -> tuple[list[Arm], list[Arm]]:
+        """Put off the costliest arms where the combination may need their time.
+
+        An unstable recipe takes many seeds to be judged; what one costly arm would tell
+        beside it, a network four times as wide, say, can wait until that is settled.
+
+        Returns:
+            What to train at once, and what to train later.
+        """
+        trainer, needed = self.trainer, {arm.name for arm in core}
+        # Twice as many seeds, and twice again.
+        reserve = 3 * trainer.cost(core, seeds)
+        late: list[Arm] = []
+        while trainer.cost(arms, seeds) + reserve > MOST_OF_IT * trainer.left:
+            others = [arm for arm in arms if arm.name not in needed]
+            if not others:
+                break
+            dearest = max(others, key=lambda arm: trainer.cost([arm], seeds))
+            arms = [arm for arm in arms if arm != dearest]
+            late.insert(0, dearest)
+        return arms, late
 
     def _within_time(self, arms: list[Arm], seeds: tuple[int, ...]) -> list[Arm]:
         """The first arms, as many as a half of the time left pays for."""

@@ -261,8 +261,25 @@ def _late_improvement(losses: Sequence[float | None]) -> float | None:
 
 def against_delivered(results: Results, mask: str) -> PairedGain:
     """Paired difference of the baseline to delivered hits packed in `mask`."""
+    return paired_gain(*_beside_delivered(results, mask))
+
+
+def share_of_relapses(results: Results, mask: str, *, within: float) -> float:
+    """Share of the baseline's seeds that end no better than delivered hits.
+
+    Args:
+        results: of a round with the baseline.
+        mask: the delivered model's hits on held-out rows, packed.
+        within: balanced accuracy that does not count as better.
+    """
+    after, before, rows = _beside_delivered(results, mask)
+    worse = by_seed(after, rows) <= by_seed(before, rows) + within
+    return float(worse.mean())
+
+
+def _beside_delivered(results: Results, mask: str) -> tuple[Hits, Hits, Rows]:
+    """The baseline's hits on held-out rows, and the delivered ones as often."""
     held_out = results.held_out_only()
     after = held_out.arms[BASELINE].correct
     delivered = unpack_flags(mask, held_out.rows.held_out)
-    before = np.repeat(delivered[None], len(after), axis=0)
-    return paired_gain(after, before, held_out.rows)
+    return after, np.repeat(delivered[None], len(after), axis=0), held_out.rows

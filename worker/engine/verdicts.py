@@ -12,6 +12,7 @@ from worker.engine.results import (
     Results,
     against_delivered,
     figures,
+    share_of_relapses,
 )
 from worker.engine.stats.decisions import Floors, decide, holm
 from worker.engine.stats.pairs import PairedGain
@@ -206,6 +207,7 @@ def case_for(
             dict.fromkeys(e for m in mends for e in _experiments(learned, m))
         ),
         retrained=retrained(learned),
+        relapses=relapses(learned),
         trial=trials.get(cause),
         baseline=arms.get(BASELINE, {}),
         arms=arms,
@@ -246,10 +248,21 @@ def _latest(learned: Learned, keys: list[str]) -> Results | None:
 
 def retrained(learned: Learned) -> PairedGain | None:
     """The same recipe trained anew against the delivered weights, on the same rows."""
+    known = _trained_anew(learned)
+    return against_delivered(*known) if known else None
+
+
+def relapses(learned: Learned) -> float:
+    """Share of the trainings by the same recipe that end as badly as what was given."""
+    known = _trained_anew(learned)
+    return share_of_relapses(*known, within=Floors().proven) if known else 0.0
+
+
+def _trained_anew(learned: Learned) -> tuple[Results, str] | None:
+    """The baseline's results on the freshest seeds, and the delivered hits."""
     screen = learned.confirm if learned.confirm is not None else learned.screen
     masks = learned.measures.get("delivered", {}).get("correct")
     if screen is None or BASELINE not in screen or not isinstance(masks, dict):
         return None
-    if not isinstance(masks.get("decide"), str):
-        return None
-    return against_delivered(screen, str(masks["decide"]))
+    mask = masks.get("decide")
+    return (screen, mask) if isinstance(mask, str) else None

@@ -6,6 +6,7 @@ from tests.builders_engine import make_subject
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Case, Mend, Trial, judge_gain, pair_of
 from worker.engine.checks.class_imbalance import ClassImbalance
+from worker.engine.checks.degenerate_weights import DegenerateWeights
 from worker.engine.checks.insufficient_data import InsufficientData
 from worker.engine.checks.label_order_mismatch import LabelOrderMismatch
 from worker.engine.checks.learning_rate_too_low import LearningRateTooLow
@@ -281,3 +282,19 @@ def test_nearly_equal_classes_are_no_fault(counts, verdict):
     finding = check.judge(subject, Case(measures={}, trial=trial))
 
     assert finding.verdict == verdict
+
+
+@pytest.mark.parametrize(("relapses", "verdict"), [(0.0, "found"), (0.3, "suspected")])
+def test_dead_weights_that_the_recipe_often_yields_are_the_recipes_fault(
+    relapses, verdict
+):
+    case = Case(
+        measures={"weights": {"dead": {"1:relu": 0.9}}},
+        retrained=gain(0.4),
+        relapses=relapses,
+    )
+
+    finding = DegenerateWeights().judge(make_subject(), case)
+
+    assert finding.verdict == verdict
+    assert ("30 % of the trainings" in finding.summary) is (relapses > 0)

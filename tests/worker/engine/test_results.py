@@ -14,7 +14,7 @@ from worker.engine.lab.experiment import (
     TrialOutcome,
     pack_mask,
 )
-from worker.engine.results import Results, collect
+from worker.engine.results import Results, collect, share_of_relapses
 
 LABELS = np.arange(100) % 2
 
@@ -85,3 +85,11 @@ def test_gains_that_their_errors_do_not_tell_apart_are_equals():
 
     assert first_to_name(gains).cause is Cause.UNSUITABLE_ACTIVATION
     assert first_to_name(gains, [0.05, 0.05]).cause is Cause.LEARNING_RATE_TOO_HIGH
+
+
+def test_trainings_that_end_as_badly_as_the_delivered_weights_are_counted():
+    results = trained({"baseline": 50}, (0, 1, 2, 3))  # 50, 54, 58, 62 of 100
+    delivered = pack_mask(np.arange(100) < 55)
+
+    assert share_of_relapses(results, delivered, within=0.0) == 0.5
+    assert share_of_relapses(results, delivered, within=0.04) == 0.75

@@ -38,6 +38,7 @@ class DegenerateWeights:
     bar: Bar = Bar()
     untouched_share: float = 0.3  # of the comparable values
     dead_share: float = 0.7  # units of an activation that never fire
+    unstable_share: float = 0.1  # of trainings that end as the delivered one did
     needed: tuple[str, ...] = ("optimizer.name", "optimizer.lr", "epochs")
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -74,7 +75,13 @@ class DegenerateWeights:
         if signs and (better or values.get("non_finite")):
             worth = f" Training anew brings {points(gain.value)}." if gain else ""
             # An unstable recipe leaves some runs dead; then the recipe is at fault.
-            recipe_at_fault = any(
+            unstable = case.relapses >= self.unstable_share
+            if unstable:
+                worth += (
+                    f" Yet {100 * case.relapses:.0f} % of the trainings by the same "
+                    "recipe end no better."
+                )
+            recipe_at_fault = unstable or any(
                 t.role == "primary" and (gain is None or t.gain.value >= gain.value)
                 for t in case.trials.values()
             )

@@ -1,0 +1,60 @@
+"""What is confirmed first where time is short."""
+
+import numpy as np
+
+from tests.builders_engine import make_subject
+from worker.engine.confirmation import Confirmation
+from worker.engine.lab.experiment import Arm, NetworkChange, RecipeChange
+from worker.engine.planning import Costs
+from worker.engine.results import BASELINE, Results
+from worker.engine.stats.pairs import Rows
+from worker.engine.trainer import Trainer
+
+SEEDS = tuple(range(100, 108))
+
+
+def confirmation(seconds_a_step: float) -> tuple[Confirmation, list[Arm], Arm]:
+    """A combination's arms, and one that costs twenty times as much."""
+    trainer = Trainer(make_subject())
+    trainer.costs = Costs(one=0.0, each=seconds_a_step)
+    core = [
+        Arm(name=BASELINE),
+        Arm(name="lr", changes=(RecipeChange(patch={"optimizer": {"lr": 0.1}}),)),
+    ]
+    dear = Arm(name="long", changes=(RecipeChange(patch={"epochs": 40 * 20}),))
+    nothing = Results(Rows.of(np.zeros(1, np.int64)), {})
+    return Confirmation(trainer, nothing), core, dear
+
+
+def test_a_costly_arm_waits_where_the_combination_may_need_its_time():
+    probe, core, dear = confirmation(1e-9)
+    unit = probe.trainer.cost(core, SEEDS) / 1e-9
+    # The combination with four times the seeds takes half of the budget.
+    each = 0.5 * probe.trainer.left / (4 * unit)
+    short, core, dear = confirmation(each)
+
+    at_once, late = short._postponed([*core, dear], core, SEEDS)
+
+    assert at_once == core
+    assert late == [dear]
+
+
+def test_nothing_waits_where_there_is_time_for_all():
+    roomy, core, dear = confirmation(1e-9)
+
+    at_once, late = roomy._postponed([*core, dear], core, SEEDS)
+
+    assert at_once == [*core, dear]
+    assert late == []
+
+
+def test_an_arm_of_another_network_can_wait_too():
+    roomy, core, _ = confirmation(1e-9)
+    wide = Arm(name="wide", changes=(NetworkChange(name="width", factor=4.0),))
+    unit = roomy.trainer.cost(core, SEEDS) / 1e-9
+    short, core, _ = confirmation(0.2 * roomy.trainer.left / unit)
+
+    at_once, late = short._postponed([*core, wide], core, SEEDS)
+
+    assert at_once == core
+    assert late == [wide]
