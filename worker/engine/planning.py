@@ -150,7 +150,7 @@ def _kind(arm: Arm) -> str:
     """Equal kinds can be trained in one stack."""
     parts = []
     for change in arm.changes:
-        if isinstance(change, NetworkChange):
+        if _alters(change):
             parts.append(change.model_dump_json())
         elif isinstance(change, RecipeChange):
             optimizer = change.patch.get("optimizer") or {}
@@ -177,9 +177,13 @@ def _trajectory(arm: Arm) -> str:
 
 
 def network_key(changes: Sequence[Change]) -> str:
-    """Equal keys mean equal networks."""
-    parts = [c.model_dump_json() for c in changes if isinstance(c, NetworkChange)]
-    return "/".join(parts)
+    """Equal keys mean equal networks, whatever weights they begin with."""
+    return "/".join(change.model_dump_json() for change in changes if _alters(change))
+
+
+def _alters(change: Change) -> bool:
+    """Whether it makes another network, and not only other initial weights."""
+    return isinstance(change, NetworkChange) and change.name != "initialization"
 
 
 def is_costly(arm: Arm) -> bool:

@@ -1,6 +1,6 @@
 from tests.builders_engine import make_subject
-from worker.engine.lab.experiment import Arm, Training
-from worker.engine.planning import Costs
+from worker.engine.lab.experiment import Arm, NetworkChange, Training
+from worker.engine.planning import Costs, group, network_key
 
 
 def test_what_trainings_took_corrects_what_the_next_should_cost():
@@ -13,3 +13,27 @@ def test_what_trainings_took_corrects_what_the_next_should_cost():
     costs.learn(subject, training, 10 * planned)
 
     assert costs.of(subject, training) > 3 * planned
+
+
+def initialized(scheme: str, *changes: NetworkChange) -> Arm:
+    start = NetworkChange(name="initialization", to=scheme)
+    return Arm(name=f"{scheme} {len(changes)}", changes=(start, *changes))
+
+
+def test_what_a_network_costs_is_known_whatever_weights_it_begins_with():
+    subject = make_subject()
+    wide = NetworkChange(name="width", factor=8.0)
+    costs = Costs(one=0.0, each=1e-3, relative={network_key((wide,)): 2.0})
+
+    plain, begun = (
+        costs.of(subject, Training(round="", question="", arms=(arm,), seeds=(0,)))
+        for arm in (Arm(name="wide", changes=(wide,)), initialized("he", wide))
+    )
+
+    assert begun == plain
+
+
+def test_arms_that_differ_in_initial_weights_share_a_stack():
+    arms = [initialized(scheme) for scheme in ("default", "he", "glorot")]
+
+    assert group(arms) == [arms]
