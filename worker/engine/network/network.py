@@ -420,9 +420,15 @@ class Network:
         """Run the module itself, unchanged, in the state it was saved in."""
         if self.module is None:
             return self.forward(self.parameters, self.buffers, x, training=False)[0]
-        copy = copied(self.module)  # a traced batch norm would update itself
+        # A traced batch norm updates itself. Whatever could be read writes to nothing
+        # but its buffers, so that these are put back rather than all of it copied.
+        buffers = [(one, one.clone()) for one in self.module.buffers()]
         with torch.no_grad():
-            return copy(self.prepared(x))  # type: ignore[no-any-return]
+            try:
+                return self.module(self.prepared(x))  # type: ignore[no-any-return]
+            finally:
+                for written, before in buffers:
+                    written.copy_(before)
 
 
 class Shifted(torch.nn.Module):

@@ -159,6 +159,18 @@ def test_a_model_traced_in_training_mode_is_told_and_runs_clean(name):
     assert not torch.equal(network.as_delivered(x), network.as_delivered(x))
 
 
+def test_running_the_module_as_delivered_leaves_its_buffers_as_they_were():
+    module, x = settled("residual")
+    network = lifted(module.train(), x, "traced")
+    before = {n: b.clone() for n, b in network.module.named_buffers()}
+
+    network.as_delivered(x)
+
+    after = dict(network.module.named_buffers())
+    assert before
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
 def test_a_model_exported_in_evaluation_mode_is_not_said_to_be_in_training():
     for how in ("scripted", "traced"):
         assert not lifted(*settled("perceptron"), how).facts.baked_training
