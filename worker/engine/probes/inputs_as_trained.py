@@ -1,5 +1,6 @@
 """Inputs as the model saw them in training: numbers, normalised by the recipe."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,9 +8,10 @@ import torch
 from torch import Tensor
 
 from worker.engine.data import Dataset, Kind, Split
-from worker.engine.probes.material import Array, Floats, Material, batches
+from worker.engine.probes.material import Array, Flags, Floats, Material, batches
 
 MOST_VALUES = 20_000_000  # of the training inputs, to measure figures on
+_VALUES_AT_ONCE = 500_000
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,25 @@ def training_figures(train: Split, dataset: Dataset, most: int = MOST_VALUES) ->
         most: values to look at, in evenly spaced rows.
     """
     step = max(1, train.x.size // most)
-    x = train.x[::step].astype(np.float64)
+    x = train.x[::step]
     axis = channel_axis(dataset.kind, dataset.layout, x.ndim - 1)
     kept = None if axis is None else axis + 1
     over = tuple(a for a in range(x.ndim) if a != kept)
-    good = np.isfinite(x)
-    count = np.maximum(good.sum(over, keepdims=True), 1)
-    mean = np.where(good, x, 0.0).sum(over, keepdims=True) / count
-    square = np.where(good, x - mean, 0.0) ** 2
-    std = np.sqrt(square.sum(over, keepdims=True) / count)
+    rows = max(1, _VALUES_AT_ONCE // max(1, x[:1].size))
+    # Piece by piece: in double precision all of it would be several times the data.
+    pieces = [x[start : start + rows] for start in range(0, len(x), rows)]
+
+    def summed(what: Callable[[Floats, Flags], Floats]) -> Floats:
+        total: Floats = np.zeros(())
+        for piece in pieces:
+            values = piece.astype(np.float64)
+            total = total + what(values, np.isfinite(values)).sum(over, keepdims=True)
+        return total
+
+    count = np.maximum(summed(lambda _, good: good.astype(np.float64)), 1)
+    mean = summed(lambda values, good: np.where(good, values, 0.0)) / count
+    square = summed(lambda values, good: np.where(good, values - mean, 0.0) ** 2)
+    std = np.sqrt(square / count)
     tiny = std <= 1e-12 * np.maximum(1.0, np.abs(mean))
     return Affine(mean[0], np.where(tiny, 1.0, std)[0])
 

@@ -27,7 +27,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from worker.engine.data import Split
 from worker.engine.lab.experiment import pack_mask
-from worker.engine.probes.duplicates import digests
+from worker.engine.probes.duplicates import digests, first_equals
 from worker.engine.probes.features import Features
 from worker.engine.probes.inputs_as_trained import outputs, predictions
 from worker.engine.probes.material import (
@@ -65,7 +65,8 @@ def measure(material: Material, settings: Values) -> Values:
     """Look for leaking samples; settings: `train_rows`, `rows` (near-equal search)."""
     values: Values = {"notes": []}
     train, held = material.train, held_out(material)
-    twin = exact_twins(train, held)
+    first = first_equals(np.concatenate([digests(train.x), digests(held.x)]))
+    twin = np.where(first[len(train) :] < len(train), first[len(train) :], -1)
     exact = twin >= 0
     near_twin, looked, dimension = _near(material, values, train, held, settings)
     near = (near_twin >= 0) & ~exact
@@ -79,7 +80,8 @@ def measure(material: Material, settings: Values) -> Values:
     values["leaked"] = _share(leaked, len(held))
     known = np.flatnonzero(leaked)
     values["same_label"] = int((held.y[known] == train.y[twin[known]]).sum())
-    values["expected_share"] = _expected(train)
+    counts = np.bincount(first[: len(train)], minlength=len(train))
+    values["expected_share"] = float(counts[counts > 1].sum() / max(1, len(train)))
     values["by_chance"] = is_coarse(train)
     values["dimension"] = finite(dimension)
     values["pairs"] = [
@@ -95,17 +97,6 @@ def measure(material: Material, settings: Values) -> Values:
     _accuracy(material, values, held, leaked)
     values["mask"] = pack_mask(leaked.tolist())
     return values
-
-
-def exact_twins(train: Split, held: Split) -> Labels:
-    """Point each held-out row to an equal training row, -1 where there is none."""
-    seen = {digest: place for place, digest in enumerate(digests(train.x))}
-    return np.array([seen.get(digest, -1) for digest in digests(held.x)], np.int64)
-
-
-def _expected(train: Split) -> float:
-    _, counts = np.unique(np.array(digests(train.x)), return_counts=True)
-    return float(counts[counts > 1].sum() / max(1, len(train)))
 
 
 def is_coarse(train: Split) -> bool:

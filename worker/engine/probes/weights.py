@@ -22,11 +22,13 @@ Values:
 import re
 
 import numpy as np
+import torch
 from pydantic import JsonValue
 from scipy import stats
 from torch import Tensor
 
 from worker.engine.probes.activity import dead_units
+from worker.engine.probes.duplicates import repeated
 from worker.engine.probes.material import Floats, Material, Values
 
 RANDOM_DRAWS = 8
@@ -78,7 +80,12 @@ def measure(material: Material, settings: Values) -> Values:
 
 
 def _array(value: Tensor) -> Floats:
-    return np.asarray(value.detach().double().cpu().numpy(), dtype=np.float64)
+    """Look at a tensor's own numbers; types that numpy lacks are converted."""
+    value = value.detach().cpu()
+    if value.dtype not in {torch.float32, torch.float64}:
+        value = value.double()
+    numbers: Floats = value.numpy()
+    return numbers
 
 
 def _counts(found: dict[str, int]) -> Values:
@@ -101,7 +108,7 @@ def _duplicate_rows(value: Floats) -> int:
         return 0
     rows = value.reshape(len(value), -1)
     rows = rows[(rows != 0).any(1) & np.isfinite(rows).all(1)]
-    return len(rows) - len(np.unique(rows, axis=0)) if len(rows) else 0
+    return int((repeated(rows) >= 0).sum())
 
 
 def _outliers(parameters: dict[str, Floats]) -> Values:
@@ -112,13 +119,15 @@ def _outliers(parameters: dict[str, Floats]) -> Values:
     """
     found: dict[str, float] = {}
     for name, value in parameters.items():
-        sizes = np.sort(np.abs(value[np.isfinite(value)]))
+        sizes = np.abs(value[np.isfinite(value)])
         if value.ndim < 2 or len(sizes) < LEAST_VALUES:  # noqa: PLR2004
             continue
-        rest = sizes[: len(sizes) - max(1, len(sizes) // 1000)]
-        usual = float(np.sqrt(np.mean(rest**2)))
-        if usual > 0 and sizes[-1] / usual > OUTLIER_LIMIT:
-            found[name] = float(sizes[-1] / usual)
+        largest = float(sizes.max())
+        most = len(sizes) - max(1, len(sizes) // 1000)
+        sizes.partition(most)
+        usual = float(np.sqrt(np.mean(np.square(sizes[:most], dtype=np.float64))))
+        if usual > 0 and largest / usual > OUTLIER_LIMIT:
+            found[name] = largest / usual
     worst = sorted(found.items(), key=lambda item: -item[1])[:MOST_LISTED]
     return dict(worst)
 
@@ -156,16 +165,17 @@ def _comparable(value: Floats, draw: Floats | None) -> bool:
 def looks_fresh(value: Floats) -> bool:
     """Whether a weight looks like independent draws, uniform or normal, around 0."""
     rng = np.random.default_rng(0)
-    scaled = value / np.sqrt(np.mean(value**2))
-    sample = scaled.ravel()
+    size = np.sqrt(np.mean(np.square(value, dtype=np.float64)))
+    sample = value.ravel()
     if len(sample) > MOST_VALUES:
         sample = rng.choice(sample, MOST_VALUES, replace=False)
+    sample = sample / size
     side = float(np.sqrt(3))
     uniform = stats.kstest(sample, stats.uniform(-side, 2 * side).cdf).pvalue
     normal = stats.kstest(sample, stats.norm.cdf).pvalue
     if max(float(uniform), float(normal)) < LEAST_P:
         return False
-    matrix = _drawn_part(scaled.reshape(len(scaled), -1), rng)
+    matrix = _drawn_part(value.reshape(len(value), -1), rng) / size
     own = float(np.linalg.norm(matrix, 2))
     drawn = [
         float(np.linalg.norm(rng.standard_normal(matrix.shape), 2))
