@@ -40,6 +40,7 @@ from worker.engine.splits import base_rows
 
 Progress = Callable[[float, str], None]
 _SAMPLE_ROWS = 4  # rows that surgery tries a network on
+_SLOW_STEP = 0.02  # seconds of one member, from which arithmetic alone counts
 
 
 @dataclass
@@ -128,10 +129,16 @@ class Bench:
     ) -> float | None:
         """Return the seconds of one step of a stack of that size.
 
+        Where one member alone takes long, company saves nothing and is not measured.
+
         Args:
             members: of the stack.
             changes: to the network; None is returned where they cannot be made.
         """
+        if members > 1:
+            alone = self.measure_step(1, changes)
+            if alone is None or alone > _SLOW_STEP:
+                return None if alone is None else members * alone
         arm = Arm(name="baseline", changes=changes)
         training = Training(
             round="measure", question="", arms=(arm,), seeds=tuple(range(members))
@@ -143,7 +150,8 @@ class Bench:
                 return None
             group = stacks(run.members)[0]
             stack = self._stack(group, training, run)
-            self._step_seconds[key] = stack.time_step(1 if changes else 5)
+            took = stack.time_step(1 if changes else 5, spend=True)
+            self._step_seconds[key] = took * members / len(group)
         return self._step_seconds[key]
 
     def predict_seconds(self, training: Training) -> float:

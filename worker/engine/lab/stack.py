@@ -22,6 +22,7 @@ _CHUNK_BYTES = 16 << 20  # of inputs gathered at once
 _CHUNK_STEPS = 64
 _CAPTURE_SECONDS = 0.4  # about what tracing a step costs
 _CAPTURE_SAVES = 0.003  # seconds a step, about what a traced step saves
+_LONG_MEASURE = 0.05  # seconds, after which a step was measured well enough
 
 
 @dataclass
@@ -106,6 +107,7 @@ class Stack:
         self.trials: list[Trial] = []
         self.kept: dict[tuple[int, int], tuple[Tensor, Buffers]] = {}
         self.steps_done = 0
+        self._safe: tuple[Tensor, Buffers] | None = None
         self._arrange()
 
     def _arrange(self) -> None:
@@ -114,7 +116,8 @@ class Stack:
         self._feed = Feed(self._train, left, self.rows.dtype)
         self._early = EarlySigns(self.layout, len(left))
         network, batch = left[0].network, left[0].stream.batch
-        sample = self._feed.take(0, 1)[0][0, 0]
+        places = torch.arange(batch, device=self.rows.device) % len(self._train.y)
+        sample = self._train.inputs(places, left[0].pipe, self.rows.dtype)
         shapes = network.noise_shapes(sample)
         self._noise = Noise(left, shapes, self.rows)
         self._batch = batch
@@ -225,16 +228,23 @@ class Stack:
         return column(values, self.rows)
 
     def _remember(self) -> None:
-        self._safe = (
-            self.rows.clone(),
-            {name: value.clone() for name, value in self.buffers.items()},
-        )
+        if self._safe is None or self._safe[0].shape != self.rows.shape:
+            self._safe = (
+                self.rows.clone(),
+                {name: value.clone() for name, value in self.buffers.items()},
+            )
+            return
+        rows, buffers = self._safe  # written to again: large ones are slow to get
+        rows.copy_(self.rows)
+        for name, value in buffers.items():
+            value.copy_(self.buffers[name])
 
     def _check(self, losses: np.ndarray, step: int, keep_arm: int | None) -> None:
         """Freeze members whose numbers are not finite, at their last finite weights."""
-        fine = torch.isfinite(self.rows).all(1)
+        assert self._safe is not None
+        fine = _finite_rows(self.rows)
         for value in self.buffers.values():
-            fine &= torch.isfinite(value).reshape(len(value), -1).all(1)
+            fine &= _finite_rows(value)
         good = fine.cpu().numpy() & ~np.isnan(losses[-1])
         for track in self._tracks:
             if good[track.place] or not track.is_active:
@@ -355,15 +365,43 @@ class Stack:
 
     _timed: float | None = None
 
-    def time_step(self, steps: int = 3) -> float:
-        """Measure the seconds of a step's gradient, on weights that stay unchanged."""
-        x, target, weight, _ = self._feed.take(0, 1)
-        batch = Batch(x[0], self._noise.at(0), target[0], weight[0])
-        self.gradients(self.rows, self.buffers, batch)
-        start = self._clock()
-        for _ in range(steps):
-            self.gradients(self.rows, self.buffers, batch)
-        return (self._clock() - start) / steps
+    def time_step(self, steps: int = 3, *, spend: bool = False) -> float:
+        """Measure the seconds of a step.
+
+        The batch of one member serves all: only time is measured.
+
+        Args:
+            steps: at most; slow ones are measured once.
+            spend: update the weights, too; otherwise they stay unchanged.
+        """
+        left = [track.member for track in self._tracks]
+        members = len(left)
+        alone = Feed(self._train, left[:1], self.rows.dtype).take(0, 1)
+        x, target, weight = (
+            one[0].expand(members, *one.shape[2:]).contiguous() for one in alone[:3]
+        )
+        batch = Batch(x, self._noise.at(0), target, weight)
+
+        def once() -> None:
+            gradient, _, _ = self.gradients(self.rows, self.buffers, batch)
+            if spend:
+                self.optimizer.step(self.rows, gradient, self._factor(0))
+
+        once()  # traces, and gets memory
+        start, done = self._clock(), 0
+        while not done or (done < steps and self._clock() - start < _LONG_MEASURE):
+            once()
+            done += 1
+        return (self._clock() - start) / done
+
+
+def _finite_rows(value: Tensor) -> Tensor:
+    """Say of each member whether all its numbers are finite: bool, (members,)."""
+    flat = value.reshape(len(value), -1)
+    fine = torch.isfinite(flat.sum(1))
+    for k in torch.nonzero(~fine).flatten().tolist():  # a sum may overflow, too
+        fine[k] = torch.isfinite(flat[k]).all()
+    return fine
 
 
 def _shortened(batch: Batch, rows: int) -> Batch:

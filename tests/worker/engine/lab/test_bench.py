@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from worker.engine.lab import bench as bench_module
 from worker.engine.lab.bench import Bench
 from worker.engine.lab.experiment import (
     Arm,
@@ -18,6 +19,7 @@ from worker.engine.lab.experiment import (
     pack_mask,
     unpack_mask,
 )
+from worker.engine.lab.stack import _finite_rows
 from worker.engine.splits import spared_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -242,6 +244,38 @@ def test_the_prediction_of_a_trainings_time_is_of_the_right_size():
 
     assert 0 < predicted < 60
     assert bench.measure_step(2) > 0
+
+
+def test_where_one_member_takes_long_company_is_counted_not_measured(monkeypatch):
+    monkeypatch.setattr(bench_module, "_SLOW_STEP", 0.0)
+    bench = Bench(lab.make_material(dense(), (5,)))
+    alone = bench.measure_step(1)
+    made = []
+    monkeypatch.setattr(bench, "_stack", lambda *given: made.append(given))
+
+    assert bench.measure_step(16) == 16 * alone
+    assert not made
+
+
+def test_measuring_a_step_of_a_stack_leaves_its_weights_alone():
+    bench = Bench(lab.make_material(dense(), (5,)))
+    training = lab.make_training()
+    run = bench._prepared(training)
+    stack = bench._stack(run.members, training, run)
+    before = stack.rows.clone()
+
+    stack.time_step()
+    assert torch.equal(stack.rows, before)
+    stack.time_step(spend=True)
+    assert not torch.equal(stack.rows, before)
+
+
+def test_a_sum_that_overflows_is_not_taken_for_numbers_that_are_not_finite():
+    rows = torch.full((4, 3), 3e38)
+    rows[1, 2], rows[2, 0] = torch.nan, torch.inf
+    rows[3, 1:] = torch.tensor([torch.inf, -torch.inf])
+
+    assert _finite_rows(rows).tolist() == [True, False, False, False]
 
 
 def test_each_seed_leaves_out_another_part_and_is_scored_on_it():
