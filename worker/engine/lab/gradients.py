@@ -6,6 +6,7 @@ once into a flat list of operations, which a step then merely repeats. `direct`:
 `looped`: member by member, for networks that cannot be stacked.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,13 +14,15 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from worker.engine.lab.hoisting import Compiled
 from worker.engine.lab.losses import Form, batch_loss
-from worker.engine.lab.peephole import Compiled, streamlined
+from worker.engine.lab.peephole import streamlined
 from worker.engine.network.network import Network
 
 Buffers = dict[str, Tensor]
 Graphs = dict[tuple[object, ...], Compiled]
 _Answer = tuple[Tensor, Tensor, Buffers]
+_Ready = tuple[Callable[..., Sequence[Tensor]], Sequence[Tensor]]
 
 # What forward keeps for backward, of all members of a block. Measured on convolutions
 # of 28 x 28 pictures (2 MB a member): 4 to 8 at once were fastest.
@@ -104,6 +107,9 @@ class Gradients:
     capture: bool
     graphs: Graphs = field(default_factory=dict, repr=False)
     _block: int | None = None
+    _ready: dict[tuple[int, torch.Size], _Ready] = field(
+        default_factory=dict, repr=False
+    )
 
     def __call__(self, rows: Tensor, buffers: Buffers, batch: Batch) -> _Answer:
         """Return gradients, losses and new buffers.
@@ -139,6 +145,19 @@ class Gradients:
     def _together(self, rows: Tensor, buffers: Buffers, batch: Batch) -> _Answer:
         if not self.capture:
             return self._direct(rows, buffers, batch)
+        key = (rows.data_ptr(), batch.x.shape)
+        if key not in self._ready:
+            graph = self._graph(rows, buffers, batch)
+            self._ready[key] = graph.step, graph.views(rows)
+        step, views = self._ready[key]
+        flat = step(rows, *buffers.values(), *_tensors(batch), *views)
+        return flat[0], flat[1], dict(zip(buffers, flat[2:], strict=True))
+
+    def moved(self) -> None:
+        """Hear that the weights lie elsewhere from now on."""
+        self._ready.clear()
+
+    def _graph(self, rows: Tensor, buffers: Buffers, batch: Batch) -> Compiled:
         key = (
             self.network,
             self.form,
@@ -146,11 +165,9 @@ class Gradients:
             batch.x.dtype,
             rows.dtype,
         )
-        graph = self.graphs.get(key)
-        if graph is None:
-            graph = self.graphs[key] = self._captured(rows, buffers, batch)
-        flat = graph(rows, *buffers.values(), *_tensors(batch))
-        return flat[0], flat[1], dict(zip(buffers, flat[2:], strict=True))
+        if key not in self.graphs:
+            self.graphs[key] = self._captured(rows, buffers, batch)
+        return self.graphs[key]
 
     def _members_a_block(self, rows: Tensor, buffers: Buffers, batch: Batch) -> int:
         """Return how many members at once still work within the processor's caches."""

@@ -15,13 +15,35 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from worker.engine.lab import narrow, pictures
 from worker.engine.lab.graph_nodes import RESHAPES, reshaped, shape_of
+from worker.engine.lab.hoisting import Compiled, hoisted
 from worker.engine.lab.rectified import rectify_after_pooling
 
 _aten = torch.ops.aten
 _COPIES = {_aten.clone.default, _aten.detach.default}
 _STACKED = 5  # dimensions of a stack's pictures
 
-Compiled = Callable[..., Sequence[Tensor]]
+# The same operators by a shorter way through Python, which saves half of the call.
+_DIRECT: dict[Any, Callable[..., Any]] = {
+    _aten.add.Tensor: torch.add,
+    _aten.baddbmm.default: torch.baddbmm,
+    _aten.bmm.default: torch.bmm,
+    _aten.cat.default: torch.cat,
+    _aten.div.Tensor: torch.div,
+    _aten.exp.default: torch.exp,
+    _aten.log.default: torch.log,
+    _aten.mul.Tensor: torch.mul,
+    _aten.neg.default: torch.neg,
+    _aten.permute.default: torch.permute,
+    _aten.relu.default: torch.relu,
+    _aten.relu_.default: torch.relu_,
+    _aten.reshape.default: torch.reshape,
+    _aten.sigmoid.default: torch.sigmoid,
+    _aten.sub.Tensor: torch.sub,
+    _aten.sum.dim_IntList: torch.sum,
+    _aten.tanh.default: torch.tanh,
+    _aten.transpose.int: torch.transpose,
+    _aten.unsqueeze.default: torch.unsqueeze,
+}
 
 
 class _Shapes(Interpreter):
@@ -47,7 +69,7 @@ def streamlined(
         members: of the stack.
 
     Returns:
-        A function of the same arguments and results.
+        A function of the same arguments and results, but for the views of weights.
     """
     with torch.no_grad():
         _Shapes(module).run(*examples)
@@ -68,8 +90,12 @@ def streamlined(
     _share(module)
     for node in list(module.graph.nodes):
         _write_in_place(node)
+    compiled = hoisted(module, examples[0])
+    for node in module.graph.nodes:
+        if node.target in _DIRECT and not node.kwargs:
+            node.target = _DIRECT[node.target]
     module.recompile()
-    return module.forward
+    return compiled
 
 
 def _sweep(module: GraphModule) -> None:

@@ -45,7 +45,7 @@ class ResidentSplit:
         Returns:
             (*shape of places, *sample shape).
         """
-        x = self.x[places.reshape(-1)]
+        x = self.x.index_select(0, places.reshape(-1))  # copies rows whole
         if x.dtype != torch.int64:
             x = x.to(dtype)
         return pipe(x).view(*places.shape, *x.shape[1:])

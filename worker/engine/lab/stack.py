@@ -70,13 +70,14 @@ class Stack:
         """Draw initial weights and lay them out, one row a member.
 
         Args:
-            members: of one kind, see `Member.stack`.
+            members: of one kind, see `Member.stack`; those whose optimisers agree
+                are put side by side.
             train: training rows.
             scorer: of the experiment.
             graphs: steps captured so far; it is added to.
             clock: seconds, by which steps are timed.
         """
-        self.members = list(members)
+        self.members = sorted(members, key=_agreement)
         self._train, self._scorer, self._clock = train, scorer, clock
         network = self.members[0].network
         starts = [member.start() for member in self.members]
@@ -350,7 +351,8 @@ class Stack:
             track.early = track.early or early[track.place]
         self.rows = self.rows[places]
         self.buffers = {name: value[places] for name, value in self.buffers.items()}
-        self.optimizer.keep(places)
+        self.optimizer.keep(places, self.rows)
+        self.gradients.moved()
         for k, track in enumerate(left):
             track.place = k
         self._tracks = left
@@ -393,6 +395,11 @@ class Stack:
             once()
             done += 1
         return (self._clock() - start) / done
+
+
+def _agreement(member: Member) -> tuple[float, ...]:
+    settings = member.recipe.optimizer
+    return settings.lr, settings.momentum, settings.weight_decay, settings.eps
 
 
 def _finite_rows(value: Tensor) -> Tensor:

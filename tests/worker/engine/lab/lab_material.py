@@ -12,6 +12,7 @@ from worker.engine.data import Dataset, Kind, Split
 from worker.engine.head import head_after
 from worker.engine.lab.bench import Material
 from worker.engine.lab.experiment import Arm, RecipeChange, Training
+from worker.engine.lab.schedules import factor
 from worker.engine.network.network import Network
 from worker.engine.network.torchscript import load_torchscript
 from worker.engine.recipe import CompleteLoss, CompleteRecipe, default_optimizer
@@ -162,6 +163,13 @@ def train_plainly(module: nn.Module, material: Material, member) -> nn.Module:
     for step in range(member.steps):
         places, real = member.stream.take(step, 1)
         rows = torch.from_numpy(places[0][real[0]])
+        for group in optimizer.param_groups:
+            group["lr"] = member.recipe.optimizer.lr * factor(
+                member.recipe.schedule,
+                step=step,
+                steps_an_epoch=member.pace,
+                epochs=member.recipe.epochs,
+            )
         optimizer.zero_grad()
         loss = plain_loss(member.recipe.loss, script(x[rows]), y[rows])
         if loss.requires_grad:

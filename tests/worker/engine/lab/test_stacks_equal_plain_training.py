@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from worker.engine.lab import optimizers
 from worker.engine.lab.bench import Bench
 from worker.engine.lab.members import merged, stacks
 from worker.engine.recipe import CompleteLoss
@@ -67,6 +68,31 @@ def test_every_optimizer_reaches_the_weights_of_torch_optim(name, capture):
     assert_equal_to_plain(
         dense, material, training, capture=capture, tolerance=tolerance
     )
+
+
+@pytest.mark.parametrize("schedule", [None, {"name": "cosine"}], ids=str)
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_one_pass_for_all_who_agree_means_the_same(name, schedule, monkeypatch):
+    monkeypatch.setattr(optimizers, "_FUSED_VALUES", 0)
+    recipe = lab.make_recipe(name, schedule=schedule)
+    material = lab.make_material(dense(), (5,), recipe=recipe)
+    other = {"optimizer": {"lr": 0.03, "weight_decay": 0.02, "eps": 1e-3}}
+    training = lab.make_training(
+        {}, other, {"optimizer": {"momentum": 0.7}}, {"loss": {"label_smoothing": 0.1}}
+    )
+    calls = []
+    fused = optimizers._FUSED[name]
+    monkeypatch.setitem(
+        optimizers._FUSED,
+        name,
+        lambda rows, *given, **settings: (
+            calls.append(len(rows[0])),
+            fused(rows, *given, **settings),
+        ),
+    )
+
+    assert_equal_to_plain(dense, material, training, capture=True)
+    assert set(calls) == {2, 4}  # two seeds an arm; two arms agree
 
 
 @pytest.mark.parametrize(
