@@ -153,6 +153,14 @@ class Case:
     subsample: int | None = None
     level: float = 0.0
 
+    @property
+    def best_trained(self) -> float:
+        """Balanced accuracy of the best arm; 0 where nothing was retrained."""
+        return max(
+            (arm.get("balanced_accuracy", 0.0) for arm in self.arms.values()),
+            default=0.0,
+        )
+
 
 class Check(Protocol):
     """One cause."""

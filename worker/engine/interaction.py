@@ -10,6 +10,7 @@ from service.contract.causes import Cause
 from worker.engine.check import Mend
 from worker.engine.choices import best_single, gain_of, is_promising, value_of
 from worker.engine.combination import (
+    choose_compatible,
     compatible,
     compose,
     everything,
@@ -76,6 +77,8 @@ class Interaction:
         needed = max(self.floors.material, 0.1 * max(0.0, all_at_once))
         if len(together) > 1 and all_at_once > alone + needed:
             chosen = yield from self._take_away(together, all_at_once)
+        else:
+            chosen = yield from self._likeliest(chosen, best)
         for _ in range(MOST_ADDED):
             if not chosen:
                 break
@@ -83,6 +86,56 @@ class Interaction:
             if added is None:
                 break
             chosen = (*chosen, added)
+        if len(chosen) > 1:
+            chosen = yield from self._substitute(chosen, best)
+        return chosen
+
+    def _likeliest(
+        self, chosen: tuple[Mend, ...], best: Mapping[Cause, Mend]
+    ) -> Round[tuple[Mend, ...]]:
+        """Prefer all evident mends that help, together, to one that does not better."""
+        evident = [
+            m
+            for m in best.values()
+            if m.evident and is_promising(self.screen, m, self.floors)
+        ]
+        evident.sort(key=lambda m: -gain_of(self.screen, m).value)
+        together = tuple(choose_compatible(evident))
+        if len(together) < 2 or all(m in together for m in chosen):  # noqa: PLR2004
+            return chosen
+        yield from self._combined([together], "Do the likely mends help together?")
+        now = value_of(self.screen, chosen)
+        gain = value_of(self.screen, together)
+        if gain < now + max(self.floors.material, 0.1 * now):
+            return chosen
+        return (yield from self._take_away(together, gain))
+
+    def _substitute(
+        self, chosen: tuple[Mend, ...], best: Mapping[Cause, Mend]
+    ) -> Round[tuple[Mend, ...]]:
+        """Let evident mends take the place of others beside which they do as well."""
+        for part in chosen:
+            rest = tuple(m for m in chosen if m != part)
+            likelier = [
+                m
+                for m in best.values()
+                if m.evident
+                and not part.evident
+                and m not in chosen
+                and all(compatible(m, other) for other in rest)
+                and is_promising(self.screen, m, self.floors)
+            ]
+            if not likelier:
+                continue
+            yield from self._combined(
+                [(*rest, m) for m in likelier], "Would a likelier mend do as well?"
+            )
+            without = value_of(self.screen, rest)
+            worth = [
+                (m, value_of(self.screen, (*rest, m)) - without)
+                for m in (part, *likelier)
+            ]
+            chosen = (*rest, first_to_name(worth))
         return chosen
 
     def _take_away(

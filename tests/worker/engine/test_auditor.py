@@ -24,6 +24,16 @@ def patches(arm: Arm, *path: str):
     return None
 
 
+def swaps(arm: Arm, name: str, to: str | None = None) -> bool:
+    """Whether an arm changes the network by this operation."""
+    return any(
+        change.kind == "network"
+        and change.name == name
+        and (to is None or change.to == to)
+        for change in arm.changes
+    )
+
+
 def found(learned):
     trials = weigh(learned, Floors())
     return {c for c, t in trials.items() if t.role in ("primary", "component")}
@@ -123,6 +133,47 @@ def test_a_cause_whose_gain_vanishes_is_explained_by_the_other():
     assert (
         trials[Cause.INSUFFICIENT_TRAINING].explained_by is Cause.LEARNING_RATE_TOO_LOW
     )
+
+
+def test_likely_mends_that_help_together_are_preferred_to_a_larger_network():
+    recipe = make_subject().given
+    slow = recipe.model_copy(
+        update={"optimizer": recipe.optimizer.model_copy(update={"lr": 1e-5})}
+    )
+
+    def effect(arm):
+        fast = (patches(arm, "optimizer", "lr") or 0) >= 1e-3
+        tanh, wide = swaps(arm, "activation", "tanh"), swaps(arm, "width")
+        if wide:
+            return 0.36 if fast else 0.28
+        return 0.36 if fast and tanh else 0.12 * (fast or tanh)
+
+    subject = make_subject(recipe=slow)
+    network = replace(subject.network, activations=("sigmoid",))
+    world = World(replace(subject, network=network), base=0.6, effect=effect)
+
+    assert found(world.audit()) == {
+        Cause.LEARNING_RATE_TOO_LOW,
+        Cause.UNSUITABLE_ACTIVATION,
+    }
+
+
+def test_a_likely_mend_takes_the_place_of_another_beside_which_it_does_as_well():
+    def effect(arm):
+        longer = (patches(arm, "epochs") or 0) > 40
+        tanh, wide = swaps(arm, "activation", "tanh"), swaps(arm, "width")
+        if wide or tanh:
+            return (0.36 if longer else 0.26 if wide else 0.14) - 0.01 * tanh
+        return 0.1 * longer
+
+    subject = make_subject()
+    network = replace(subject.network, activations=("sigmoid",))
+    world = World(replace(subject, network=network), base=0.6, effect=effect)
+
+    assert found(world.audit()) == {
+        Cause.INSUFFICIENT_TRAINING,
+        Cause.UNSUITABLE_ACTIVATION,
+    }
 
 
 def test_an_audit_goes_on_from_any_outcomes_with_the_same_experiments():

@@ -217,6 +217,28 @@ def test_a_scale_that_retraining_does_not_mind_is_a_fault_of_the_delivery():
     assert training.verdict == "not_found"
 
 
+@pytest.mark.parametrize(("reached", "verdict"), [(0.6, "found"), (0.95, "not_found")])
+def test_a_form_that_leaves_a_model_weak_is_not_what_it_was_trained_on(
+    reached, verdict
+):
+    measures = {
+        "preprocessing": {
+            "gain": {"value": 0.2, "standard_error": 0.01},
+            "best": "divide_255",
+        }
+    }
+    case = Case(
+        measures=measures,
+        retrained=gain(0.2),
+        delivered=0.3,
+        arms={"baseline": {"balanced_accuracy": reached}},
+    )
+
+    finding = PreprocessingMismatch().judge(make_subject(), case)
+
+    assert finding.verdict == verdict
+
+
 def test_outputs_that_change_from_call_to_call_are_found():
     changing = {"determinism": {"varies": True, "repeat": {"changed": 0.2}}}
     steady = {"determinism": {"varies": False, "repeat": {"changed": 0.0}}}

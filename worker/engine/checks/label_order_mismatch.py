@@ -71,11 +71,10 @@ class LabelOrderMismatch:
                 gain=gain,
                 method=METHOD,
             )
-        best = max(
-            (f.get("balanced_accuracy", 0.0) for f in case.arms.values()), default=0.0
-        )
         after = values.get("after")
-        if isinstance(after, int | float) and after < self.near_best * best:
+        if isinstance(after, int | float) and after < (
+            self.near_best * case.best_trained
+        ):
             return clear(
                 self.cause,
                 "Another order would fit better, but stays far below what training "

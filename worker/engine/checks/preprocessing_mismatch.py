@@ -38,6 +38,7 @@ class PreprocessingMismatch:
     bar: Bar = Bar()
     least_share: float = 0.5  # of the gain, that retraining on the data must show too
     least_recovered: float = 0.3  # of what retraining brings, by the transformation
+    near_best: float = 0.6  # of the best arm, that the model must reach then
 
     def obstacle(self, subject: Subject) -> str | None:
         """Token ids are not preprocessed."""
@@ -83,6 +84,16 @@ class PreprocessingMismatch:
                 self.cause,
                 f"`{best}` would help the delivered model, but training anew on the "
                 "data as they are does no better: the scale is a matter of training.",
+                evidence=evidence,
+                gain=gain,
+                method=METHOD,
+            )
+        if case.delivered + gain.value < self.near_best * case.best_trained:
+            return clear(
+                self.cause,
+                f"`{best}` would help the delivered model a little, but leaves it far "
+                "below what training reaches on these data: the weakness lies "
+                "elsewhere.",
                 evidence=evidence,
                 gain=gain,
                 method=METHOD,

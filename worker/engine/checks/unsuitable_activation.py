@@ -126,7 +126,7 @@ class UnsuitableActivation:
         used = set(network.activations)
         odd = network.linear_stack or bool(used - GOOD_ACTIVATIONS - {"tanh"})
         if odd or not used:
-            return [("relu", True), ("tanh", False)]
+            return [("relu", True), ("tanh", True)]  # deep, narrow ones die of relu
         if used <= {"tanh"}:
             return [("relu", False)]
         return [("leaky_relu", False), ("tanh", False)]
