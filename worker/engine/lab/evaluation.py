@@ -119,20 +119,36 @@ def _forward(network: Network, weights: Weights, x: Tensor) -> list[Tensor]:
 def marks(head: Head, member: Member, raw: Tensor, labels: Rows) -> Marks:
     """Score one member's outputs against labels, int64, (rows,)."""
     y = torch.from_numpy(labels).to(raw.device)
-    correct = (head.predict(raw) == y).cpu().numpy()
-    counts = np.bincount(labels)
-    recalls = np.bincount(labels, weights=correct)[counts > 0] / counts[counts > 0]
+    correct = hits(head, raw, labels)
     picked = head.log_probabilities(raw).gather(1, y[:, None])
-    real = torch.ones(1, len(y), dtype=torch.bool, device=raw.device)
-    target, weight = targets(member.form, member.recipe.loss, y[None], real, raw.dtype)
-    loss = batch_loss(member.form, raw, target[0], weight[0])
     return Marks(
         correct=correct,
         accuracy=float(correct.mean()),
-        balanced_accuracy=float(recalls.mean()),
+        balanced_accuracy=mean_recall(correct, labels),
         log_loss=finite(-float(picked.double().mean())),
-        loss=finite(float(loss)),
+        loss=recipe_loss(member, raw, labels),
     )
+
+
+def hits(head: Head, raw: Tensor, labels: Rows) -> np.ndarray:
+    """Say which rows get the right class: bool, (rows,)."""
+    y = torch.from_numpy(labels).to(raw.device)
+    return np.asarray((head.predict(raw) == y).cpu().numpy())
+
+
+def mean_recall(correct: np.ndarray, labels: Rows) -> float:
+    """Return the balanced accuracy over the classes that are present."""
+    counts = np.bincount(labels)
+    found = np.bincount(labels, weights=correct)
+    return float((found[counts > 0] / counts[counts > 0]).mean())
+
+
+def recipe_loss(member: Member, raw: Tensor, labels: Rows) -> float | None:
+    """Return what the member minimises, on these rows; None where not finite."""
+    y = torch.from_numpy(labels).to(raw.device)[None]
+    real = torch.ones_like(y, dtype=torch.bool)
+    target, weight = targets(member.form, member.recipe.loss, y, real, raw.dtype)
+    return finite(float(batch_loss(member.form, raw, target[0], weight[0])))
 
 
 def finite(value: float) -> float | None:

@@ -70,19 +70,19 @@ class Form:
 def targets(
     form: Form, loss: CompleteLoss, y: Tensor, real: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Turn labels into what the loss compares with, for batches of one member.
+    """Turn labels into what the loss compares with, for batches of one loss.
 
     Args:
         form: of the loss.
-        loss: the member's settings.
-        y: int64, (batches, rows).
-        real: bool, (batches, rows): False where a short batch was padded.
+        loss: its settings.
+        y: int64, (..., rows).
+        real: bool, (..., rows): False where a short batch was padded.
         dtype: of the network.
 
     Returns:
-        target: (batches, rows, columns). For losses on a distribution it is weighted,
+        target: (..., rows, columns). For losses on a distribution it is weighted,
         so that minus its product with the log-probabilities sums to the batch's mean.
-        weight: (batches, rows): what to multiply each row's loss by before summing.
+        weight: (..., rows): what to multiply each row's loss by before summing.
     """
     row_weight = real.to(dtype)
     class_weight = None

@@ -60,9 +60,17 @@ class Feed:
         """Find what members share, so that it is worked out once."""
         self._train, self._members, self._dtype = train, members, dtype
         self._streams = _numbering([_stream_key(member) for member in members])
-        self._targets = _numbering(
-            [(*_stream_key(one), one.recipe.loss) for one in members]
-        )
+        losses = _numbering([one.recipe.loss for one in members])
+        pairs = list(zip(self._streams[1], losses[1], strict=True))
+        self._targets = _numbering(pairs)
+        # Who learns by one loss gets its targets in one go, stream by stream.
+        self._by_loss = [
+            (
+                members[first],
+                [p for p, (_, k) in enumerate(dict.fromkeys(pairs)) if k == loss],
+            )
+            for loss, first in enumerate(losses[0])
+        ]
         self._pipes = _numbering([one.pipe.key for one in members])
         self._augmented = any(member.pipe.augment for member in members)
 
@@ -78,28 +86,40 @@ class Feed:
         drawn = [
             self._members[first].stream.take(start, steps) for first in self._streams[0]
         ]
-        real = np.stack([flags for _, flags in drawn], 1)
-        per_target = [
-            self._target(self._members[first], drawn[self._streams[1][first]])
-            for first in self._targets[0]
-        ]
-        which = torch.tensor(self._targets[1], device=device)
-        target = torch.stack([one for one, _ in per_target], 1)
-        weight = torch.stack([one for _, one in per_target], 1)
-        if len(per_target) != len(self._members) or self._targets[1] != list(
-            range(len(self._members))
-        ):
-            target, weight = target[:, which], weight[:, which]
         places = np.stack([places for places, _ in drawn], 1)
+        real = np.stack([flags for _, flags in drawn], 1)
+        target, weight = self._labels(drawn, real)
+        if self._targets[1] != list(range(len(self._members))):
+            which = torch.tensor(self._targets[1], device=device)
+            target, weight = target[:, which], weight[:, which]
         return self._inputs(places, start), target, weight, np.asarray(real.any(1))
 
-    def _target(
-        self, member: Member, drawn: tuple[Rows, Flags]
+    def _labels(
+        self, drawn: list[tuple[Rows, Flags]], real: Flags
     ) -> tuple[Tensor, Tensor]:
-        places, real = drawn
-        y = torch.from_numpy(member.view.labels[places]).to(self._train.device)
-        flags = torch.from_numpy(real).to(self._train.device)
-        return targets(member.form, member.recipe.loss, y, flags, self._dtype)
+        """Return targets and weights of each stream with each loss that uses it."""
+        device = self._train.device
+        streams = [self._streams[1][first] for first in self._targets[0]]
+        labels = [
+            self._members[first].view.labels[places]
+            for first, (places, _) in zip(self._streams[0], drawn, strict=True)
+        ]
+        y = torch.from_numpy(np.stack(labels, 1)).to(device)
+        flags = torch.from_numpy(real).to(device)
+        found: list[tuple[Tensor, Tensor]] = [(y, y)] * len(streams)
+        for member, pairs in self._by_loss:
+            mine = [streams[pair] for pair in pairs]
+            target, weight = targets(
+                member.form, member.recipe.loss, y[:, mine], flags[:, mine], self._dtype
+            )
+            if len(self._by_loss) == 1:
+                return target, weight
+            for at, pair in enumerate(pairs):
+                found[pair] = target[:, at], weight[:, at]
+        return (
+            torch.stack([target for target, _ in found], 1),
+            torch.stack([weight for _, weight in found], 1),
+        )
 
     def _inputs(self, places: Rows, start: int) -> Tensor:
         """Args: places: int64, (steps, streams, rows)."""

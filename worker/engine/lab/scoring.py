@@ -6,7 +6,15 @@ import numpy as np
 import torch
 
 from worker.engine.lab.batches import Rows
-from worker.engine.lab.evaluation import Marks, Weights, marks, outputs
+from worker.engine.lab.evaluation import (
+    Marks,
+    Weights,
+    hits,
+    marks,
+    mean_recall,
+    outputs,
+    recipe_loss,
+)
 from worker.engine.lab.members import End, Member
 from worker.engine.lab.residence import ResidentSplit
 from worker.engine.lab.signs import activity
@@ -70,15 +78,16 @@ class Scorer:
         pipes = [member.pipe for member in members]
         seen = outputs(network, weights, pipes, self._held_out, held)
         fitted = outputs(network, weights, pipes, self._train, train)
+        held_y = self._held_out.y[held]
         found = []
         for member, raw, own in zip(members, seen, fitted, strict=True):
-            outside = marks(member.head, member, raw, self._held_out.y[held])
-            inside = marks(member.head, member, own, member.view.labels[train])
+            outside = hits(member.head, raw, held_y)
+            inside = hits(member.head, own, member.view.labels[train])
             found.append(
                 Point(
-                    train_accuracy=inside.accuracy,
-                    eval_loss=outside.loss,
-                    eval_balanced_accuracy=outside.balanced_accuracy,
+                    train_accuracy=float(inside.mean()),
+                    eval_loss=recipe_loss(member, raw, held_y),
+                    eval_balanced_accuracy=mean_recall(outside, held_y),
                 )
             )
         return found
