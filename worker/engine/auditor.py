@@ -26,7 +26,6 @@ from worker.engine.ledger import Learned, Round, Step
 from worker.engine.repair import repair
 from worker.engine.reproduction import reproduce
 from worker.engine.screening import (
-    FOLDS,
     at_full_length,
     may_borrow,
     screen_mends,
@@ -101,8 +100,8 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     yield from reproduce(trainer, measures)
     trainer.limit_rows()
     mends = at_full_length(trainer, mends)
-    trainer.borrows = may_borrow(trainer, mends)
-    trainer.folds = FOLDS if trainer.borrows else None
+    if may_borrow(trainer, mends):
+        trainer.spared = "decide"
     noise = noise_rate(measures) if mends.get(Cause.LABEL_NOISE) else 0.0
     screen, skipped = yield from screen_mends(trainer, mends, noise)
 

@@ -15,13 +15,12 @@ from worker.engine.planning import in_order
 from worker.engine.results import BASELINE, Results
 from worker.engine.splits import spared_rows
 from worker.engine.stats.pairs import unlikeness
-from worker.engine.trainer import Trainer
+from worker.engine.trainer import FOLDS, Trainer
 
 SHORT_IN_A_SUBSAMPLE = frozenset(
     {Cause.INSUFFICIENT_TRAINING, Cause.LEARNING_RATE_TOO_LOW}
 )
 FEW_HELD_OUT = 2_000  # rows; from here on they decide alone
-FOLDS = 5  # parts of the training rows that seeds leave out in turn
 LEAST_LEFT_OUT = 0.5  # share of the training rows that is left out at some time
 SPOILS_ROWS = (Cause.CORRUPTED_INPUTS,)
 MOST_NOISE = 0.7  # of what makes labels worthless; beyond, noisy rows say too little
@@ -182,7 +181,7 @@ def _compared_with_spared(trainer: Trainer, screen: Results, noise: float) -> Re
     if unlike <= 1:
         trainer.limit(f"{beside}.")
         return screen
-    trainer.borrows = False
+    trainer.spared = "ignored"
     return screen.held_out_only()
 
 

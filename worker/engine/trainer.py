@@ -1,6 +1,7 @@
 """What every round of an audit needs: seeds, rows, time left, costs, and trainings."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from worker.engine.lab.experiment import (
     Arm,
@@ -15,6 +16,7 @@ from worker.engine.results import BASELINE, Results, collect
 from worker.engine.stats.decisions import Floors
 from worker.engine.subject import Subject
 
+Spared = Literal["none", "decide", "ignored"]
 SEED_OFFSETS: dict[str, int] = {"screen": 0, "confirm": 100, "remedy": 200}
 SHARES = {"screen": 0.42, "interact": 0.35, "confirm": 0.7}  # of the time left then
 LEAST_CONFIRMING = 6  # pairs with which a sign-flip test can reach p < .05
@@ -22,6 +24,7 @@ LEAST_SEEDS = 3
 LEAST_ARMS = 2  # the baseline and one mend
 NEARLY_ALL = 0.75  # of the rows; fewer are not worth what a subsample cannot tell
 MANY_ARMS = 12  # that should fit the screen, if there are so many
+FOLDS = 5  # parts of the training rows that seeds leave out in turn
 LARGEST_STACK = 48  # members trained in one experiment, so that workers can share
 
 
@@ -32,8 +35,9 @@ class Trainer:
         costs: what a training is thought to take, corrected by what trainings took.
         rows: training rows that the rounds use, None where all.
         start: changes before those of any arm: the subject's own initialisation.
-        folds: parts of the training rows that seeds leave out in turn, None: none is.
-        borrows: whether the rows left out in turn help to decide.
+        spared: what becomes of training rows that seeds leave out in turn: `none` are
+            left out, they `decide` beside the held-out ones, or they are `ignored`
+            from now on, being unlike those.
         noise: share of wrong labels among them, 0 where they are not doubted.
         arms: how many will be screened, as far as is known.
     """
@@ -46,8 +50,7 @@ class Trainer:
         self.costs = Costs(0.0, 1e-3)
         self.rows: int | None = None
         self.start: tuple[Change, ...] = ()
-        self.folds: int | None = None
-        self.borrows = False
+        self.spared: Spared = "none"
         self.noise = 0.0
         self.arms = MANY_ARMS
 
@@ -121,7 +124,9 @@ class Trainer:
         arms = [self.begun(arm) for arm in arms]
         max_seconds = max(15.0, 1.2 * self.left)
         # The screen's arms must all have learned from the same rows.
-        folds = self.folds if self.borrows or stage != "confirm" else None
+        leaves_out = self.spared == "decide" or (
+            self.spared == "ignored" and stage != "confirm"
+        )
         experiments = tuple(
             Training(
                 round=stage,
@@ -129,7 +134,7 @@ class Trainer:
                 arms=tuple(part),
                 seeds=seeds,
                 rows=self.rows,
-                folds=folds,
+                folds=FOLDS if leaves_out else None,
                 max_seconds=max_seconds,
             )
             for stack in group(arms)
@@ -137,7 +142,7 @@ class Trainer:
         )
         answers = yield Ask(stage, question, experiments)
         results = self._collected(self.note(experiments, answers))
-        if not self.borrows:
+        if self.spared != "decide":
             return results.held_out_only()
         if self.noise:
             return results.corrected(self.noise, self.subject.data.classes)
