@@ -8,6 +8,7 @@ once into a flat list of operations, which a step then merely repeats. `direct`:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,8 +30,7 @@ _Ready = tuple[Callable[..., Sequence[Tensor]], Sequence[Tensor]]
 _CACHE_BYTES = 16 << 20
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """One batch a member.
 
     Attributes:

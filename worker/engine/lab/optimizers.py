@@ -16,6 +16,7 @@ from torch import Tensor
 from worker.engine.recipe import CompleteOptimizer
 
 Setting = float | Tensor
+_Piece = tuple[slice, CompleteOptimizer, Tensor, Tensor, Tensor]
 
 _BETA2 = 0.999  # adam family; torch's default
 _RMSPROP_ALPHA = 0.99  # torch's default; Keras has .9
@@ -80,6 +81,7 @@ class StackedOptimizer:
     eps: Setting = field(init=False)
     _agreeing: list[tuple[int, int]] = field(init=False)
     _scratch: Tensor | None = field(default=None, repr=False)
+    _pieces: list[_Piece] | None = field(default=None, repr=False)
     _count: Tensor = field(default_factory=lambda: torch.zeros(()), repr=False)
 
     @classmethod
@@ -107,7 +109,7 @@ class StackedOptimizer:
         self.momentum = column([one.momentum for one in self.settings], like)
         self.weight_decay = column([one.weight_decay for one in self.settings], like)
         self.eps = column([one.eps for one in self.settings], like)
-        self._scratch = None
+        self._scratch = self._pieces = None
         places = range(1, len(self.settings))
         bounds = [k for k in places if self.settings[k] != self.settings[k - 1]]
         self._agreeing = list(pairwise([0, *bounds, len(self.settings)]))
@@ -129,7 +131,7 @@ class StackedOptimizer:
         """Update `rows` in place; `gradient` is spent.
 
         Args:
-            rows: float, (members, parameters).
+            rows: float, (members, parameters); the same tensor until `keep`.
             gradient: float, (members, parameters).
             factor: of the schedule, on the learning rate.
         """
@@ -158,14 +160,23 @@ class StackedOptimizer:
 
     def _fused(self, rows: Tensor, gradient: Tensor, factor: float) -> None:
         self._count.fill_(self.steps)
-        mean, square = self.state["mean"], self.state["square"]
-        for start, stop in self._agreeing:
-            own = self.settings[start]
+        if self._pieces is None:  # state and weights stay where they are
+            self._pieces = [
+                (
+                    slice(start, stop),
+                    self.settings[start],
+                    rows[start:stop],
+                    self.state["mean"][start:stop],
+                    self.state["square"][start:stop],
+                )
+                for start, stop in self._agreeing
+            ]
+        for where, own, weights, mean, square in self._pieces:
             _FUSED[self.name](
-                [rows[start:stop]],
-                [gradient[start:stop]],
-                [mean[start:stop]],
-                [square[start:stop]],
+                [weights],
+                [gradient if len(self._pieces) == 1 else gradient[where]],
+                [mean],
+                [square],
                 [],
                 [self._count],
                 lr=own.lr * factor,

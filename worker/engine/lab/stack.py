@@ -189,19 +189,14 @@ class Stack:
     def advance(self, start: int, steps: int) -> np.ndarray:
         """Make some steps. Returns float, (steps, members)."""
         x, target, weight, real = self._feed.take(start, steps)
-        losses = torch.empty(steps, len(self._tracks), dtype=self.rows.dtype)
         seen = []
-        for t in range(steps):
-            rows = self._batch
-            if self._has_norm:
-                rows = int(real[t].sum())
-            noise = self._noise.at(start + t)
-            batch = Batch(x[t], noise, target[t], weight[t])
-            if rows < self._batch:
+        batches = zip(x.unbind(), target.unbind(), weight.unbind(), strict=True)
+        for t, (inputs, wanted, weighed) in enumerate(batches):
+            batch = Batch(inputs, self._noise.at(start + t), wanted, weighed)
+            if self._has_norm and (rows := int(real[t].sum())) < self._batch:
                 batch = _shortened(batch, rows)
             seen.append(self._step(start + t, batch))
-        losses = torch.stack(seen)
-        return losses.detach().cpu().numpy()
+        return torch.stack(seen).detach().cpu().numpy()
 
     def _step(self, step: int, batch: Batch) -> Tensor:
         gradient, loss, self.buffers = self.gradients(self.rows, self.buffers, batch)
