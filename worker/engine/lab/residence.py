@@ -171,35 +171,40 @@ class Noise:
         self._numbering = _numbering([member.seed for member in members])
         self._seeds = [members[first].seed for first in self._numbering[0]]
         self._which = torch.tensor(self._numbering[1], device=like.device)
+        self._same = self._numbering[1] == list(range(len(members)))
         self._shapes, self._like = shapes, like
-        self._held: list[tuple[int, Tensor] | None] = [None] * len(shapes)
+        # Steps that one draw serves.
+        self._lengths = [
+            max(1, min(32, self._BLOCK_VALUES // int(np.prod(shape))))
+            for shape in shapes
+        ]
+        self._held: list[tuple[int, tuple[Tensor, ...]]] = [(-1, ())] * len(shapes)
 
     def at(self, step: int) -> tuple[Tensor, ...]:
         """Return the noise of a step: one a site, (members, *shape of the site)."""
         return tuple(self._site(site, step) for site in range(len(self._shapes)))
 
     def _site(self, site: int, step: int) -> Tensor:
-        shape = self._shapes[site]
-        size = int(np.prod(shape))
-        length = max(1, min(32, self._BLOCK_VALUES // size))
-        number = step // length
-        held = self._held[site]
-        if held is None or held[0] != number:
-            draws = [
-                torch.rand(
-                    (length, *shape),
-                    generator=torch_generator(
-                        self._like.device, seed, "dropout", site, number
-                    ),
-                    dtype=self._like.dtype,
-                    device=self._like.device,
-                )
-                for seed in self._seeds
-            ]
-            held = self._held[site] = (number, torch.stack(draws, 1))
-        block = held[1][step - number * length]
-        same = self._numbering[1] == list(range(len(self._seeds)))
-        return block if same else block[self._which]
+        number, within = divmod(step, self._lengths[site])
+        if self._held[site][0] != number:
+            self._held[site] = number, self._drawn(site, number).unbind()
+        block = self._held[site][1][within]
+        return block if self._same else block[self._which]
+
+    def _drawn(self, site: int, number: int) -> Tensor:
+        """Draw a block: (steps, seeds, *shape of the site)."""
+        draws = [
+            torch.rand(
+                (self._lengths[site], *self._shapes[site]),
+                generator=torch_generator(
+                    self._like.device, seed, "dropout", site, number
+                ),
+                dtype=self._like.dtype,
+                device=self._like.device,
+            )
+            for seed in self._seeds
+        ]
+        return torch.stack(draws, 1)
 
 
 def _stream_key(member: Member) -> tuple[object, ...]:
