@@ -29,8 +29,7 @@ from benchmarks.faults.real_sets import SetMissingError
 from benchmarks.faults.splits import Rows, draw
 from worker.engine.data import Dataset, Split
 from worker.engine.probes import noise
-from worker.engine.probes.crossfit import watch
-from worker.engine.probes.features import Features
+from worker.engine.probes.doubts import doubt
 
 SETS = (
     "digits", "satimage", "segment", "vowel", "twonorm", "spambase",
@@ -60,17 +59,12 @@ def judged_by_probe(rows: Rows, classes: int, kind: str) -> dict[str, Judged]:
     layout = "NCHW" if kind == "image" else None
     dataset = Dataset({"train": split}, names, (), kind, layout)  # type: ignore[arg-type]
     material: Any = SimpleNamespace(train=split, dataset=dataset)
-    rate = noise.measure(material, {}).get("rate")
-    features = Features.fit(dataset, rows.x)
-    columns = features.columns(rows.x)
-    if columns.shape[1] > noise.MOST_COLUMNS:
-        columns = features.reduced(rows.x)
-    seen = watch(columns, rows.y, classes)  # from the seed that `measure` uses
-    share = rate["value"] if isinstance(rate, dict) else None
-    own = float(share) if isinstance(share, float) else float("nan")
+    columns = noise.columns_of(material, split)
+    doubts = doubt(columns, rows.y, classes)  # from the seed that `measure` uses
+    known = noise.is_known(doubts, rows.y)
     return {
-        "probe": (-seen.margin, own),
-        "cleanlab_on_probe": flagged_by_cleanlab(rows.y, seen.out_of_fold),
+        "probe": (-doubts.margin, doubts.rate if known else float("nan")),
+        "cleanlab_on_probe": flagged_by_cleanlab(rows.y, doubts.first),
     }
 
 

@@ -1,16 +1,21 @@
 """Label noise: a measurable share of the training labels is wrong.
 
 Idea:      a model which never saw a row seldom contradicts a correct label. The share
-           is counted out of fold; then training without the suspects, or with the
-           labels that the others suggest, must beat training without as many random
-           rows of each class.
+           is estimated out of fold; then training without the suspects, or with the
+           labels that can be believed instead, must beat training without as many
+           random rows of each class. Some wrong labels are never suspected; smoothed
+           labels keep these from being learned by heart.
 Source:    Northcutt et al. 2021, Confident Learning, arXiv:1911.00068; margins over
-           early epochs: Pleiss et al. 2020, arXiv:2001.10528.
+           early epochs: Pleiss et al. 2020, arXiv:2001.10528; smoothing: Lukasik et al.
+           2020, Does label smoothing mitigate label noise?, arXiv:2003.02819.
 Blind to:  mistakes that follow the features, such as two classes always swapped.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar
+
+from pydantic import JsonValue
 
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
@@ -23,8 +28,10 @@ from worker.engine.check import (
     noise_rate,
     undecided,
 )
-from worker.engine.lab.experiment import DataChange
+from worker.engine.lab.experiment import Change, DataChange, RecipeChange
 from worker.engine.subject import Subject
+
+_LONG = ("mask", "random_mask", "sure_mask", "unsure_mask", "corrections")
 
 
 @dataclass(frozen=True)
@@ -37,13 +44,14 @@ class LabelNoise:
         0.04  # of the labels; cross-fitting sees about 2 % in clean
     )
     most_dropped: float = 0.6
+    smoothing: float = 0.2  # of the labels that are left
 
     def obstacle(self, subject: Subject) -> str | None:
         """Any labels can be doubted."""
         return None
 
     def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
-        """Correct or drop the suspects; the control drops as many random rows."""
+        """Drop, correct or drop and smooth; controls drop as many random rows."""
         noise = measures.get("noise", {})
         mask, random_mask = noise.get("mask"), noise.get("random_mask")
         rate = noise_rate(measures)
@@ -51,26 +59,43 @@ class LabelNoise:
             return []
         if rate < self.tolerated_share or rate > self.most_dropped:
             return []
-        changes = {"suspects dropped": DataChange(name="drop", mask=mask)}
-        corrections = noise.get("corrections")
-        if isinstance(corrections, list):
-            labels = tuple(int(str(k)) for k in corrections)
-            relabel = DataChange(name="relabel", mask=mask, labels=labels)
-            changes["suspects corrected"] = relabel
-        return [
-            Mend(
-                cause=self.cause,
-                key=key,
-                text=f"Review the {100 * rate:.0f} % of the labels that are suspect; "
-                "correct or drop them",
-                changes=(change,),
-                control=(DataChange(name="drop", mask=random_mask),),
-                control_name="random rows dropped",
-                urgent=True,
-                evident=True,
+        text = f"Review the {100 * rate:.0f} % of the labels that are suspect"
+        dropped = DataChange(name="drop", mask=mask)
+        random = DataChange(name="drop", mask=random_mask)
+        plain = Mend(
+            cause=self.cause,
+            key="suspects dropped",
+            text=f"{text}; correct or drop them",
+            changes=(dropped,),
+            control=(random,),
+            control_name="random rows dropped",
+            urgent=True,
+            evident=True,
+        )
+        found = [plain]
+        if corrected := _corrected(noise):
+            found.append(replace(plain, key="suspects corrected", changes=corrected))
+        if smoothed := self._smoothed(subject):
+            found.append(
+                replace(
+                    plain,
+                    key="suspects dropped, labels smoothed",
+                    text=f"{text}; correct or drop them, and smooth the labels that "
+                    f"are left by {self.smoothing:g}",
+                    changes=(dropped, smoothed),
+                    control=(random, smoothed),
+                    control_name="random rows dropped, labels smoothed",
+                    late_control=True,
+                )
             )
-            for key, change in changes.items()
-        ]
+        return found
+
+    def _smoothed(self, subject: Subject) -> RecipeChange | None:
+        """Smooth the labels, where the loss is one that can and does not do so yet."""
+        loss = subject.recipe.loss
+        if loss.name != "cross_entropy" or loss.label_smoothing > 0:
+            return None
+        return RecipeChange(patch={"loss": {"label_smoothing": self.smoothing}})
 
     def judge(self, subject: Subject, case: Case) -> Finding:
         """Without the suspects against without random rows."""
@@ -83,11 +108,7 @@ class LabelNoise:
                 kind="suspected_labels",
                 statement=f"About {100 * rate:.1f} % of the training labels are "
                 "contradicted by models that never saw them.",
-                values={
-                    key: value
-                    for key, value in noise.items()
-                    if key not in ("mask", "random_mask", "corrections")
-                },
+                values={key: value for key, value in noise.items() if key not in _LONG},
             )
         ]
         if case.trial is None and not case.gaps:
@@ -103,3 +124,21 @@ class LabelNoise:
             says=f"About {100 * rate:.0f} % of the training labels are wrong",
             evidence=evidence,
         )
+
+
+def _corrected(noise: Mapping[str, JsonValue]) -> tuple[Change, ...]:
+    """Correct the suspects whose suggestion can be believed, drop the others."""
+    sure, unsure = noise.get("sure_mask"), noise.get("unsure_mask")
+    corrections = noise.get("corrections")
+    if not (
+        isinstance(sure, str)
+        and isinstance(unsure, str)
+        and isinstance(corrections, list)
+        and corrections
+    ):
+        return ()
+    labels = tuple(int(str(k)) for k in corrections)
+    return (
+        DataChange(name="relabel", mask=sure, labels=labels),
+        DataChange(name="drop", mask=unsure),
+    )

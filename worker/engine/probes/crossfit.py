@@ -1,20 +1,32 @@
-"""A small reference network, trained on all folds at once and watched as it learns."""
+"""A small reference network, trained on all folds at once and watched as it learns.
 
+It looks twice. In the first look each member knows all folds but two, so that the
+labels of one fold can be doubted by a member that saw neither that fold nor another
+one. In the second look a member knows all folds but one, without the rows that were
+doubted by members that did not see its own fold either: what it says of a row rests on
+that row's label in no way, neither directly nor through the labels that were kept.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from worker.engine.probes.material import Floats, Labels
+from worker.engine.probes.material import Flags, Floats, Labels
 
 FOLDS = 5
 WIDTH = 128
-SPELL = 5  # epochs whose predictions are averaged; those of the first are too vague
-MOST_SPELLS = 12
+SPELL = 3  # epochs whose predictions are averaged
+MOST_SPELLS = 20
 PATIENCE = 2  # spells without a better one after which nothing better is expected
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-4
+TWICE = 2  # members a fold in the second look
+CHUNK = 4096  # rows observed at a time
+PAIRS = tuple(combinations(range(FOLDS), 2))
 
 
 @dataclass(frozen=True)
@@ -22,15 +34,19 @@ class Watched:
     """What the reference said of every row, averaged over the epochs watched.
 
     Attributes:
-        out_of_fold: float64, (rows, classes), probabilities by the fold that never saw
+        out_of_fold: float64, (rows, classes), probabilities by members that never saw
             the row.
         margin: float64, (rows,), logit of the given label minus the largest other one,
-            over all folds.
+            over all members.
+        fold: int64, (rows,).
+        apart: float32, (rows, folds, classes): by members that saw neither the row nor
+            the fold; zero at the row's own. Empty after the second look.
     """
 
     out_of_fold: Floats
     margin: Floats
     fold: Labels
+    apart: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 
 def folds_of(y: Labels, folds: int = FOLDS, seed: int = 0) -> Labels:
@@ -52,123 +68,218 @@ def watch(
     spells: int = MOST_SPELLS,
     seed: int = 0,
 ) -> Watched:
-    """Train a dense network with one hidden layer on each four of five folds.
+    """Look at all rows by members that know three of five folds each.
 
-    The folds are one stack of weights, so that a step serves all of them. It is watched
-    for as long as it does better on the rows that a fold never saw: beyond, it learns
-    wrong labels by heart, and before, it calls right ones wrong.
+    The members are one stack of weights, so that a step serves all of them. They are
+    watched for as long as they do better on the rows that they never saw: beyond, they
+    learn wrong labels by heart, and before, they call right ones wrong.
 
     Args:
         columns: float64, (rows, columns), about standardised.
         y: int64, (rows,).
         classes: number of classes.
-        most: rows a fold is trained on in one epoch, drawn anew for each.
-        spells: of five epochs each, at most, after the first.
+        most: rows a member is trained on in one epoch, drawn anew for each.
+        spells: of three epochs each, at most.
         seed: governs folds, initial weights and batches.
     """
     fold = folds_of(y, seed=seed)
-    x = torch.from_numpy(columns.astype(np.float32))
-    labels = torch.from_numpy(y)
-    generator = torch.Generator().manual_seed(seed)
-    weights = _initial(x.shape[1], classes, generator)
-    optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    known = [torch.from_numpy(np.flatnonzero(fold != k)) for k in range(FOLDS)]
-    least = min(most, *(len(rows) for rows in known))
-    size = int(np.clip(least // 20, 16, 128))
-    kept: list[_Spell] = []  # the best spell, and the one before it to steady it
-    before: list[_Spell] = []
-    highest, since = -1.0, 0
-    spell = _Spell.empty(len(y), classes)
-    for epoch in range(SPELL * (1 + spells)):
+    member = np.zeros((FOLDS, FOLDS), dtype=np.int64)
+    for place, (one, other) in enumerate(PAIRS):
+        member[one, other] = member[other, one] = place
+    others = np.array([[k for k in range(FOLDS) if k != own] for own in range(FOLDS)])
+    known = [np.flatnonzero((fold != a) & (fold != b)) for a, b in PAIRS]
+    asked = np.take_along_axis(member, others, 1)[fold]
+    stack = _Stack(columns, y, classes, known=known, seed=seed)
+    said, margin = stack.watch(asked, most=most, spells=spells)
+    apart = np.zeros((len(y), FOLDS, classes), dtype=np.float32)
+    apart[np.arange(len(y))[:, None], others[fold]] = said
+    return Watched(said.mean(1, dtype=np.float64), margin, fold, apart)
+
+
+def watch_again(  # noqa: PLR0913 - all but four have usual values
+    first: Watched,
+    columns: Floats,
+    y: Labels,
+    classes: int,
+    *,
+    share: float,
+    most: int = 10_000,
+    spells: int = MOST_SPELLS,
+    seed: int = 1,
+) -> Watched | None:
+    """Look again, by members that do not learn the labels doubted most.
+
+    Args:
+        first: the first look.
+        columns: as then.
+        y: as then.
+        classes: as then.
+        share: of the rows, that is doubted at most.
+        most: as then.
+        spells: as then.
+        seed: governs initial weights and batches.
+
+    Returns:
+        None where no rows would be left to learn from.
+    """
+    known = []
+    for own in range(FOLDS):
+        rows = np.flatnonzero(first.fold != own)
+        doubted = most_doubted(
+            first.apart[rows, own], y[rows], round(share * len(rows))
+        )
+        known.append(rows[~doubted])
+    if min(len(rows) for rows in known) == 0:
+        return None
+    stack = _Stack(columns, y, classes, known=known * TWICE, seed=seed)
+    asked = first.fold[:, None] + FOLDS * np.arange(TWICE)
+    said, margin = stack.watch(asked, most=most, spells=spells)
+    nothing = np.zeros((len(y), 0, classes), dtype=np.float32)
+    return Watched(said.mean(1, dtype=np.float64), margin, first.fold, nothing)
+
+
+def most_doubted(
+    probabilities: np.ndarray[tuple[int, ...], np.dtype[np.floating]],
+    y: Labels,
+    count: int,
+) -> Flags:
+    """Flag so many contradicted rows, those of the least likely labels: bool, (rows,).
+
+    Args:
+        probabilities: (rows, classes), by members that never saw them.
+        y: int64, (rows,).
+        count: at most.
+    """
+    given = probabilities[np.arange(len(y)), y]
+    highest = probabilities.max(1)
+    contradicted = np.flatnonzero(probabilities.argmax(1) != y)
+    ratio = (given / np.maximum(highest, 1e-30))[contradicted]
+    flags = np.zeros(len(y), dtype=np.bool_)
+    flags[contradicted[np.argsort(ratio, kind="stable")[:count]]] = True
+    return flags
+
+
+@dataclass
+class _Spell:
+    """Sums over some epochs: float32, (rows, asked, classes); float64, (rows,)."""
+
+    said: Tensor
+    margin: Tensor
+    epochs: int = 0
+
+
+class _Stack:
+    """Dense networks with one hidden layer, one a list of rows that it may know."""
+
+    def __init__(
+        self,
+        columns: Floats,
+        y: Labels,
+        classes: int,
+        *,
+        known: Sequence[Labels],
+        seed: int,
+    ) -> None:
+        self.x = torch.from_numpy(columns.astype(np.float32))
+        self.labels = torch.from_numpy(y)
+        self.classes = classes
+        self.known = [torch.from_numpy(rows) for rows in known]
+        self.generator = torch.Generator().manual_seed(seed)
+        self.weights = self._initial()
+
+    def _initial(self) -> list[Tensor]:
+        members, features, classes = len(self.known), self.x.shape[1], self.classes
+
+        def draw(*shape: int, fan_in: int) -> Tensor:
+            noise = torch.randn(members, *shape, generator=self.generator)
+            return (noise * float((2 / fan_in) ** 0.5)).requires_grad_()
+
+        return [
+            draw(features, WIDTH, fan_in=features),
+            torch.zeros(members, 1, WIDTH, requires_grad=True),
+            draw(WIDTH, classes, fan_in=WIDTH),
+            torch.zeros(members, 1, classes, requires_grad=True),
+        ]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run all members: (members, rows, columns) to (members, rows, classes)."""
+        first, first_bias, second, second_bias = self.weights
+        hidden = torch.relu(torch.baddbmm(first_bias, x, first))
+        return torch.baddbmm(second_bias, hidden, second)
+
+    def watch(self, asked: Labels, *, most: int, spells: int) -> tuple[Floats, Floats]:
+        """Train, and return what was said in the best spell and the one before it.
+
+        Args:
+            asked: int64, (rows, askings): the members whose word counts on each row.
+            most: rows a member is trained on in one epoch.
+            spells: at most.
+
+        Returns:
+            Probabilities, float32, (rows, askings, classes), and margins, (rows,).
+        """
+        optimizer = torch.optim.AdamW(
+            self.weights, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
+        )
+        least = min(most, *(len(rows) for rows in self.known))
+        size = int(np.clip(least // 20, 16, 128))
+        members = torch.from_numpy(asked)
+        kept: list[_Spell] = []  # the best spell, and the one before it to steady it
+        before: list[_Spell] = []
+        highest, since = -1.0, 0
+        for _ in range(spells):
+            spell = self._empty(members)
+            for _ in range(SPELL):
+                self._epoch(optimizer, least, size)
+                self._observe(spell, members)
+            level = self._agreement(spell)
+            if level > highest:
+                kept, highest, since = [*before, spell], level, 0
+            else:
+                since += 1
+            if since == PATIENCE:
+                break
+            before = [spell]
+        count = sum(spell.epochs for spell in kept)
+        said = torch.stack([spell.said for spell in kept]).sum(0) / count
+        margin = torch.stack([spell.margin for spell in kept]).sum(0) / count
+        return said.numpy(), margin.numpy()
+
+    def _empty(self, members: Tensor) -> _Spell:
+        rows, askings = members.shape
+        said = torch.zeros(rows, askings, self.classes)
+        return _Spell(said, torch.zeros(rows, dtype=torch.float64))
+
+    def _epoch(self, optimizer: torch.optim.Optimizer, least: int, size: int) -> None:
         orders = [
-            rows[torch.randperm(len(rows), generator=generator)][:least]
-            for rows in known
+            rows[torch.randperm(len(rows), generator=self.generator)][:least]
+            for rows in self.known
         ]
         together = torch.stack(orders)
         for start in range(0, least, size):
             batch = together[:, start : start + size]
             optimizer.zero_grad()
-            raw = _forward(weights, x[batch])
+            raw = self.forward(self.x[batch])
             loss = torch.nn.functional.cross_entropy(
-                raw.reshape(-1, classes), labels[batch].reshape(-1)
+                raw.reshape(-1, self.classes), self.labels[batch].reshape(-1)
             )
-            (loss * FOLDS).backward()  # type: ignore[no-untyped-call]
+            (loss * len(orders)).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        if epoch < SPELL:
-            continue
-        with torch.no_grad():
-            _observe(weights, x, labels, fold, spell.out_of_fold, spell.margin)
-        if (epoch + 1) % SPELL:
-            continue
-        level = spell.accuracy(labels)
-        if level > highest:
-            kept, highest, since = [*before, spell], level, 0
-        else:
-            since += 1
-        if since == PATIENCE:
-            break
-        before = [spell]
-        spell = _Spell.empty(len(y), classes)
-    count = SPELL * len(kept)
-    out_of_fold = torch.stack([one.out_of_fold for one in kept]).sum(0) / count
-    margin = torch.stack([one.margin for one in kept]).sum(0) / count
-    return Watched(out_of_fold.numpy(), margin.numpy(), fold)
 
+    @torch.no_grad()
+    def _observe(self, spell: _Spell, members: Tensor) -> None:
+        spell.epochs += 1
+        for start in range(0, len(self.x), CHUNK):
+            rows = slice(start, start + CHUNK)
+            x = self.x[rows].expand(len(self.known), -1, -1)
+            raw = self.forward(x)
+            place = torch.arange(raw.shape[1])[:, None]
+            spell.said[rows] += raw[members[rows], place].softmax(2)
+            given = self.labels[rows].expand(len(self.known), -1)[..., None]
+            own = raw.gather(2, given)[..., 0]
+            other = raw.scatter(2, given, -torch.inf).amax(2)
+            spell.margin[rows] += (own - other).mean(0)
 
-@dataclass(frozen=True)
-class _Spell:
-    """Sums over some epochs: float64, (rows, classes) and (rows,)."""
-
-    out_of_fold: Tensor
-    margin: Tensor
-
-    @classmethod
-    def empty(cls, rows: int, classes: int) -> "_Spell":
-        return cls(
-            torch.zeros(rows, classes, dtype=torch.float64),
-            torch.zeros(rows, dtype=torch.float64),
-        )
-
-    def accuracy(self, labels: Tensor) -> float:
-        return float((self.out_of_fold.argmax(1) == labels).double().mean())
-
-
-def _initial(features: int, classes: int, generator: torch.Generator) -> list[Tensor]:
-    def draw(*shape: int, fan_in: int) -> Tensor:
-        noise = torch.randn(FOLDS, *shape, generator=generator)
-        return (noise * float((2 / fan_in) ** 0.5)).requires_grad_()
-
-    return [
-        draw(features, WIDTH, fan_in=features),
-        torch.zeros(FOLDS, 1, WIDTH, requires_grad=True),
-        draw(WIDTH, classes, fan_in=WIDTH),
-        torch.zeros(FOLDS, 1, classes, requires_grad=True),
-    ]
-
-
-def _forward(weights: list[Tensor], x: Tensor) -> Tensor:
-    """Run all folds: (folds, rows, columns) to (folds, rows, classes)."""
-    first, first_bias, second, second_bias = weights
-    hidden = torch.relu(torch.baddbmm(first_bias, x, first))
-    return torch.baddbmm(second_bias, hidden, second)
-
-
-def _observe(
-    weights: list[Tensor],
-    x: Tensor,
-    labels: Tensor,
-    fold: Labels,
-    out_of_fold: Tensor,
-    margin: Tensor,
-) -> None:
-    own = torch.from_numpy(fold)
-    for start in range(0, len(x), 4096):
-        rows = slice(start, start + 4096)
-        raw = _forward(weights, x[rows].expand(FOLDS, -1, -1)).double()
-        count = raw.shape[1]
-        unseen = raw[own[rows], torch.arange(count)]
-        out_of_fold[rows] += unseen.softmax(1)
-        given = labels[rows].expand(FOLDS, -1)[..., None]
-        said = raw.gather(2, given)[..., 0]
-        other = raw.scatter(2, given, -torch.inf).amax(2)
-        margin[rows] += (said - other).mean(0)
+    def _agreement(self, spell: _Spell) -> float:
+        hits = spell.said.argmax(2) == self.labels[:, None]
+        return float(hits.double().mean())

@@ -1,0 +1,166 @@
+"""What is tried against wrong labels, and that it is what the report lists."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.contract.recipe import Loss, Optimizer, Recipe
+from tests.builders_engine import make_subject
+from worker.engine.check import Case
+from worker.engine.checks.label_noise import LabelNoise
+from worker.engine.data import Dataset, Split
+from worker.engine.lab.experiment import DataChange, pack_mask, unpack_flags
+from worker.engine.lab.materials import Material
+from worker.engine.lab.views import View, changed_view
+from worker.engine.probes import noise
+from worker.engine.subject import Subject
+
+ROWS = 200
+SURE = np.arange(ROWS) % 10 == 0
+UNSURE = np.arange(ROWS) % 20 == 5
+
+
+def make_noise(**fields: Any) -> dict[str, dict[str, Any]]:
+    return {
+        "noise": {
+            "rate": {"value": 0.15, "low": 0.1, "high": 0.2},
+            "mask": pack_mask(SURE | UNSURE),
+            "random_mask": pack_mask(np.roll(SURE | UNSURE, 1)),
+            "sure_mask": pack_mask(SURE),
+            "unsure_mask": pack_mask(UNSURE),
+            "corrections": [2] * int(SURE.sum()),
+            "suspects": [],
+            **fields,
+        }
+    }
+
+
+def with_loss(name: str, smoothing: float = 0.0) -> Subject:
+    recipe = Recipe(
+        optimizer=Optimizer(name="adam", lr=1e-3),
+        loss=Loss(name=name, label_smoothing=smoothing),
+        epochs=10,
+    )
+    return make_subject(recipe=recipe)
+
+
+def keys(subject: Subject, measures: dict[str, dict[str, Any]]) -> list[str]:
+    return [mend.key for mend in LabelNoise().mends(subject, measures)]
+
+
+def test_suspects_are_dropped_corrected_or_dropped_with_smoothing():
+    assert keys(make_subject(), make_noise()) == [
+        "suspects dropped",
+        "suspects corrected",
+        "suspects dropped, labels smoothed",
+    ]
+
+
+def test_few_wrong_labels_are_not_mended():
+    few = {"value": 0.03, "low": 0.02, "high": 0.05}
+
+    assert keys(make_subject(), make_noise(rate=few)) == []
+
+
+@pytest.mark.parametrize(("name", "smoothing"), [("mse", 0.0), ("cross_entropy", 0.1)])
+def test_labels_are_smoothed_only_where_the_loss_can_and_does_not(name, smoothing):
+    assert "suspects dropped, labels smoothed" not in keys(
+        with_loss(name, smoothing), make_noise()
+    )
+
+
+def test_without_a_suggestion_to_believe_nothing_is_corrected():
+    nothing = pack_mask(np.zeros(ROWS, dtype=np.bool_))
+    measures = make_noise(sure_mask=nothing, corrections=[])
+
+    assert "suspects corrected" not in keys(make_subject(), measures)
+
+
+def test_smoothing_must_gain_through_the_labels_that_are_dropped():
+    [mend] = [
+        m for m in LabelNoise().mends(make_subject(), make_noise()) if "smooth" in m.key
+    ]
+
+    assert mend.patch == {"loss": {"label_smoothing": 0.2}}
+    assert mend.changes[1:] == mend.control[1:]
+    assert mend.control[0] != mend.changes[0]
+
+
+def test_the_report_holds_suspects_and_not_masks():
+    finding = LabelNoise().judge(make_subject(), Case(measures=make_noise()))
+
+    values = finding.evidence[0].values
+    assert "suspects" in values
+    assert not [key for key in values if "mask" in key or key == "corrections"]
+
+
+def make_material(seed: int = 0) -> Material:
+    """Three classes apart from each other, a sixth of them mislabelled."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, ROWS + 60)
+    x = (np.eye(3)[y] * 4 + rng.standard_normal((len(y), 3))).astype(np.float32)
+    given = np.where(np.arange(len(y)) % 6 == 0, (y + 1) % 3, y)
+    given[ROWS:] = y[ROWS:]
+    train = Split(x[:ROWS], given[:ROWS], np.arange(ROWS), "train")
+    held = Split(x[ROWS:], given[ROWS:], np.arange(60), "test")
+    dataset = Dataset({"train": train, "test": held}, ("a", "b", "c"), (), "table")
+    material: Any = Material.__new__(Material)
+    for name, value in (("train", train), ("decide", held), ("dataset", dataset)):
+        object.__setattr__(material, name, value)
+    return material
+
+
+def view_after(changes: tuple[DataChange, ...], material: Material) -> View:
+    everything = np.arange(ROWS)
+    view = View(np.ones(ROWS, dtype=np.bool_), material.train.y.copy())
+    for change in changes:
+        view = changed_view(view, change, material=material, base=everything, seed=0)
+    return view
+
+
+def test_training_after_the_mends_sees_what_the_report_lists():
+    material = make_material()
+    values = noise.measure(material, {})
+    dropped, corrected, _ = LabelNoise().mends(make_subject(), {"noise": values})
+
+    without = view_after(dropped.changes, material)
+    instead = view_after(corrected.changes, material)
+
+    given, names = material.train.y, ("a", "b", "c")
+    listed = {one["row"]: one for one in values["suspects"]}
+    assert set(np.flatnonzero(~without.kept)) == set(listed)
+    for row, suspect in listed.items():
+        assert suspect["given"] == names[given[row]]
+        assert instead.kept[row] == suspect["sure"]
+        if suspect["sure"]:
+            assert names[instead.labels[row]] == suspect["suggested"]
+    others = [row for row in range(ROWS) if row not in listed]
+    assert (instead.labels[others] == given[others]).all()
+    assert instead.kept[others].all()
+
+
+def test_held_out_rows_have_no_part_in_doubting_labels():
+    material = make_material()
+    shuffled = replace(
+        material.decide, x=material.decide.x[::-1] * 9, y=material.decide.y[::-1]
+    )
+    other = make_material()
+    object.__setattr__(other, "decide", shuffled)
+    parts = {"train": other.train, "test": shuffled}
+    object.__setattr__(other, "dataset", replace(other.dataset, splits=parts))
+
+    first, second = (noise.measure(each, {}) for each in (material, other))
+
+    assert json.dumps(first) == json.dumps(second)
+
+
+def test_suspects_are_either_corrected_or_dropped():
+    values = noise.measure(make_material(), {})
+
+    masks = [unpack_flags(values[f"{k}mask"], ROWS) for k in ("", "sure_", "unsure_")]
+    assert (masks[0] == (masks[1] ^ masks[2])).all()
+    assert len(values["corrections"]) == masks[1].sum()
+    assert values["suspected"] == masks[0].sum() > 0
