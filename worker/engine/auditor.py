@@ -23,6 +23,7 @@ from worker.engine.inspection import inspect, weigh_networks
 from worker.engine.interaction import Interaction
 from worker.engine.lab.experiment import Outcome
 from worker.engine.ledger import Learned, Round, Step
+from worker.engine.refinement import refine
 from worker.engine.repair import repair
 from worker.engine.reproduction import reproduce
 from worker.engine.screening import (
@@ -119,6 +120,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     chosen = confirmation.settle(confirm, together, best)
 
     repaired = confirmation.enriched(confirm, together, chosen, best)
+    repaired = yield from refine(trainer, repaired)
     remedy = yield from repair(trainer, repaired, screen, measures)
     return Learned(
         measures=measures,

@@ -16,6 +16,8 @@ from worker.engine.combination import (
 from worker.engine.lab.experiment import Arm, RecipeChange
 from worker.engine.ledger import Round
 from worker.engine.results import BASELINE, Results
+from worker.engine.stats.decisions import LOOKS
+from worker.engine.stats.pairs import PairedGain
 from worker.engine.trainer import LEAST_CONFIRMING, Trainer
 
 MOST_CONFIRMING = 32
@@ -143,7 +145,7 @@ class Confirmation:
                 (m, gain)
                 for m, gain in known
                 if gain.value >= material
-                and (m in chosen or gain.low > self.floors.proven)
+                and (m in chosen or self._is_proven(gain, tested=len(best)))
             ]
             if not worth:
                 return ()
@@ -273,12 +275,14 @@ class Confirmation:
         self, results: Results, singles: Sequence[Mend], *, tested: int
     ) -> bool:
         """Whether a gain that counts is not proven yet, nor ruled out."""
-        for mend in singles:
-            if mend.key not in results:
-                continue
-            gain = gain_of(results, mend)
-            p_value = gain.p_above(self.floors.proven) * tested
-            is_open = p_value > self.floors.error_rate
-            if is_open and gain.value >= self.floors.material:
-                return True
-        return False
+        gains = [gain_of(results, m) for m in singles if m.key in results]
+        return any(
+            gain.value >= self.floors.material
+            and not self._is_proven(gain, tested=tested)
+            for gain in gains
+        )
+
+    def _is_proven(self, gain: PairedGain, *, tested: int) -> bool:
+        """Whether a gain will be found: among so many, looked at alone and on top."""
+        p_value = LOOKS * gain.p_above(self.floors.proven) * tested
+        return p_value <= self.floors.error_rate

@@ -17,8 +17,14 @@ from worker.engine.stats.decisions import Floors
 from worker.engine.subject import Subject
 
 Spared = Literal["none", "decide", "ignored"]
-SEED_OFFSETS: dict[str, int] = {"screen": 0, "confirm": 100, "remedy": 200}
+SEED_OFFSETS: dict[str, int] = {
+    "screen": 0,
+    "confirm": 100,
+    "remedy": 200,
+    "refine": 300,
+}
 SHARES = {"screen": 0.42, "interact": 0.35, "confirm": 0.7}  # of the time left then
+SCREENING = ("screen", "interact")  # stages whose arms are compared with each other
 LEAST_CONFIRMING = 6  # pairs with which a sign-flip test can reach p < .05
 LEAST_SEEDS = 3
 LEAST_ARMS = 2  # the baseline and one mend
@@ -125,7 +131,7 @@ class Trainer:
         max_seconds = max(15.0, 1.2 * self.left)
         # The screen's arms must all have learned from the same rows.
         leaves_out = self.spared == "decide" or (
-            self.spared == "ignored" and stage != "confirm"
+            self.spared == "ignored" and stage in SCREENING
         )
         experiments = tuple(
             Training(

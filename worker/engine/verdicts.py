@@ -14,7 +14,7 @@ from worker.engine.results import (
     figures,
     share_of_relapses,
 )
-from worker.engine.stats.decisions import Floors, decide, holm
+from worker.engine.stats.decisions import LOOKS, Floors, decide, holm
 from worker.engine.stats.pairs import PairedGain
 
 
@@ -82,7 +82,7 @@ def _p_value(weighed: Weighed, floor: float) -> float:
         return alone
     if not weighed.confirmed:  # only the screening seeds saw it alone
         return weighed.on_top.p_above(floor)
-    return min(1.0, 2 * min(alone, weighed.on_top.p_above(floor)))
+    return min(1.0, LOOKS * min(alone, weighed.on_top.p_above(floor)))
 
 
 def _trial(

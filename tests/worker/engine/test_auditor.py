@@ -293,7 +293,7 @@ def test_training_rows_left_out_in_turn_decide_where_held_out_rows_are_few():
 
     assert narrow.error < 0.7 * wide.error
     assert narrow.value == pytest.approx(0.07, abs=0.03)
-    assert all(t.folds is None for t in helped.trained if t.round == "remedy")
+    assert all(t.folds is None for t in helped.trained if t.split == "final")
 
 
 def test_the_repaired_model_also_gets_what_does_it_good_unproven():

@@ -2,7 +2,11 @@
 
 import numpy as np
 
+from service.contract.causes import Cause
 from tests.builders_engine import make_subject
+from tests.worker.engine.test_results import trained
+from worker.engine.check import Mend
+from worker.engine.choices import gain_of
 from worker.engine.confirmation import Confirmation
 from worker.engine.lab.experiment import Arm, NetworkChange, RecipeChange
 from worker.engine.planning import Costs
@@ -58,3 +62,23 @@ def test_an_arm_of_another_network_can_wait_too():
 
     assert at_once == core
     assert late == [wide]
+
+
+def test_what_the_report_could_not_prove_does_not_become_the_remedy():
+    settling, _, _ = confirmation(1e-9)
+    confirm = trained({"baseline": 50, "tanh": 55, "balanced": 54}, tuple(range(8)))
+    strange = Mend(Cause.UNSUITABLE_ACTIVATION, "tanh", "Use tanh", ())
+    evident = Mend(Cause.CLASS_IMBALANCE, "balanced", "Balance", (), evident=True)
+    tried = {strange.cause: strange, evident.cause: evident}
+    others = {
+        cause: Mend(cause, f"not confirmed {cause}", "", ())
+        for cause in Cause
+        if cause not in tried
+    }
+
+    few = settling.settle(confirm, (strange,), tried)
+    many = settling.settle(confirm, (strange,), {**tried, **others})
+
+    assert gain_of(confirm, evident).low > settling.floors.proven
+    assert few == (evident,)
+    assert many == (strange,)

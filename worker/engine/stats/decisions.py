@@ -8,6 +8,7 @@ from service.contract.request import Severity
 from worker.engine.stats.pairs import PairedGain
 
 Key = TypeVar("Key")
+LOOKS = 2  # a gain is looked at alone and within the best combination
 Decision = Literal["found", "not_found", "inconclusive"]
 
 

@@ -1,0 +1,93 @@
+"""How far a repaired model is taken."""
+
+import pytest
+
+from service.contract.causes import Cause
+from tests.builders_engine import World, make_subject, no_effect
+from worker.engine.check import Mend
+from worker.engine.lab.experiment import Arm, NetworkChange, RecipeChange
+from worker.engine.planning import Costs
+from worker.engine.refinement import refine, variations
+from worker.engine.trainer import Trainer
+
+LOW, CAPACITY = Cause.LEARNING_RATE_TOO_LOW, Cause.INSUFFICIENT_CAPACITY
+OPTIMIZER = Cause.UNSUITABLE_OPTIMIZER
+
+
+def rate(value: float) -> Mend:
+    change = RecipeChange(patch={"optimizer": {"lr": value}})
+    return Mend(LOW, f"lr={value:g}", "Raise it", (change,))
+
+
+def width(factor: float) -> Mend:
+    change = NetworkChange(name="width", factor=factor)
+    return Mend(CAPACITY, f"width×{factor:g}", "Widen it", (change,))
+
+
+def widths(arm: Arm) -> float:
+    return max([c.factor for c in arm.changes if c.kind == "network"], default=1.0)
+
+
+def refined(effect, repaired: tuple[Mend, ...]) -> tuple[World, list[str]]:
+    world = World(make_subject(), base=0.6, effect=effect)
+    trainer = Trainer(world.subject)
+    trainer.costs = Costs(one=0.0, each=1e-7)
+    steps = refine(trainer, repaired)
+    answers = None
+    try:
+        while True:
+            ask = steps.send(answers)
+            answers = {e.digest(): world.answer(e) for e in ask.experiments}
+    except StopIteration as end:
+        return world, [mend.key for mend in end.value]
+
+
+def test_a_knob_is_turned_as_long_as_that_pays():
+    def effect(arm):
+        return min(0.3, 0.02 * widths(arm))
+
+    _, keys = refined(effect, (rate(0.01), width(4.0)))
+
+    assert keys == ["lr=0.01", "width×16"]
+
+
+def test_what_does_not_pay_is_left_as_it_was_proven():
+    world, keys = refined(no_effect, (rate(0.01),))
+
+    assert keys == ["lr=0.01"]
+    assert {t.split for t in world.trained} == {"decide"}
+
+
+def test_nothing_is_refined_where_nothing_was_mended_or_on_a_part_of_the_rows():
+    trainer = Trainer(make_subject())
+    trainer.rows = 100
+
+    for repaired in ((), (rate(0.01),)):
+        with pytest.raises(StopIteration) as end:
+            next(refine(trainer, repaired))
+        assert end.value.value == repaired
+
+
+def test_a_lower_rate_takes_the_place_of_the_one_that_was_found():
+    options = list(variations(make_subject(), (rate(0.01),)))
+
+    keys = {mend.key for option in options for mend in option}
+    assert {"lr=0.03", "lr=0.0033", "width×2", "epochs=80", "standardize"} <= keys
+    assert all(sum(m.key.startswith("lr=") for m in option) == 1 for option in options)
+
+
+def test_another_optimiser_keeps_its_settings_at_another_rate():
+    patch = {"optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}}
+    other = Mend(OPTIMIZER, "sgd", "Use it", (RecipeChange(patch=patch),))
+
+    options = variations(make_subject(), (other,))
+
+    patches = [
+        mend.patch["optimizer"]
+        for option in options
+        for mend in option
+        if mend.cause is OPTIMIZER and mend != other
+    ]
+    assert patches == [
+        {"name": "sgd", "lr": lr, "momentum": 0.9} for lr in (0.3, 0.033)
+    ]

@@ -1,0 +1,160 @@
+"""Before the remedy: how far the repaired model can be taken in the time left.
+
+What is named was proven by then; here only the repaired model gains. A network that is
+eight times wider than one of two units may still be too small, and a rate that was fit
+for the fault may not be the best without it: the recipe's customary knobs are turned
+from where the mends have brought it, a step at a time, as long as that pays.
+"""
+
+from collections.abc import Iterable
+
+from service.contract.causes import Cause
+from worker.engine.check import Mend
+from worker.engine.choices import RATES
+from worker.engine.combination import compatible, compose, name
+from worker.engine.lab.experiment import NetworkChange, RecipeChange
+from worker.engine.ledger import Round
+from worker.engine.recipe import CompleteRecipe, merge_patch
+from worker.engine.subject import Subject
+from worker.engine.sweeps import HIGHEST_RATE, rate_change, round_rate
+from worker.engine.trainer import Trainer
+
+SHARE_OF_BUDGET = 0.2  # that all steps together may take
+SHARE_OF_LEFT = 0.5  # of the time left; the repaired model needs the rest
+MOST_STEPS = 4
+BY_CHANCE = 0.02  # p value that a step must pass, being the best of several
+RATE_STEP, LONGER, WIDER = 3.0, 2, 2.0
+WIDEST = 64.0  # times the delivered width
+
+
+def refine(trainer: Trainer, repaired: tuple[Mend, ...]) -> Round[tuple[Mend, ...]]:
+    """Turn the knobs of a repaired model, one at a time, while it pays.
+
+    Args:
+        trainer: of the audit.
+        repaired: the mends so far, of different causes.
+
+    Returns:
+        The mends of the best model, some of them taken further. Nothing is refined
+        where nothing was mended, or where only a part of the rows was trained on: what
+        is best on few rows need not be on all.
+    """
+    if not repaired or trainer.rows is not None:
+        return repaired
+    seeds = trainer.seeds("refine", trainer.effort.remedy_seeds)
+    begun = trainer.ledger.seconds
+    for _ in range(MOST_STEPS):
+        spent = trainer.ledger.seconds - begun
+        allowance = min(
+            SHARE_OF_BUDGET * trainer.effort.seconds - spent,
+            SHARE_OF_LEFT * trainer.left,
+        )
+        options = {name(repaired): repaired}
+        for option in variations(trainer.subject, repaired):
+            arms = [compose(o) for o in (*options.values(), option)]
+            if trainer.cost(arms, seeds) <= allowance:
+                options[name(option)] = option
+        if len(options) == 1:
+            break
+        results = yield from trainer.train(
+            "remedy",
+            "Does the repaired model get better still?",
+            [compose(option) for option in options.values()],
+            seeds,
+        )
+        now = name(repaired)
+        if now not in results:
+            break
+        gains = {
+            key: results.gain(key, over=now)
+            for key in options
+            if key in results and key != now
+        }
+        better = {
+            key: gain.value
+            for key, gain in gains.items()
+            if gain.value >= trainer.floors.proven and gain.p_above(0.0) <= BY_CHANCE
+        }
+        if not better:
+            break
+        repaired = options[max(better, key=lambda key: better[key])]
+    return repaired
+
+
+def variations(
+    subject: Subject, repaired: tuple[Mend, ...]
+) -> Iterable[tuple[Mend, ...]]:
+    """List what the mends become with one knob turned, the likeliest first."""
+    recipe = subject.recipe
+    for mend in repaired:
+        recipe = recipe.patched(mend.patch or {})
+    for step in (
+        _longer(recipe, subject.recipe.epochs),
+        *_rates(recipe, repaired),
+        *_wider(subject, repaired),
+        *_scaled(recipe, subject),
+    ):
+        others = tuple(mend for mend in repaired if not _replaces(step, mend))
+        if all(compatible(step, mend) for mend in others):
+            yield (*others, step)
+
+
+def _replaces(step: Mend, mend: Mend) -> bool:
+    """Whether a step is another answer to what a mend was for."""
+    return mend.cause is step.cause or (step.cause in RATES and mend.cause in RATES)
+
+
+def _longer(recipe: CompleteRecipe, given: int) -> Mend:
+    epochs = LONGER * recipe.epochs
+    return Mend(
+        cause=Cause.INSUFFICIENT_TRAINING,
+        key=f"epochs={epochs}",
+        text=f"Train for {epochs} epochs instead of {given}",
+        changes=(RecipeChange(patch={"epochs": epochs}),),
+    )
+
+
+def _rates(recipe: CompleteRecipe, repaired: tuple[Mend, ...]) -> Iterable[Mend]:
+    """Higher and lower rates, of another optimiser where that is a mend."""
+    optimizer = recipe.optimizer
+    other = next((m for m in repaired if m.cause is Cause.UNSUITABLE_OPTIMIZER), None)
+    for factor in (RATE_STEP, 1 / RATE_STEP):
+        rate = round_rate(factor * optimizer.lr)
+        if rate > HIGHEST_RATE[optimizer.name]:
+            continue
+        cause, key = RATES[factor > 1], f"lr={rate:g}"
+        text, change = f"Use a learning rate of {rate:g}", rate_change(rate)
+        if other is not None and (other.patch or {}).get("optimizer"):
+            cause, key = other.cause, f"{optimizer.name}, lr={rate:g}"
+            text = f"Use {optimizer.name} with a learning rate of {rate:g}"
+            change = RecipeChange(patch=merge_patch(other.patch, change.patch))
+        yield Mend(cause=cause, key=key, text=text, changes=(change,))
+
+
+def _wider(subject: Subject, repaired: tuple[Mend, ...]) -> Iterable[Mend]:
+    if subject.network.smallest_width is None:
+        return
+    widths = [
+        change.factor or 1.0
+        for mend in repaired
+        for change in mend.changes
+        if isinstance(change, NetworkChange) and change.name == "width"
+    ]
+    factor = WIDER * (widths[0] if widths else 1.0)
+    if 1.0 < factor <= WIDEST:
+        yield Mend(
+            cause=Cause.INSUFFICIENT_CAPACITY,
+            key=f"width×{factor:g}",
+            text=f"Make the hidden layers {factor:g} times wider",
+            changes=(NetworkChange(name="width", factor=factor),),
+        )
+
+
+def _scaled(recipe: CompleteRecipe, subject: Subject) -> Iterable[Mend]:
+    if recipe.normalization == "none" and subject.data.kind != "tokens":
+        yield Mend(
+            cause=Cause.UNSCALED_INPUTS,
+            key="standardize",
+            text="Standardise the inputs with the training data's mean and deviation",
+            changes=(RecipeChange(patch={"normalization": "standardize"}),),
+        )
