@@ -138,6 +138,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
         crashed=crashed,
         subsample=trainer.rows,
         skipped=skipped,
+        better_on_spared=trainer.better_on_spared,
     )
 
 

@@ -126,6 +126,8 @@ class Case:
         trials: of the other causes.
         retrained: the network trained anew by the same recipe against the delivered
             weights, on the same held-out rows.
+        better_on_spared: how much better the recipe does on training rows that it did
+            not see than on held-out rows; None where that was not measured.
         relapses: share of those trainings that end no better than the delivered
             weights.
         gains: of this cause's arms over the baseline, by key.
@@ -146,6 +148,7 @@ class Case:
     trials: dict[Cause, Trial] = field(default_factory=dict)
     retrained: PairedGain | None = None
     relapses: float = 0.0
+    better_on_spared: PairedGain | None = None
     gains: dict[str, PairedGain] = field(default_factory=dict)
     experiments: tuple[str, ...] = ()
     gains_on_top: dict[str, PairedGain] = field(default_factory=dict)

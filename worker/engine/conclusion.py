@@ -29,11 +29,12 @@ from worker.engine.version import ENGINE
 
 LOGGER = logging.getLogger(__name__)
 VERDICT_ORDER = ("found", "suspected", "inconclusive", "not_found", "not_applicable")
-BROKEN_DELIVERY = (
+NO_MATTER_OF_TRAINING = (
     Cause.DEGENERATE_WEIGHTS,
     Cause.LABEL_ORDER_MISMATCH,
     Cause.PREPROCESSING_MISMATCH,
     Cause.TRAINING_MODE_LEFT_ON,
+    Cause.DISTRIBUTION_SHIFT,
 )
 
 
@@ -150,7 +151,8 @@ def _primary(
 ) -> Cause | None:
     """The cause to name first.
 
-    What is broken in the delivered file comes first where it costs most; then what
+    What no recipe is to blame for, the delivered file or other data than those that it
+    was trained on, comes first where it costs most; then what
     retraining showed; then what no retraining can mend.
     """
     found = {f.cause: f for f in findings if f.verdict == "found"}
@@ -160,7 +162,7 @@ def _primary(
         return Cause.NO_LEARNABLE_SIGNAL
     trained = next((c for c, t in trials.items() if t.role == "primary"), None)
     trained_gain = _gain(found.get(trained)) if trained else -1.0
-    broken = [c for c in BROKEN_DELIVERY if c in found]
+    broken = [c for c in NO_MATTER_OF_TRAINING if c in found]
     if broken:
         worst = max(broken, key=lambda c: _gain(found[c]))
         if _gain(found[worst]) >= trained_gain:

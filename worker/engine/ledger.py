@@ -8,6 +8,7 @@ from service.contract.causes import Cause
 from worker.engine.check import Measures, Mend
 from worker.engine.lab.experiment import Experiment, Outcome
 from worker.engine.results import Results
+from worker.engine.stats.pairs import PairedGain
 
 Stage = Literal["inspect", "screen", "interact", "confirm", "remedy", "report"]
 
@@ -61,6 +62,8 @@ class Learned:
         repaired: what the repaired model was given: that, and what else did it good.
         best: the best mend of each cause that was tried.
         subsample: training rows that the experiments used, None where all.
+        better_on_spared: how much better the baseline does on training rows that it
+            did not see than on held-out rows; None where none were left out.
     """
 
     measures: Measures
@@ -78,6 +81,7 @@ class Learned:
     crashed: Mapping[Cause, str] = field(default_factory=dict)
     subsample: int | None = None
     skipped: Mapping[Cause, str] = field(default_factory=dict)
+    better_on_spared: PairedGain | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from worker.engine.ledger import Round
 from worker.engine.planning import in_order
 from worker.engine.results import BASELINE, Results
 from worker.engine.splits import spared_rows
-from worker.engine.stats.pairs import unlikeness
+from worker.engine.stats.pairs import Scored, between_rows, unlikeness
 from worker.engine.trainer import FOLDS, Trainer
 
 SHORT_IN_A_SUBSAMPLE = frozenset(
@@ -171,6 +171,8 @@ def _compared_with_spared(trainer: Trainer, screen: Results, noise: float) -> Re
         f"{data.rows['train']} training rows, left out in turn, decide beside the "
         f"{screen.rows.held_out} held-out ones"
     )
+    both = _both(screen)
+    trainer.better_on_spared = between_rows(*both) if both else None
     unlike = _unlikeness(screen)
     if 0 < noise < MOST_NOISE * (1 - 1 / data.classes):
         corrected = screen.corrected(noise, data.classes)
@@ -187,10 +189,16 @@ def _compared_with_spared(trainer: Trainer, screen: Results, noise: float) -> Re
 
 def _unlikeness(screen: Results) -> float:
     """How differently the baseline does on rows left out and on held-out ones."""
+    both = _both(screen)
+    return unlikeness(*both) if both else np.inf
+
+
+def _both(screen: Results) -> tuple[Scored, Scored] | None:
+    """What the baseline does on rows left out, and on held-out ones."""
     spared = screen.on_spared()
     if spared is None:
-        return np.inf
+        return None
     first = screen.rows.held_out
     held_out = screen.arms[BASELINE].correct[:, :first]
     labels = screen.rows.labels
-    return unlikeness((held_out, None, labels[:first]), (*spared, labels[first:]))
+    return (*spared, labels[first:]), (held_out, None, labels[:first])

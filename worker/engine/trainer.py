@@ -14,6 +14,7 @@ from worker.engine.ledger import Answers, Ask, Entry, Ledger, Round, Stage
 from worker.engine.planning import Costs, Effort, effort_for, group
 from worker.engine.results import BASELINE, Results, collect
 from worker.engine.stats.decisions import Floors
+from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 
 Spared = Literal["none", "decide", "ignored"]
@@ -44,6 +45,8 @@ class Trainer:
         spared: what becomes of training rows that seeds leave out in turn: `none` are
             left out, they `decide` beside the held-out ones, or they are `ignored`
             from now on, being unlike those.
+        better_on_spared: how much better the baseline does on training rows that it
+            did not see than on held-out rows; None where none are left out.
         noise: share of wrong labels among them, 0 where they are not doubted.
         arms: how many will be screened, as far as is known.
     """
@@ -57,6 +60,7 @@ class Trainer:
         self.rows: int | None = None
         self.start: tuple[Change, ...] = ()
         self.spared: Spared = "none"
+        self.better_on_spared: PairedGain | None = None
         self.noise = 0.0
         self.arms = MANY_ARMS
 

@@ -208,6 +208,7 @@ def case_for(
         ),
         retrained=retrained(learned),
         relapses=relapses(learned),
+        better_on_spared=learned.better_on_spared,
         trial=trials.get(cause),
         baseline=arms.get(BASELINE, {}),
         arms=arms,

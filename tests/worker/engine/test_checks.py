@@ -7,6 +7,7 @@ from worker.engine.catalog import CATALOG
 from worker.engine.check import Case, Mend, Trial, judge_gain, pair_of
 from worker.engine.checks.class_imbalance import ClassImbalance
 from worker.engine.checks.degenerate_weights import DegenerateWeights
+from worker.engine.checks.distribution_shift import DistributionShift
 from worker.engine.checks.insufficient_data import InsufficientData
 from worker.engine.checks.label_order_mismatch import LabelOrderMismatch
 from worker.engine.checks.learning_rate_too_low import LearningRateTooLow
@@ -320,3 +321,16 @@ def test_dead_weights_that_the_recipe_often_yields_are_the_recipes_fault(
 
     assert finding.verdict == verdict
     assert ("30 % of the trainings" in finding.summary) is (relapses > 0)
+
+
+@pytest.mark.parametrize(("lost", "shown"), [(None, None), (0.12, 0.12), (0.0, 0.0)])
+def test_a_shift_costs_what_unseen_training_rows_are_judged_better_by(lost, shown):
+    measures = {"shift": {"auc": {"value": 0.9}, "p_value": 1e-6, "features": []}}
+    better = None if lost is None else gain(lost)
+    case = Case(measures=measures, better_on_spared=better)
+
+    finding = DistributionShift().judge(make_subject(), case)
+
+    assert finding.verdict == "found"
+    assert (finding.gain.value if finding.gain else None) == shown
+    assert ("costs 12.0 points" in finding.summary) is (lost == 0.12)

@@ -51,6 +51,8 @@ def primary_trial(cause: Cause, value: float) -> dict[Cause, Trial]:
         ({Cause.INSUFFICIENT_DATA: 0.05}, Cause.LEARNING_RATE_TOO_LOW),
         ({Cause.LABEL_ORDER_MISMATCH: 0.6}, Cause.LABEL_ORDER_MISMATCH),
         ({Cause.TRAINING_MODE_LEFT_ON: 0.03}, Cause.LEARNING_RATE_TOO_LOW),
+        ({Cause.DISTRIBUTION_SHIFT: 0.2}, Cause.DISTRIBUTION_SHIFT),
+        ({Cause.DISTRIBUTION_SHIFT: None}, Cause.LEARNING_RATE_TOO_LOW),
         ({Cause.NO_LEARNABLE_SIGNAL: None}, Cause.NO_LEARNABLE_SIGNAL),
     ],
 )

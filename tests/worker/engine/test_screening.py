@@ -32,6 +32,8 @@ def test_training_rows_unlike_the_held_out_ones_do_not_decide():
 
     assert learned.screen is not None
     assert len(learned.screen.rows.labels) == 300
+    assert learned.better_on_spared is not None
+    assert learned.better_on_spared.value == pytest.approx(0.15, abs=0.08)
     assert all(t.folds is None for t in world.trained if t.round == "confirm")
 
 

@@ -7,7 +7,8 @@ Source:    Lopez-Paz & Oquab 2017, Revisiting classifier two-sample tests,
 Blind to:  shifts that only larger samples would show. Another mix of classes alone is
            `suspected`: balanced accuracy, in which faults are weighed, ignores it.
 
-The finding has no gain: only other training data could mend it.
+Only other training data could mend it. What it costs is measured where training rows
+are left out in turn: how much better the recipe does on them than on held-out rows.
 """
 
 from dataclasses import dataclass
@@ -15,9 +16,20 @@ from typing import ClassVar
 
 from service.contract.causes import BY_CAUSE, Cause
 from service.contract.report import Evidence, Finding, Recommendation
-from worker.engine.check import Case, Measures, Mend, clear, undecided
+from worker.engine.check import (
+    Bar,
+    Case,
+    Measures,
+    Mend,
+    clear,
+    gain_of,
+    points,
+    undecided,
+)
 from worker.engine.stats.decisions import severity_of
 from worker.engine.subject import Subject
+
+METHOD = "training rows that the recipe did not see against held-out rows"
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,7 @@ class DistributionShift:
 
     cause: ClassVar[Cause] = Cause.DISTRIBUTION_SHIFT
 
+    bar: Bar = Bar()
     p_value: float = 0.0025  # a twentieth of 5 %, since about twenty causes are judged
     material_auc: float = 0.6  # 0.5: alike, 1: never alike
     label_distance: float = 0.1  # total variation between the class shares
@@ -79,6 +92,21 @@ class DistributionShift:
         worth = (
             self._number(impact.get("value"), 0.0) if isinstance(impact, dict) else 0.0
         )
+        lost = case.better_on_spared
+        costs = lost is not None and self.bar.passes(lost)
+        if lost is not None:
+            worth = lost.value
+            evidence.append(
+                Evidence(
+                    kind="unseen_training_rows",
+                    statement=(
+                        "On training rows that it did not see the recipe does better "
+                        f"by {points(lost.value)} ({points(lost.low)} to "
+                        f"{points(lost.high)}) than on held-out rows."
+                    ),
+                    values={"value": lost.value, "low": lost.low, "high": lost.high},
+                )
+            )
         entry = BY_CAUSE[self.cause]
         what = (
             f"The inputs moved (AUC {auc:.2f}"
@@ -94,7 +122,14 @@ class DistributionShift:
             severity=severity_of(worth),
             confidence=0.97,
             summary=f"{what} between training and held-out data"
-            + ("." if inputs_moved else ", which balanced accuracy does not feel."),
+            + (
+                ", which balanced accuracy does not feel."
+                if not inputs_moved
+                else f", which costs {points(lost.value).lstrip('+')}."
+                if costs and lost is not None
+                else "."
+            ),
+            gain=gain_of(lost, METHOD) if lost is not None and inputs_moved else None,
             evidence=evidence,
             recommendation=Recommendation(
                 text="Train on data like those that the model meets; look first at the "

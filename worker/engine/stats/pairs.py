@@ -218,9 +218,27 @@ def unlikeness(first: Scored, second: Scored) -> float:
     Returns:
         The difference of balanced accuracy over what chance would explain.
     """
+    apart = between_rows(first, second)
+    return abs(apart.value) / (UNLIKE + UNLIKE_ERRORS * apart.error)
+
+
+def between_rows(first: Scored, second: Scored) -> PairedGain:
+    """Estimate how much better one arm does on some rows than on others.
+
+    Args:
+        first: hits (seeds, rows), which seed scored which row, labels (rows,).
+        second: likewise.
+
+    Returns:
+        The difference of balanced accuracy; its error is that of the finite rows.
+    """
     (one, one_variance), (other, other_variance) = _level(first), _level(second)
-    error = float(np.sqrt(one_variance + other_variance))
-    return abs(one - other) / (UNLIKE + UNLIKE_ERRORS * error)
+    return PairedGain(
+        value=one - other,
+        error=float(np.sqrt(one_variance + other_variance)),
+        degrees=1e6,
+        seeds=len(first[0]),
+    )
 
 
 def _level(scored: Scored) -> tuple[float, float]:
