@@ -5,6 +5,7 @@ pictures pooled to at most 16 by 16, token ids counted. Many columns are reduced
 principal components.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ POOLED_SIDE = 16
 MOST_COLUMNS = 1_024
 VOCABULARY = 1_024
 COMPONENTS = 48
+_BLOCK = 64  # columns whose figures are worked out at once
 CLIP = 10.0  # deviations beyond which a value says no more than that it is far
 
 
@@ -81,29 +83,30 @@ class Features:
     @classmethod
     def fit(cls, dataset: Dataset, x: Array) -> "Features":
         """Measure training inputs, (rows, *sample shape)."""
-        columns = plain_columns(dataset, x)
+        columns = plain_columns(dataset, x)  # a copy, which is worked on in place
         columns[~np.isfinite(columns)] = np.nan
         columns[:, np.isnan(columns).all(0)] = 0.0
-        centre = np.nanmedian(columns, axis=0)
-        filled = np.where(np.isnan(columns), centre, columns)
+        centre = _by_block(columns, lambda block: np.nanmedian(block, axis=0))
+        np.copyto(columns, centre, where=np.isnan(columns))
+        columns -= centre
         if dataset.kind == "table":
-            scale = _robust_scale(filled - centre)
+            scale = _by_block(columns, _robust_scale)
         else:
             # One scale for all pixels: those that hardly vary should not shout.
-            scale = np.full(filled.shape[1], float((filled - centre).std()) or 1.0)
+            scale = np.full(columns.shape[1], float(columns.std()) or 1.0)
         reduction = None
-        scaled = np.clip((filled - centre) / scale, -CLIP, CLIP)
-        if scaled.shape[1] > COMPONENTS and len(scaled) > COMPONENTS:
+        if columns.shape[1] > COMPONENTS and len(columns) > COMPONENTS:
             reduction = PCA(COMPONENTS, svd_solver="randomized", random_state=0)
-            reduction.fit(scaled[: 5 * MOST_COLUMNS])
+            reduction.fit(np.clip(columns[: 5 * MOST_COLUMNS] / scale, -CLIP, CLIP))
         return cls(dataset, centre, scale, reduction)
 
     def columns(self, x: Array) -> Floats:
         """Return scaled columns: float64, (rows, columns)."""
-        plain = plain_columns(self.dataset, x)
-        plain = np.where(np.isfinite(plain), plain, self.centre)
-        result: Floats = np.clip((plain - self.centre) / self.scale, -CLIP, CLIP)
-        return result
+        columns = plain_columns(self.dataset, x)
+        np.copyto(columns, self.centre, where=~np.isfinite(columns))
+        columns -= self.centre
+        columns /= self.scale
+        return np.clip(columns, -CLIP, CLIP, out=columns)
 
     def reduced(self, x: Array) -> Floats:
         """Return at most 48 components: float64, (rows, components)."""
@@ -111,6 +114,14 @@ class Features:
         if self.reduction is None:
             return columns
         return np.asarray(self.reduction.transform(columns), dtype=np.float64)
+
+
+def _by_block(columns: Floats, figure: Callable[[Floats], Floats]) -> Floats:
+    """Work a figure of each column out for some columns at a time, to save memory."""
+    starts = range(0, columns.shape[1], _BLOCK)
+    return np.concatenate(
+        [figure(columns[:, start : start + _BLOCK]) for start in starts]
+    )
 
 
 def _robust_scale(centred: Floats) -> Floats:

@@ -37,10 +37,12 @@ def input_scale(material: Material) -> Values:
     )
     good = np.isfinite(by_feature)
     count = np.maximum(good.sum(0), 1)
-    mean = np.where(good, by_feature, 0).sum(0) / count
-    std = np.sqrt((np.where(good, by_feature - mean, 0) ** 2).sum(0) / count)
+    centred = np.where(good, by_feature, 0)  # worked on in place, to save memory
+    mean = centred.sum(0) / count
+    centred -= mean
+    centred[~good] = 0
+    std = np.sqrt(np.square(centred, out=centred).sum(0) / count)
     moving = std[std > 0]
-    values = by_feature[good]
     return {
         "smallest_std": finite(float(moving.min())) if len(moving) else None,
         "median_std": finite(float(np.median(moving))) if len(moving) else None,
@@ -50,8 +52,8 @@ def input_scale(material: Material) -> Values:
         if len(moving)
         else None,
         "largest_magnitude": finite(float(np.maximum(np.abs(mean), std).max())),
-        "low": finite(float(values.min())) if len(values) else None,
-        "high": finite(float(values.max())) if len(values) else None,
+        "low": finite(float(by_feature.min(where=good, initial=np.inf))),
+        "high": finite(float(by_feature.max(where=good, initial=-np.inf))),
     }
 
 
