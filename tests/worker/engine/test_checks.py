@@ -334,3 +334,27 @@ def test_a_shift_costs_what_unseen_training_rows_are_judged_better_by(lost, show
     assert finding.verdict == "found"
     assert (finding.gain.value if finding.gain else None) == shown
     assert ("costs 12.0 points" in finding.summary) is (lost == 0.12)
+
+
+def test_a_layer_that_was_never_trained_is_found_where_the_recipe_yields_more():
+    weights = {"untouched": ["9.weight"], "untouched_share": 0.05}
+    weak = {"value": 0.24, "standard_error": 0.02}
+    measures = {"weights": weights, "label_order": {"gain": weak}}
+    check, subject = DegenerateWeights(), make_subject()
+
+    forgotten = check.judge(subject, Case(measures=measures, retrained=gain(0.87)))
+    sound = check.judge(subject, Case(measures=measures, retrained=gain(0.0)))
+
+    assert forgotten.verdict == "found"
+    assert "9.weight" in forgotten.summary
+    assert sound.verdict == "not_found"
+
+
+def test_what_another_order_of_the_outputs_brings_back_is_no_fault_of_the_weights():
+    measures = {
+        "weights": {"untouched": []},
+        "label_order": {"gain": {"value": 0.8, "standard_error": 0.02}},
+    }
+    case = Case(measures=measures, retrained=gain(0.87))
+
+    assert DegenerateWeights().judge(make_subject(), case).verdict == "not_found"

@@ -39,6 +39,7 @@ class DegenerateWeights:
     untouched_share: float = 0.3  # of the comparable values
     dead_share: float = 0.7  # units of an activation that never fire
     unstable_share: float = 0.1  # of trainings that end as the delivered one did
+    explaining_share: float = 0.5  # of what training anew brings
     needed: tuple[str, ...] = ("optimizer.name", "optimizer.lr", "epochs")
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -54,8 +55,15 @@ class DegenerateWeights:
         values = case.measures.get("weights")
         if not values:
             return undecided(self.cause, "The weights were not read.")
-        signs = self._signs(values)
         gain = case.retrained
+        better = self.bar.passes(gain)
+        signs = self._signs(values)
+        untouched = values.get("untouched")
+        if better and not signs and isinstance(untouched, list) and untouched:
+            # A layer that hardly moved is nothing by itself; beside a recipe that
+            # yields much more, it was forgotten.
+            names = ", ".join(map(str, untouched[:3]))
+            signs = [f"{names} looks as freshly initialised."]
         evidence = [
             Evidence(kind="weights", statement=sign, values={}) for sign in signs
         ]
@@ -71,7 +79,6 @@ class DegenerateWeights:
                     values={"value": gain.value, "low": gain.low, "high": gain.high},
                 )
             )
-        better = self.bar.passes(gain)
         if signs and (better or values.get("non_finite")):
             worth = f" Training anew brings {points(gain.value)}." if gain else ""
             # An unstable recipe leaves some runs dead; then the recipe is at fault.
@@ -164,6 +171,10 @@ class DegenerateWeights:
             ("preprocessing", "the form of the inputs"),
             ("determinism", "the training mode left on"),
         ):
-            if self.bar.passes(pair_of(case.measures.get(probe, {}).get("gain"))):
+            gain = pair_of(case.measures.get(probe, {}).get("gain"))
+            enough = self.explaining_share * (
+                case.retrained.value if case.retrained else 0.0
+            )
+            if self.bar.passes(gain) and gain is not None and gain.value >= enough:
                 return words
         return None
