@@ -15,6 +15,7 @@ from worker.engine.subject import Subject
 
 SURE_SIGNAL = 0.01  # p value at which some reference certainly learns
 RATES = (Cause.LEARNING_RATE_TOO_HIGH, Cause.LEARNING_RATE_TOO_LOW)  # low to high
+MOST_BETWEEN = 3  # rates between the given and the chosen one
 ABOUT = 0.05  # of a rate's gain, that a steadier one may bring less
 
 
@@ -92,6 +93,20 @@ def _steadiest(
     equal = [m for m in swept if m.cause is best.cause and gains[m.key].value >= least]
     steadier = max(equal, key=worst_beside)
     return steadier if worst_beside(steadier) > worst_beside(best) else best
+
+
+def between(options: Sequence[Mend], chosen: Mend) -> list[Mend]:
+    """List up to three rates between the given one and the one that was chosen.
+
+    Args:
+        options: the rates on the chosen one's side of the given one.
+        chosen: one of them.
+    """
+    too_high = chosen.cause is RATES[0]
+    nearest_first = sorted(options, key=_rate, reverse=too_high)
+    short_of = [m for m in nearest_first if (_rate(m) > _rate(chosen)) == too_high]
+    short_of = [m for m in short_of if m.key != chosen.key]
+    return short_of[:: max(1, -(-len(short_of) // MOST_BETWEEN))]
 
 
 def _rate(mend: Mend) -> float:

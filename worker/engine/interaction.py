@@ -8,7 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from service.contract.causes import Cause
 from worker.engine.check import Mend
-from worker.engine.choices import best_single, gain_of, is_promising, value_of
+from worker.engine.choices import (
+    RATES,
+    best_single,
+    between,
+    gain_of,
+    is_promising,
+    value_of,
+)
 from worker.engine.combination import (
     choose_compatible,
     compatible,
@@ -24,6 +31,7 @@ from worker.engine.trainer import Trainer
 
 SHARE_OF_BUDGET = 0.25  # that the whole round may take
 MOST_ADDED = 2  # mends put on top of the best combination
+MOST_LIKELY = 2  # evident mends that get rates of their own
 
 
 class Interaction:
@@ -79,6 +87,7 @@ class Interaction:
             chosen = yield from self._take_away(together, all_at_once)
         else:
             chosen = yield from self._likeliest(chosen, best)
+            chosen = yield from self._at_its_own_rate(chosen, mends, best)
         for _ in range(MOST_ADDED):
             if not chosen:
                 break
@@ -109,6 +118,41 @@ class Interaction:
         if gain < now + max(self.floors.material, 0.1 * now):
             return chosen
         return (yield from self._take_away(together, gain))
+
+    def _at_its_own_rate(
+        self,
+        chosen: tuple[Mend, ...],
+        mends: Mapping[Cause, Sequence[Mend]],
+        best: Mapping[Cause, Mend],
+    ) -> Round[tuple[Mend, ...]]:
+        """Give evident mends a rate of their own beside a rate that does well alone.
+
+        A rate that makes up for a wrong loss is far off once the loss is right.
+        """
+        rate = next((m for m in chosen if m.cause in RATES), None)
+        if rate is None:
+            return chosen
+        rest = tuple(m for m in chosen if m != rate)
+        likelier = [
+            m
+            for m in best.values()
+            if m.evident
+            and m not in chosen
+            and all(compatible(m, other) for other in chosen)
+            and is_promising(self.screen, m, self.floors)
+        ]
+        options = [
+            (*rest, likely, other)
+            for likely in likelier[:MOST_LIKELY]
+            for other in between(mends[rate.cause], rate)
+        ]
+        if not options:
+            return chosen
+        yield from self._combined(options, "Would a likelier mend do at another rate?")
+        top = max(options, key=lambda option: value_of(self.screen, option))
+        now = value_of(self.screen, chosen)
+        enough = now - 0.6 * self.floors.material
+        return top if value_of(self.screen, top) >= enough else chosen
 
     def _substitute(
         self, chosen: tuple[Mend, ...], best: Mapping[Cause, Mend]

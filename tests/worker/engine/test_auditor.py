@@ -1,8 +1,10 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from service.contract.causes import Cause
+from service.contract.recipe import Optimizer
 from tests.builders_engine import World, make_subject, no_effect
 from worker.engine.auditor import advance
 from worker.engine.catalog import CATALOG
@@ -156,6 +158,26 @@ def test_likely_mends_that_help_together_are_preferred_to_a_larger_network():
         Cause.LEARNING_RATE_TOO_LOW,
         Cause.UNSUITABLE_ACTIVATION,
     }
+
+
+def test_a_wrong_loss_is_named_where_a_high_rate_only_makes_up_for_it():
+    def effect(arm):
+        rate = patches(arm, "optimizer", "lr") or 0.01
+        if patches(arm, "loss", "name") == "bce":
+            return {0.01: 0.05, 0.03: 0.12, 0.1: 0.13}.get(rate, -0.2)
+        return min(0.1, 0.04 * np.log10(rate / 0.01))
+
+    recipe = make_subject().given
+    sgd = Optimizer(name="sgd", lr=0.01, momentum=0.0, weight_decay=0.0)
+    loss = recipe.loss.model_copy(update={"name": "bce_with_logits"})
+    wrong = recipe.model_copy(update={"optimizer": sgd, "loss": loss})
+    subject = make_subject(recipe=wrong, counts=(600, 600))
+    network = replace(subject.network, outputs=1, output_activation="sigmoid")
+    subject = replace(subject, network=network, head_kind="sigmoid")
+
+    learned = World(subject, base=0.8, effect=effect).audit()
+
+    assert Cause.UNSUITABLE_LOSS in found(learned)
 
 
 def test_a_likely_mend_takes_the_place_of_another_beside_which_it_does_as_well():

@@ -3,7 +3,7 @@
 from service.contract.causes import Cause
 from tests.worker.engine.test_results import trained
 from worker.engine.check import Mend
-from worker.engine.choices import best_of_each
+from worker.engine.choices import best_of_each, between
 from worker.engine.lab.experiment import RecipeChange
 
 LOWER, HIGHER = Cause.LEARNING_RATE_TOO_HIGH, Cause.LEARNING_RATE_TOO_LOW
@@ -44,3 +44,13 @@ def test_a_rate_is_taken_where_none_gains():
     hits = {0.01: 50, 0.1: 60, 0.5: 86}
 
     assert chosen(hits, given=0.5).key == "lr=0.1"
+
+
+def test_rates_between_the_given_and_the_chosen_one_start_at_the_given_one():
+    higher = [rate(HIGHER, 10.0**k) for k in range(-2, 3)]
+    lower = [rate(LOWER, 10.0**k) for k in range(-6, -3)]
+
+    assert [m.key for m in between(higher, higher[-1])] == ["lr=0.01", "lr=1"]
+    assert [m.key for m in between(higher, higher[2])] == ["lr=0.01", "lr=0.1"]
+    assert [m.key for m in between(lower, lower[0])] == ["lr=0.0001", "lr=1e-05"]
+    assert between(lower, lower[-1]) == []
