@@ -21,11 +21,13 @@ FOLDS = 5
 WIDTH = 128
 SPELL = 3  # epochs whose predictions are averaged
 MOST_SPELLS = 20
+LEAST_SPELLS = 3
+MOST_LOOKS = 300_000  # rows times epochs, felt from 5,000 rows on
 PATIENCE = 2  # spells without a better one after which nothing better is expected
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-4
 TWICE = 2  # members a fold in the second look
-CHUNK = 4096  # rows observed at a time
+CHUNK = 512  # rows observed at a time, by all members: what the caches hold
 PAIRS = tuple(combinations(range(FOLDS), 2))
 
 
@@ -219,8 +221,11 @@ class _Stack:
             Probabilities, float32, (rows, askings, classes), and margins, (rows,).
         """
         optimizer = torch.optim.AdamW(
-            self.weights, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
+            self.weights, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
         )
+        # Many rows make as many steps in fewer epochs, and take longer to look at.
+        affordable = MOST_LOOKS // (SPELL * len(self.x))
+        spells = min(spells, max(LEAST_SPELLS, affordable))
         least = min(most, *(len(rows) for rows in self.known))
         size = int(np.clip(least // 20, 16, 128))
         members = torch.from_numpy(asked)

@@ -38,7 +38,7 @@ from worker.engine.probes.material import (
 from worker.engine.splits import base_rows
 from worker.engine.stats.intervals import balanced_accuracy, wilson
 
-MOST_CHECKED = 100_000  # rows; of more, a stratified part is checked
+MOST_CHECKED = 40_000  # rows; of more, a stratified part is checked
 MOST_ROWS = 10_000  # a fold is trained on an epoch
 MOST_COLUMNS = 300
 MOST_LISTED = 100
