@@ -129,5 +129,7 @@ def noise_subject(
     x = rng.standard_normal((rows, features)).astype(np.float32)
     y = rng.integers(0, classes, rows)
     cut = 2 * rows // 3
-    module = mlp(features, classes)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = mlp(features, classes)
     return subject(module, (x[:cut], y[:cut]), (x[cut:], y[cut:]))
