@@ -358,3 +358,20 @@ def test_what_another_order_of_the_outputs_brings_back_is_no_fault_of_the_weight
     case = Case(measures=measures, retrained=gain(0.87))
 
     assert DegenerateWeights().judge(make_subject(), case).verdict == "not_found"
+
+
+@pytest.mark.parametrize(("a_class", "verdict"), [(15, "found"), (400, "suspected")])
+def test_a_steep_curve_is_enough_where_a_class_holds_few_samples(a_class, verdict):
+    def pair(value):
+        return PairedGain(value=value, error=0.004, degrees=100, seeds=8)
+
+    case = Case(
+        measures={}, gains={"subset=0.5": pair(-0.07), "subset=0.25": pair(-0.19)}
+    )
+    subject = make_subject(counts=(a_class,) * 3)
+
+    finding = InsufficientData().judge(subject, case)
+
+    assert finding.gain is not None
+    assert 0.03 <= finding.gain.value < 0.05
+    assert finding.verdict == verdict

@@ -36,6 +36,7 @@ class InsufficientData:
 
     material: float = 0.03  # balanced accuracy that doubling must bring to be suspected
     major: float = 0.05  # and to be found: no retraining proves what is extrapolated
+    few_rows: float = 20.0  # a class; from here down a steep curve needs no more
     proven: float = 0.01  # that the lower bound must exceed
     least_rows_a_class: int = 8  # in the smallest subset
 
@@ -109,10 +110,13 @@ class InsufficientData:
         ]
         entry = BY_CAUSE[self.cause]
         if value >= self.material and low > self.proven and case.signal:
+            # Few samples speak for it by themselves, as a strange rate does for that.
+            is_evident = rows / subject.data.classes < self.few_rows
+            is_found = is_evident or value >= self.major
             return Finding(
                 cause=self.cause,
                 group=entry.group,
-                verdict="found" if value >= self.major else "suspected",
+                verdict="found" if is_found else "suspected",
                 severity=severity_of(value),
                 confidence=0.9 if curve.is_well_behaved else 0.75,
                 summary=(
