@@ -23,11 +23,13 @@ SPELL = 3  # epochs whose predictions are averaged
 MOST_SPELLS = 20
 LEAST_SPELLS = 3
 MOST_LOOKS = 300_000  # rows times epochs, felt from 5,000 rows on
+MOST_WORK = 15_000_000  # rows learned times inputs and outputs times epochs
 PATIENCE = 2  # spells without a better one after which nothing better is expected
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-4
 TWICE = 2  # members a fold in the second look
 CHUNK = 512  # rows observed at a time, by all members: what the caches hold
+MUCH = 1_000_000  # rows times inputs and outputs, from which looking costs a training
 PAIRS = tuple(combinations(range(FOLDS), 2))
 
 
@@ -188,6 +190,8 @@ class _Stack:
         self.known = [torch.from_numpy(rows) for rows in known]
         self.generator = torch.Generator().manual_seed(seed)
         self.weights = self._initial()
+        self.wide = self.x.shape[1] + classes
+        self.looks_often = len(y) * self.wide <= MUCH
 
     def _initial(self) -> list[Tensor]:
         members, features, classes = len(self.known), self.x.shape[1], self.classes
@@ -223,10 +227,13 @@ class _Stack:
         optimizer = torch.optim.AdamW(
             self.weights, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
         )
-        # Many rows make as many steps in fewer epochs, and take longer to look at.
-        affordable = MOST_LOOKS // (SPELL * len(self.x))
-        spells = min(spells, max(LEAST_SPELLS, affordable))
         least = min(most, *(len(rows) for rows in self.known))
+        # Many rows make as many steps in fewer epochs, and take longer to look at.
+        affordable = min(
+            MOST_LOOKS // (SPELL * len(self.x)),
+            MOST_WORK // (SPELL * least * self.wide),
+        )
+        spells = min(spells, max(LEAST_SPELLS, affordable))
         size = int(np.clip(least // 20, 16, 128))
         members = torch.from_numpy(asked)
         kept: list[_Spell] = []  # the best spell, and the one before it to steady it
@@ -234,9 +241,10 @@ class _Stack:
         highest, since = -1.0, 0
         for _ in range(spells):
             spell = self._empty(members)
-            for _ in range(SPELL):
+            for epoch in range(SPELL):
                 self._epoch(optimizer, least, size)
-                self._observe(spell, members)
+                if self.looks_often or epoch == SPELL - 1:
+                    self._observe(spell, members)
             level = self._agreement(spell)
             if level > highest:
                 kept, highest, since = [*before, spell], level, 0

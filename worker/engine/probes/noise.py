@@ -39,11 +39,11 @@ from worker.engine.splits import base_rows
 from worker.engine.stats.intervals import balanced_accuracy, wilson
 
 MOST_CHECKED = 40_000  # rows; of more, a stratified part is checked
-MOST_ROWS = 10_000  # a fold is trained on an epoch
+MOST_ROWS = 5_000  # a member is trained on an epoch
 MOST_COLUMNS = 300
 MOST_LISTED = 100
 LEAST_ROWS = 40
-MOST_CELLS = 10_000_000  # rows times classes; of more, fewer rows are checked
+MOST_CELLS = 4_000_000  # rows times classes; of more, fewer rows are checked
 LITTLE = 0.005  # rate below which its error is that of counting rows
 FEWEST = 10.0  # rows that any estimate is worth
 
