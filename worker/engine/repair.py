@@ -33,7 +33,7 @@ def repair(
         seeds=seeds,
         split="final",
         keep=arm.name,
-        max_seconds=max(10.0, 1.5 * trainer.left),
+        max_seconds=trainer.at_most,
     )
     answers = yield Ask("remedy", "training the repaired model", (training,))
     [entry] = trainer.note((training,), answers)

@@ -29,6 +29,7 @@ SCREENING = ("screen", "interact")  # stages whose arms are compared with each o
 LEAST_CONFIRMING = 6  # pairs with which a sign-flip test can reach p < .05
 LEAST_SEEDS = 3
 LEAST_ARMS = 2  # the baseline and one mend
+OVERRUN = 0.15  # of the budget, by which the last experiment may exceed it
 NEARLY_ALL = 0.75  # of the rows; fewer are not worth what a subsample cannot tell
 MANY_ARMS = 12  # that should fit the screen, if there are so many
 FOLDS = 5  # parts of the training rows that seeds leave out in turn
@@ -78,6 +79,11 @@ class Trainer:
     def left(self) -> float:
         """Seconds that the budget still holds."""
         return max(1.0, self.effort.seconds - self.ledger.seconds)
+
+    @property
+    def at_most(self) -> float:
+        """Seconds after which an experiment is stopped, however little it has done."""
+        return self.left + OVERRUN * self.effort.seconds
 
     def allowance(self, stage: str) -> float:
         """Seconds that a round may take of the time left."""
@@ -132,7 +138,6 @@ class Trainer:
     ) -> Round[Results]:
         """Train arms in as few experiments as their networks allow."""
         arms = [self.begun(arm) for arm in arms]
-        max_seconds = max(15.0, 1.2 * self.left)
         # The screen's arms must all have learned from the same rows.
         leaves_out = self.spared == "decide" or (
             self.spared == "ignored" and stage in SCREENING
@@ -145,7 +150,7 @@ class Trainer:
                 seeds=seeds,
                 rows=self.rows,
                 folds=FOLDS if leaves_out else None,
-                max_seconds=max_seconds,
+                max_seconds=self.at_most,
             )
             for stack in group(arms)
             for part in _chunks(stack, max(1, LARGEST_STACK // len(seeds)))

@@ -83,3 +83,13 @@ def test_a_slow_network_learns_from_fewer_rows_and_the_report_says_so():
     assert trainer.rows is not None
     assert trainer.rows < 12_000
     assert f"{trainer.rows} of 12000" in trainer.ledger.limits[0]
+
+
+@pytest.mark.parametrize("budget", ["quick", "standard"])
+def test_no_experiment_may_exceed_the_budget_by_more_than_a_fifth(budget):
+    trainer = Trainer(make_subject(budget=budget))
+
+    first, _ = answered(trainer, "screen", "?", arms(1), SEEDS)
+
+    assert all(e.max_seconds <= 1.2 * trainer.effort.seconds for e in first)
+    assert trainer.at_most <= 1.2 * trainer.effort.seconds - trainer.ledger.seconds
