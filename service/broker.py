@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import socket
 import tempfile
 import time
@@ -81,6 +82,9 @@ class PrivateBroker:
             folder=self._folder,
             final_codes=frozenset(),
             quiet=True,
+            # Nothing is lost by this: it hands all to the kernel before it answers.
+            # Asked to end in order, it stays where its folder cannot be written.
+            death_signal=signal.SIGKILL,
         )
         self._process.start()
         if self._address != self._socket:

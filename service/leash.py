@@ -7,6 +7,7 @@ that lives as long as it does.
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -20,21 +21,30 @@ LONGEST_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0  # alive for so long, it counts as started well
 KILL_SECONDS = 20.0
 
-# Told to the kernel before the real program begins; SIGTERM lets it end in order.
+LEASH = "MODEL_AUDIT_LEASH"  # the environment's name for the process that holds it
+
+# Told to the kernel before the real program begins.
 _BIND = """
 import ctypes, os, sys
 if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 15, 0, 0, 0)
+    ctypes.CDLL(None).prctl(1, int(sys.argv[2]), 0, 0, 0)
     if os.getppid() != int(sys.argv[1]):
         sys.exit(0)
-os.execv(sys.argv[2], sys.argv[2:])
+os.environ[sys.argv[3]] = sys.argv[1]
+os.execv(sys.argv[4], sys.argv[4:])
 """
+
+
+def is_cut() -> bool:
+    """Say whether the process that holds this one's leash is gone."""
+    holder = os.environ.get(LEASH, "")
+    return holder.isdecimal() and os.getppid() != int(holder)
 
 
 class Leashed:
     """One process beside this one."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one property of the process
         self,
         name: str,
         command: Sequence[str],
@@ -43,6 +53,7 @@ class Leashed:
         folder: Path | None = None,
         final_codes: frozenset[int] = frozenset({0}),
         quiet: bool = False,
+        death_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         """Prepare; nothing is started yet.
 
@@ -53,6 +64,9 @@ class Leashed:
             folder: its working directory.
             final_codes: exit codes after which it is not started again.
             quiet: throw away what it prints.
+            death_signal: what the kernel sends it when this process is gone. A program
+                can hang in the orderly end that SIGTERM asks for, so it should ask
+                `is_cut` itself; SIGKILL for one that loses nothing by it.
         """
         self._name = name
         self._command = list(command)
@@ -60,6 +74,7 @@ class Leashed:
         self._folder = folder
         self._final = final_codes
         self._quiet = quiet
+        self._death_signal = death_signal
         self._end = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -110,7 +125,11 @@ class Leashed:
     def _once(self) -> int:
         output = subprocess.DEVNULL if self._quiet else None
         self._process = process = subprocess.Popen(  # noqa: S603 - our own commands
-            [sys.executable, "-I", "-S", "-c", _BIND, str(os.getpid()), *self._command],
+            [
+                *(sys.executable, "-I", "-S", "-c", _BIND),
+                *(str(os.getpid()), str(self._death_signal.value), LEASH),
+                *self._command,
+            ],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

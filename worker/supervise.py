@@ -24,6 +24,7 @@ from celery.exceptions import SecurityWarning
 from celery.signals import worker_shutting_down
 
 from service.contract.errors import Unavailable
+from service.leash import is_cut
 from service.settings import Settings
 from service.store.database import Database
 from service.store.tables import WorkerRow
@@ -42,6 +43,7 @@ NOT_CONFINED = 3
 BROKER_SOCKET = Path("queue") / "broker.sock"
 LOOK_SECONDS = 30.0
 STOP_SECONDS = 15.0
+LEASH_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 15.0
 
 
@@ -177,20 +179,26 @@ def _listen(post: Post, redis_url: str, stopping: Stopping) -> int:
 class _Deadline:
     """Ends this process where an orderly stop takes too long, the broker gone, say.
 
-    Whatever is lost with it comes back through its lease.
+    Counts from when it is told to, or when the service that started this worker is
+    gone: its signal may come while no handler can act on it. Whatever is lost with this
+    process comes back through its lease.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._started = False
+        self._begun = threading.Event()
+        # Started now: a signal's handler must not start a thread, since it may have
+        # interrupted the start of another.
+        threading.Thread(target=self._watch, name="deadline", daemon=True).start()
 
     def start(self) -> None:
-        """Begin to count, once."""
-        if not self._started:
-            self._started = True
-            threading.Thread(target=self._end, name="deadline", daemon=True).start()
+        """Begin to count."""
+        self._begun.set()
 
-    def _end(self) -> None:
+    def _watch(self) -> None:
+        while not self._begun.wait(LEASH_SECONDS):
+            if is_cut():
+                break
         time.sleep(self._seconds)
         os._exit(0)
 

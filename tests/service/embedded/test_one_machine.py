@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -60,7 +60,7 @@ def serving(
         process.kill()
         process.wait()
         process.stdout.close()
-        wait_for(lambda: not living(family))
+        wait_for_end(family)
 
 
 def relatives(pid: int) -> list[psutil.Process]:
@@ -75,7 +75,8 @@ def living(processes: list[psutil.Process]) -> list[psutil.Process]:
     found = []
     for process in processes:
         try:
-            if process.status() != psutil.STATUS_ZOMBIE:
+            # Its number may belong to another process by now.
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except psutil.NoSuchProcess:
             continue
@@ -87,6 +88,18 @@ def wait_for(condition: Callable[[], object], *, seconds: float = 40.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.05)
+
+
+def wait_for_end(family: list[psutil.Process]) -> None:
+    with suppress(AssertionError):
+        wait_for(lambda: living(family) == [])
+    assert [described(process) for process in living(family)] == []
+
+
+def described(process: psutil.Process) -> str:
+    with suppress(psutil.Error):
+        return f"{process.pid} {process.status()} {process.cmdline()[-3:]}"
+    return "gone"
 
 
 def refused(folder: Path, port: int) -> str:
@@ -143,7 +156,7 @@ def test_children_die_with_it_even_where_it_is_killed(tmp_path: Path) -> None:
 
         process.kill()
 
-        wait_for(lambda: living(family) == [])
+        wait_for_end(family)
 
 
 @pytest.mark.end_to_end
