@@ -103,6 +103,8 @@ def _corrupted() -> list[Case]:
         (bases.SPAMBASE, "sentinels", 0.05),
         (bases.SEGMENT, "outliers", 0.2),
         (bases.WINE, "missing", 0.2),
+        (bases.DIGITS_CONV, "sentinels", 0.2),
+        (bases.MOTIFS, "sentinels", 0.1),
         (bases.BREAST_CANCER, "missing", 0.1),
         (bases.PENBASED, "sentinels", 0.2),
         (bases.TEXTURE, "outliers", 0.3),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.data import Dataset, Split
+from worker.engine.probes.columns import codes
 from worker.engine.probes.inputs_as_trained import Affine, channel_axis
 
 _SENTINELS = (-999.0, -9999.0, 999999.0, -99999.0)
@@ -77,19 +78,24 @@ def permutation_step(order: np.ndarray) -> InputStep:
     return InputStep(f"permuted:{hash(order.tobytes())}", apply)
 
 
-def repair_step(train: Split, limit: float | None) -> InputStep:
+def repair_step(train: Split, limit: float | None, *, is_table: bool) -> InputStep:
     """Replace what is no value, and clip what is far out, by figures of `train`.
 
-    Non-finite values and customary sentinels become the training median of their
-    place in the sample. With `limit`, values beyond that many robust deviations
-    (1.4826 times the median absolute deviation) of the median are clipped; places
-    whose deviation is zero are left alone.
+    Non-finite values, customary sentinels and codes that stand apart in the data become
+    the training median of their place in the sample. With `limit`, values beyond that
+    many robust deviations (1.4826 times the median absolute deviation) of the median
+    are clipped; places whose deviation is zero are left alone.
 
     Source: Rousseeuw & Croux 1993, Alternatives to the median absolute deviation.
     """
     step = max(1, len(train) // _SAMPLE)
+    known = codes(train.x[::step], is_table=is_table)
+    if is_table:
+        known = known.reshape(-1, *train.x.shape[1:])
+    else:
+        known = known.reshape(-1, *(1 for _ in train.x.shape[1:]))
     sample = np.asarray(train.x[::step], dtype=np.float64)
-    sample = np.where(_is_missing(sample), np.nan, sample)
+    sample = np.where(_is_missing(sample, known), np.nan, sample)
     empty = np.isnan(sample).all(0)
     sample[:, empty] = 0.0
     median = np.nanmedian(sample, axis=0)
@@ -99,6 +105,7 @@ def repair_step(train: Split, limit: float | None) -> InputStep:
         middle=torch.from_numpy(median),
         low=torch.from_numpy(median - reach),
         high=torch.from_numpy(median + reach),
+        codes=torch.from_numpy(known),
     )
     return InputStep(f"repaired:{limit}", layer, layer=layer)
 
@@ -109,18 +116,25 @@ class Repair(torch.nn.Module):
     Attributes:
         middle: float64, (*sample shape), what missing values become.
         low, high: likewise, what values are clipped to; infinite where they are not.
+        codes: float64, (codes, *sample shape, or 1 for each of its sides), values that
+            stand for "missing" here; NaN stands for none.
+        sentinels: float32, (values,), what stands for "missing" anywhere.
     """
 
     middle: Tensor
     low: Tensor
     high: Tensor
+    codes: Tensor
     sentinels: Tensor
 
-    def __init__(self, middle: Tensor, low: Tensor, high: Tensor) -> None:
+    def __init__(
+        self, middle: Tensor, low: Tensor, high: Tensor, codes: Tensor
+    ) -> None:
         super().__init__()
         self.register_buffer("middle", middle)
         self.register_buffer("low", low)
         self.register_buffer("high", high)
+        self.register_buffer("codes", codes)
         self.register_buffer("sentinels", torch.tensor(_SENTINELS))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,13 +144,19 @@ class Repair(torch.nn.Module):
         missing = torch.isfinite(x).logical_not()
         known = self.sentinels.to(device=x.device, dtype=x.dtype)
         missing = missing.logical_or(torch.isin(x, known))
+        for k in range(self.codes.size(0)):
+            code = self.codes[k].to(device=x.device, dtype=x.dtype)
+            missing = missing.logical_or(x == code)
         x = torch.where(missing, self.middle.to(device=x.device, dtype=x.dtype), x)
         x = torch.maximum(x, self.low.to(device=x.device, dtype=x.dtype))
         return torch.minimum(x, self.high.to(device=x.device, dtype=x.dtype))
 
 
-def _is_missing(x: np.ndarray) -> np.ndarray:
-    return np.asarray(~np.isfinite(x) | np.isin(x, _SENTINELS))
+def _is_missing(x: np.ndarray, known: np.ndarray) -> np.ndarray:
+    missing = ~np.isfinite(x) | np.isin(x, _SENTINELS)
+    for values in known:
+        missing |= x == values
+    return np.asarray(missing)
 
 
 def augmentation(

@@ -116,7 +116,8 @@ def _step(change: DataChange, material: Material) -> InputStep:
     if change.name == "repair_inputs":
         if material.dataset.kind == "tokens":
             raise ChangeImpossible(reason="token ids have no median")
-        return repair_step(material.train, change.limit)
+        is_table = material.dataset.kind == "table"
+        return repair_step(material.train, change.limit, is_table=is_table)
     if change.name == "permute_features":
         shape = material.train.x.shape[1:]
         # One order for all seeds of an arm: the members compare weights, not orders.

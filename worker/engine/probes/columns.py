@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from worker.engine.probes.material import Flags, Floats
 
@@ -10,6 +11,9 @@ SENTINELS = (
     -9.0, -99.0, -999.0, -9999.0, -99999.0, 999.0, 9999.0, 99999.0, 999999.0, -1.0,
 )  # fmt: skip
 LEAST_REPEATS = 3  # equal values that make a spike
+MOST_SPIKES = 3  # at either end
+MOST_ISOLATED = 0.2  # share of the values beyond which a spike is no exception
+MOST_POOLED = 2_000_000  # values of all samples together that are looked at
 LEAST_DISTINCT = 10  # distinct other values without which nothing is a bulk
 FAR = 12.0  # robust deviations from the median before a value can be an outlier
 GAP = 1.0  # least gap to the bulk, in asinh of robust deviations (about a factor e)
@@ -50,30 +54,79 @@ def spikes(column: Floats) -> list[Spike]:
     Known codes for a missing value need a gap of half the middle's width, any other
     value twice that; -1 counts where everything else is at least 0.
     """
-    found = []
+    found: list[Spike] = []
     good = column[np.isfinite(column)]
-    if len(good) == 0:
-        return []
-    for value in (float(good.min()), float(good.max())):
-        here = column == value
-        rest = good[good != value]
-        if int(here.sum()) < LEAST_REPEATS or not _is_bulk(rest):
-            continue
-        gap = (
-            float(rest.min() - value) if value < rest[0] else float(value - rest.max())
-        )
-        low, high = np.quantile(rest, [0.01, 0.99])
-        width = float(high - low)
-        known = value in SENTINELS
-        if known and (gap > 0.5 * width or (value == -1 and rest.min() >= 0)):
-            found.append(Spike(value, "code", here))
-        elif gap > 1.0 * width and here.mean() < MOST_OUTLIERS * 4:
-            found.append(Spike(value, "isolated", here))
+    for end in (np.min, np.max):
+        for _ in range(MOST_SPIKES):
+            spike = _spike(column, good, float(end(good))) if len(good) else None
+            if spike is None:
+                break
+            found.append(spike)
+            good = good[good != spike.value]
     return found
 
 
+def _spike(column: Floats, good: Floats, value: float) -> Spike | None:
+    """Judge the least or greatest value of `good`, the values not yet set apart."""
+    share = float((good == value).mean())
+    rest = good[good != value]
+    if share * len(good) < LEAST_REPEATS - 0.5 or not _is_bulk(rest):
+        return None
+    gap = float(rest.min() - value) if value < rest[0] else float(value - rest.max())
+    low, high = np.quantile(rest, [0.01, 0.99])
+    width = float(high - low)
+    known = value in SENTINELS
+    if known and (gap > 0.5 * width or (value == -1 and rest.min() >= 0)):
+        return Spike(value, "code", column == value)
+    if gap > 1.0 * width and share < MOST_ISOLATED:
+        return Spike(value, "isolated", column == value)
+    return None
+
+
 def _is_bulk(rest: Floats) -> bool:
-    return len(rest) >= LEAST_DISTINCT and len(np.unique(rest[:1000])) >= LEAST_DISTINCT
+    some = rest[:: max(1, len(rest) // 1000)]
+    return len(rest) >= LEAST_DISTINCT and len(np.unique(some)) >= LEAST_DISTINCT
+
+
+def pooled_spikes(x: npt.NDArray[np.generic]) -> list[Spike]:
+    """Find such values among those of all samples together: pictures and series.
+
+    Args:
+        x: (rows, *sample shape); a place of its own means little here.
+
+    Returns:
+        `where` flags rows that hold the value: bool, (rows,).
+    """
+    flat = x.reshape(len(x), -1)
+    step = max(1, flat.size // MOST_POOLED)
+    some = flat.reshape(-1)[::step].astype(np.float64)
+    return [
+        Spike(spike.value, spike.kind, np.asarray((flat == spike.value).any(1)))
+        for spike in spikes(some)
+    ]
+
+
+def codes(x: npt.NDArray[np.generic], *, is_table: bool) -> Floats:
+    """List the values that stand for "missing".
+
+    Args:
+        x: (rows, *sample shape).
+        is_table: whether each place of a sample is a feature of its own.
+
+    Returns:
+        float64, (most codes of a feature, features) for a table, NaN where a feature
+        has fewer; (codes, 1) otherwise.
+    """
+    if is_table:
+        flat = x.reshape(len(x), -1)
+        columns = (flat[:, k].astype(np.float64) for k in range(flat.shape[1]))
+        by_place = [[spike.value for spike in spikes(column)] for column in columns]
+    else:
+        by_place = [[spike.value for spike in pooled_spikes(x)]]
+    table = np.full((max(map(len, by_place), default=0), len(by_place)), np.nan)
+    for place, values in enumerate(by_place):
+        table[: len(values), place] = values
+    return table
 
 
 def isolated(column: Floats) -> Flags:

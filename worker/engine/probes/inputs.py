@@ -6,7 +6,8 @@ Values:
     columns: for tables, by feature with anything odd: `nan`, `inf`, `sentinels`
         (value, kind, count), `outliers` (count), `extreme` (value), example `rows`.
         For images and series the columns are properties of a whole sample: its mean,
-        deviation, least, greatest and share of the greatest value.
+        deviation, least, greatest and share of the greatest value; and `value`, where
+        some value stands apart from all others (counted in samples).
     non_finite, sentinels, outliers: numbers of training values.
     constant_features: names.
     blank: samples in which all values are equal (not for tables).
@@ -21,10 +22,18 @@ Values:
 """
 
 import numpy as np
+from pydantic import JsonValue
 
 from worker.engine.data import Split
 from worker.engine.lab.experiment import pack_mask
-from worker.engine.probes.columns import isolated, second_mode, spikes
+from worker.engine.probes.columns import (
+    Spike,
+    codes,
+    isolated,
+    pooled_spikes,
+    second_mode,
+    spikes,
+)
 from worker.engine.probes.duplicates import repeated
 from worker.engine.probes.input_scale import first_pre_activation, input_scale
 from worker.engine.probes.material import (
@@ -59,13 +68,16 @@ def measure(material: Material, settings: Values) -> Values:
     bad = np.zeros(len(train), dtype=np.bool_)
     if material.dataset.kind != "tokens":
         columns, names = _columns(material, train)
-        bad |= _odd_columns(values, columns, names, train)
-        bad |= _blank(values, train, is_table=material.dataset.kind == "table")
+        is_table = material.dataset.kind == "table"
+        apart = [] if is_table else pooled_spikes(train.x)
+        bad |= _odd_columns(values, columns, names, train, apart)
+        bad |= _blank(values, train, is_table=is_table)
         values["scale"] = input_scale(material)
         values["pre_activation"] = first_pre_activation(material)
         held = held_out(material)
         held = choose(held, _bounded(held, MOST_ROWS))
-        values["held_out_affected"] = float(_missing(held, columns, train).mean())
+        known = codes(train.x, is_table=True) if is_table else _listed_codes(apart)
+        values["held_out_affected"] = float(_missing(held, known).mean())
     bad |= _repeats(values, train)
     values["rows"] = len(train)
     values["affected"] = float(bad.mean())
@@ -108,7 +120,11 @@ def properties(split: Split) -> tuple[Floats, list[str]]:
 
 
 def _odd_columns(
-    values: Values, columns: Floats, names: list[str], train: Split
+    values: Values,
+    columns: Floats,
+    names: list[str],
+    train: Split,
+    apart: list[Spike],
 ) -> Flags:
     bad = np.zeros(len(columns), dtype=np.bool_)
     found: list[tuple[int, Values]] = []
@@ -137,15 +153,26 @@ def _odd_columns(
                 "name": name,
                 "nan": int(nan.sum()),
                 "inf": int(inf.sum()),
-                "sentinels": [
-                    {"value": s.value, "kind": s.kind, "count": int(s.where.sum())}
-                    for s in odd
-                ],
+                "sentinels": _spikes_listed(odd),
                 "outliers": int(far.sum()),
                 "extreme": _extreme(column, far),
                 "rows": train.rows[wrong][:EXAMPLES].tolist(),
             }
             found.append((int(wrong.sum()), entry))
+    if apart:
+        coded = np.any([spike.where for spike in apart], axis=0)
+        bad |= coded
+        totals["sentinels"] += int(coded.sum())
+        entry = {
+            "name": "value",
+            "nan": 0,
+            "inf": 0,
+            "sentinels": _spikes_listed(apart),
+            "outliers": 0,
+            "extreme": None,
+            "rows": train.rows[coded][:EXAMPLES].tolist(),
+        }
+        found.append((int(coded.sum()), entry))
     found.sort(key=lambda pair: -pair[0])
     values["columns"] = [entry for _, entry in found[:MOST_LISTED]]
     values["constant_features"] = list(constant[:MOST_LISTED])
@@ -175,16 +202,25 @@ def _blank(values: Values, train: Split, *, is_table: bool) -> Flags:
     return blank
 
 
-def _missing(held: Split, columns: Floats, train: Split) -> Flags:
+def _spikes_listed(spikes_found: list[Spike]) -> list[JsonValue]:
+    return [
+        {"value": s.value, "kind": s.kind, "count": int(s.where.sum())}
+        for s in spikes_found
+    ]
+
+
+def _listed_codes(apart: list[Spike]) -> Floats:
+    return np.array([[spike.value] for spike in apart]).reshape(-1, 1)
+
+
+def _missing(held: Split, known: Floats) -> Flags:
     """Flag held-out rows with a non-finite value or a code found in training."""
     flat = held.x.reshape(len(held), -1)
     bad: Flags = np.asarray(
         ~np.isfinite(flat.astype(np.float64)).all(1), dtype=np.bool_
     )
-    if train.x.ndim == 2 and flat.shape[1] >= columns.shape[1]:  # noqa: PLR2004
-        for place in range(columns.shape[1]):
-            for spike in spikes(columns[:, place]):
-                bad |= flat[:, place] == spike.value
+    for values in known:
+        bad |= np.asarray((flat == values).any(1), dtype=np.bool_)
     return bad
 
 

@@ -100,6 +100,31 @@ def test_held_out_rows_with_a_training_code_are_counted():
     assert values["held_out_affected"] == pytest.approx(0.05)
 
 
+@pytest.mark.parametrize("value", [-999.0, -40.0])
+def test_a_code_in_most_pictures_is_found(value: float):
+    rng = np.random.default_rng(0)
+    x, y = shuffled(*digits())
+    x = x / 16
+    lost = (rng.random(x.shape) < 0.2) & (rng.permutation(64) < 12)
+    x[lost] = value
+    pictures = x.reshape(-1, 1, 8, 8)
+    module = torch.nn.Sequential(torch.nn.Flatten(), mlp(64, 10))
+    spoiled = subject(
+        module, (pictures[:1100], y[:1100]), (pictures[1100:], y[1100:]),
+        kind="image", layout="NCHW",
+    )  # fmt: skip
+
+    values = inputs.measure(spoiled, {})
+
+    json.dumps(values, allow_nan=False)
+    entry = next(entry for entry in values["columns"] if entry["name"] == "value")
+    assert [odd["value"] for odd in entry["sentinels"]] == [value]
+    assert values["affected"] == pytest.approx(lost[:1100].any(1).mean(), abs=0.01)
+    assert values["held_out_affected"] == pytest.approx(
+        lost[1100:].any(1).mean(), abs=0.01
+    )
+
+
 def test_a_code_of_minus_one_counts_only_where_all_else_is_positive():
     rng = np.random.default_rng(0)
     column = rng.uniform(0, 30, 300)
