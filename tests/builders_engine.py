@@ -100,6 +100,7 @@ class World:
         spread: standard deviation over seeds that pairing does not remove.
         measures: values of probes; others are empty.
         on_spared: what the accuracy on training rows that a seed left out differs by.
+        signs: what an arm's training shows.
     """
 
     def __init__(  # noqa: PLR0913 - a builder names everything that a test may set
@@ -112,12 +113,14 @@ class World:
         measures: dict[str, dict] | None = None,
         noise_seed: int = 0,
         on_spared: float = 0.0,
+        signs: Callable[[Arm], dict[str, float | None]] = lambda _: {},
     ) -> None:
         self.subject = subject
         self.base = base
         self.effect = effect
         self.spread = spread
         self.on_spared = on_spared
+        self.signs = signs
         cheap = {"step_seconds": {"1": 1e-4, "16": 3e-4}}
         self.measures = {"cost": cheap, **(measures or {})}
         self.rng = np.random.default_rng(noise_seed)
@@ -165,6 +168,7 @@ class World:
             train_accuracy=min(1.0, share + 0.02),
             train_balanced_accuracy=min(1.0, share + 0.02),
             train_loss=0.1,
+            signs=self.signs(arm),
         )
 
     def _hits(self, rows: np.ndarray, true: float) -> np.ndarray:

@@ -119,18 +119,6 @@ def _loss() -> list[Case]:
                 {"loss": "mse", "output": "softmax"},
                 "mse_on_softmax",
             ),
-            (
-                replace(
-                    bases.BREAST_CANCER, single_output=True, loss="bce_with_logits"
-                ),
-                {"loss": "cross_entropy"},
-                "one_output",
-            ),
-            (
-                replace(bases.RING, single_output=True, loss="bce_with_logits"),
-                {"loss": "cross_entropy"},
-                "one_output",
-            ),
             (bases.TEXTURE, {"loss": "nll"}, "nll_on_scores"),
             (bases.FASHION_CONV, {"output": "softmax", "lr": 0.01}, "softmax_twice"),
             (bases.PENBASED, {"loss": "mae", "output": "softmax"}, "mae_on_softmax"),

@@ -273,6 +273,38 @@ def test_the_initialisation_that_reproduces_the_delivered_model_is_kept():
     assert any("'he'" in limit for limit in learned.ledger.limits)
 
 
+@pytest.mark.parametrize(
+    ("distances", "kept"),
+    [
+        ({"default": 0.5, "he": 0.02, "glorot": 0.3}, "he"),
+        ({"default": 0.5, "he": 0.3, "glorot": 0.2}, "glorot"),
+        ({"default": 0.02, "he": 0.5, "glorot": 0.3}, None),  # whatever its accuracy
+        ({"default": 0.35, "he": 0.2, "glorot": 0.6}, "he"),  # by accuracy: too alike
+        ({"default": 0.9, "he": 3.0, "glorot": 0.4}, "he"),  # by accuracy: all far off
+        ({}, "he"),  # by accuracy: nothing to compare
+    ],
+)
+def test_the_sizes_of_layers_tell_the_initialisation(
+    distances: dict[str, float], kept: str | None
+):
+    def scheme(arm):
+        return next((c.to for c in arm.changes if c.kind == "network"), None)
+
+    world = World(
+        make_subject(),
+        base=0.9,
+        effect=lambda arm: -0.5 if scheme(arm) == "he" else 0.0,
+        measures={"delivered": {"balanced_accuracy": 0.41}},
+        signs=lambda arm: {"size_distance": distances.get(scheme(arm))},
+    )
+
+    world.audit()
+
+    later = [t for t in world.trained if "initialization" not in t.arms[0].name]
+    starts = {scheme(arm) for t in later for arm in t.arms if arm.name == "baseline"}
+    assert starts == {kept}
+
+
 def test_what_stays_open_gets_more_fresh_seeds():
     def effect(arm):
         return 0.06 if (patches(arm, "optimizer", "lr") or 0) >= 0.01 else 0.0

@@ -234,7 +234,7 @@ class TrialOutcome(_Value):
         default={},
         description="What the training showed: `first_loss`, `oscillation`, "
         "`gradient_ratio` (first layer's gradient norm over the last's), `dead_share`, "
-        "`saturated_share`, `update_ratio`.",
+        "`saturated_share`, `update_ratio`, `size_distance` (see `lab/signs.py`).",
     )
 
 

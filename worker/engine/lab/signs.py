@@ -58,6 +58,33 @@ def _middle(seen: list[Tensor], k: int) -> float | None:
     return float(np.median(values)) if len(values) else None
 
 
+def size_distance(
+    trained: dict[str, Tensor], delivered: dict[str, Tensor]
+) -> float | None:
+    """Return how far trained layers are from delivered ones in size.
+
+    A layer's root mean square hardly varies from seed to seed, but it does with the
+    scale that it was drawn from, and training moves it by the recipe.
+
+    Args:
+        trained: weights by name.
+        delivered: likewise.
+
+    Returns:
+        The median over the layers' weights of |log of the ratio of their root mean
+        squares|; None where no layer can be compared.
+    """
+    off = []
+    for name, weight in trained.items():
+        other = delivered.get(name)
+        if other is None or weight.dim() < _MATRIX or weight.shape != other.shape:
+            continue
+        sizes = [float(one.double().square().mean()) for one in (weight, other)]
+        if all(np.isfinite(sizes)) and min(sizes) > 0:
+            off.append(abs(np.log(sizes[0] / sizes[1])) / 2)
+    return float(np.median(off)) if off else None
+
+
 def oscillation(losses: np.ndarray) -> float | None:
     """Return the share of windows of a training whose mean loss rises.
 

@@ -16,7 +16,12 @@ from worker.engine.lab.optimizers import Setting, StackedOptimizer, column
 from worker.engine.lab.residence import Feed, Noise, ResidentSplit
 from worker.engine.lab.schedules import factor
 from worker.engine.lab.scoring import Point, Scorer
-from worker.engine.lab.signs import EARLY_STEPS, EarlySigns, oscillation
+from worker.engine.lab.signs import (
+    EARLY_STEPS,
+    EarlySigns,
+    oscillation,
+    size_distance,
+)
 
 _CHUNK_BYTES = 16 << 20  # of inputs gathered at once
 _CHUNK_STEPS = 64
@@ -313,6 +318,10 @@ class Stack:
         signs = {
             "first_loss": float(losses[0]) if len(losses) else None,
             "oscillation": oscillation(losses),
+            "size_distance": size_distance(
+                self.layout.parameters(self.rows[track.place]),
+                track.member.network.parameters,
+            ),
             **(track.early or early),
             **shown,
         }
