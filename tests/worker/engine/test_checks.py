@@ -240,6 +240,27 @@ def test_a_form_that_leaves_a_model_weak_is_not_what_it_was_trained_on(
     assert finding.verdict == verdict
 
 
+@pytest.mark.parametrize(("reached", "verdict"), [(0.1, "found"), (0.9, "not_found")])
+def test_held_out_data_in_another_form_than_those_for_training_are_found(
+    reached, verdict
+):
+    """Retraining cannot help where only the held-out data changed their form."""
+    measures = {
+        "preprocessing": {
+            "gain": {"value": 0.8, "standard_error": 0.01},
+            "best": "swap_channels",
+        }
+    }
+    case = Case(
+        measures=measures,
+        retrained=gain(0.0),
+        delivered=0.05,
+        arms={"baseline": {"balanced_accuracy": reached}},
+    )
+
+    assert PreprocessingMismatch().judge(make_subject(), case).verdict == verdict
+
+
 def test_outputs_that_change_from_call_to_call_are_found():
     changing = {"determinism": {"varies": True, "repeat": {"changed": 0.2}}}
     steady = {"determinism": {"varies": False, "repeat": {"changed": 0.0}}}

@@ -127,7 +127,7 @@ def _step(change: DataChange, material: Material) -> InputStep:
     unknown = [step for step in name.split("+") if step not in TRANSFORMS]
     if unknown:
         raise ChangeImpossible(reason=f"no transformation is called {unknown[0]}")
-    known = figures(material.train, material.dataset, recipe_affine(material))
+    known = figures(material.train, material.dataset)
     try:
         transform(name, torch.from_numpy(_floats(material.train.x[:2])), known)
     except (RuntimeError, ValueError, IndexError) as error:

@@ -5,7 +5,7 @@ the delivered model on them. Two steps are joined by `+`, applied from left to r
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from worker.engine.probes.material import Floats
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
+UNDO = "undo_standardize"
 MOST_VALUES = 10_000_000  # of the training inputs, to measure figures on
 
 
@@ -35,6 +36,7 @@ class Figures:
         low, high: smallest and largest finite value; by feature for tables, else of
             all values.
         undo: the normalisation already applied to the inputs, None where there is none.
+        raw: the figures before that; None likewise.
     """
 
     kind: Kind
@@ -45,6 +47,7 @@ class Figures:
     low: Floats
     high: Floats
     undo: Affine | None = None
+    raw: "Figures | None" = None
 
     @property
     def channel(self) -> int | None:
@@ -73,6 +76,10 @@ def figures(train: Split, dataset: Dataset, undo: Affine | None = None) -> Figur
         dataset: says what a sample is.
         undo: the normalisation that `train` has gone through already.
     """
+    raw = None
+    if undo is not None:
+        before = train.x.astype(np.float64) * undo.std + undo.mean
+        raw = figures(replace(train, x=before.astype(np.float32)), dataset)
     step = max(1, train.x.size // MOST_VALUES)
     x = train.x[::step].astype(np.float64)
     good = np.isfinite(x)
@@ -92,6 +99,7 @@ def figures(train: Split, dataset: Dataset, undo: Affine | None = None) -> Figur
         low=np.where(none, 0.0, low),
         high=np.where(none, 1.0, high),
         undo=undo,
+        raw=raw,
     )
 
 
@@ -185,6 +193,8 @@ def transform(name: str, x: Tensor, f: Figures) -> Tensor:
     """
     for step in name.split("+"):
         x = TRANSFORMS[step](x, f)
+        if step == UNDO:
+            f = f.raw or f
     return x
 
 
@@ -195,7 +205,7 @@ def applicable(f: Figures) -> tuple[str, ...]:
     lowest, highest = float(f.low.min()), float(f.high.max())
     names = ["identity"]
     if f.undo is not None:
-        names.append("undo_standardize")
+        names.append(UNDO)
     if f.kind == "image":
         names += _for_images(f, highest)
     names += ["standardize", "scale_to_unit", "minus_one_to_one"]
@@ -208,7 +218,21 @@ def applicable(f: Figures) -> tuple[str, ...]:
     names += ["per_sample_standardize", "per_sample_unit_norm"]
     if lowest >= 0:
         names.append("log1p")
+    if f.raw is not None:
+        names += [f"{UNDO}+{name}" for name in _scales(f.raw)]
     return tuple(names)
+
+
+def _scales(raw: Figures) -> list[str]:
+    """List what the inputs may have been scaled by instead of the recipe's way."""
+    names = ["scale_to_unit", "minus_one_to_one"]
+    if raw.kind == "image":
+        if float(raw.high.max()) > 2:  # noqa: PLR2004
+            names.insert(0, "divide_255")
+        names += ["standardize_each", "fixed_normalize"]
+    if float(raw.low.min()) >= 0:
+        names.append("log1p")
+    return names
 
 
 def _for_images(f: Figures, highest: float) -> list[str]:

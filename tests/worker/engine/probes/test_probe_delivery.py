@@ -167,6 +167,30 @@ def test_a_normalisation_too_many_is_found(digits_parts):
     assert values["gain"]["low"] > 0.3
 
 
+def test_another_scale_than_the_recipe_says_is_found(digits_parts):
+    """The recipe says standardised, but the model was trained on bytes over 255."""
+    module, train, held = digits_parts
+    whole = torch.nn.Sequential(torch.nn.Flatten(), module)
+    parts = [
+        (np.round(x.reshape(-1, 1, 8, 8) * 255).astype(np.uint8), y)
+        for x, y in (train, held)
+    ]
+
+    values = preprocessing.measure(
+        subject(
+            whole,
+            *parts,
+            kind="image",
+            layout="NCHW",
+            normalization="standardize",
+        ),
+        {},
+    )
+
+    assert values["tried"]["undo_standardize+divide_255"] > 0.93
+    assert values["after"] > 0.93
+
+
 def test_a_sound_form_is_left_alone(healthy_digits, healthy_cancer):
     for material in (healthy_digits, healthy_cancer):
         values = preprocessing.measure(material, {})
