@@ -32,6 +32,7 @@ from worker.engine.screening import (
     screen_mends,
 )
 from worker.engine.subject import Subject
+from worker.engine.symptoms import unlikely_causes
 from worker.engine.trainer import Trainer
 
 LOGGER = logging.getLogger(__name__)
@@ -104,7 +105,8 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     if may_borrow(trainer, mends):
         trainer.spared = "decide"
     noise = noise_rate(measures) if mends.get(Cause.LABEL_NOISE) else 0.0
-    screen, skipped = yield from screen_mends(trainer, mends, noise)
+    unlikely = unlikely_causes(measures)
+    screen, skipped = yield from screen_mends(trainer, mends, noise, unlikely)
 
     interaction = Interaction(trainer, screen)
     yield from interaction.follow(mends)

@@ -1,10 +1,11 @@
 """What a training costs, and what fits into the budget."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
+from service.contract.causes import Cause
 from worker.engine.check import Mend
 from worker.engine.lab.experiment import (
     Arm,
@@ -216,13 +217,22 @@ def _steps(subject: Subject, arm: Arm, rows: int | None) -> int:
     return epochs * -(-count // batch)
 
 
-def in_order(mends: Sequence[Mend], variants: int) -> list[Mend]:
-    """Order the mends: urgent ones first, then each cause's first, second and so on."""
+def in_order(
+    mends: Sequence[Mend], variants: int, unlikely: Collection[Cause] = ()
+) -> list[Mend]:
+    """Order the mends: urgent ones first, then each cause's first, second and so on.
+
+    Args:
+        mends: of all causes.
+        variants: how many a cause may have that are not urgent.
+        unlikely: causes whose mends come after all others, but for evident ones.
+    """
     ranks: dict[str, int] = {}
     placed = []
     for mend in mends:
         rank = ranks.get(mend.cause, 0)
         ranks[mend.cause] = rank + 1
         if rank < variants or mend.urgent:
-            placed.append((not mend.urgent, rank, mend))
-    return [mend for _, _, mend in sorted(placed, key=lambda item: item[:2])]
+            late = mend.cause in unlikely and not mend.evident
+            placed.append((late, not mend.urgent, rank, mend))
+    return [mend for *_, mend in sorted(placed, key=lambda item: item[:3])]

@@ -1,6 +1,6 @@
 """The round `screen`: the baseline and every mend, on few paired seeds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from worker.engine.choices import any_promising
 from worker.engine.combination import compose, everything, with_controls
 from worker.engine.lab.experiment import Arm, RecipeChange
 from worker.engine.ledger import Round
-from worker.engine.planning import in_order
+from worker.engine.planning import in_order, is_costly
 from worker.engine.results import BASELINE, Results
 from worker.engine.splits import spared_rows
 from worker.engine.stats.pairs import Scored, between_rows, unlikeness
@@ -66,7 +66,10 @@ def may_borrow(trainer: Trainer, mends: Mapping[Cause, Sequence[Mend]]) -> bool:
 
 
 def screen_mends(
-    trainer: Trainer, mends: Mapping[Cause, Sequence[Mend]], noise: float
+    trainer: Trainer,
+    mends: Mapping[Cause, Sequence[Mend]],
+    noise: float,
+    unlikely: Collection[Cause] = (),
 ) -> Round[tuple[Results, dict[Cause, str]]]:
     """Train the baseline and as many mends as the budget allows.
 
@@ -77,21 +80,24 @@ def screen_mends(
         trainer: of the audit.
         mends: by cause.
         noise: share of the training labels that is thought to be wrong.
+        unlikely: causes to try last, and not at all while others do not fit.
 
     Returns:
         What came out, and why causes were not tried at all.
     """
     wanted = in_order(
-        [m for options in mends.values() for m in options], trainer.effort.variants
+        [m for options in mends.values() for m in options],
+        trainer.effort.variants,
+        unlikely,
     )
     seeds = trainer.screening_seeds
     question = "Which single change helps?"
-    arms, skipped = _affordable(trainer, wanted, [Arm(name=BASELINE)])
+    arms, skipped = _affordable(trainer, wanted, [Arm(name=BASELINE)], unlikely)
     screen = yield from trainer.train("screen", question, arms, seeds)
     screen = _compared_with_spared(trainer, screen, noise)
     while skipped and not any_promising(screen, mends, trainer.floors):
         further = [m for m in wanted if m.key not in screen and m.cause in skipped]
-        arms, now = _affordable(trainer, further, [])
+        arms, now = _affordable(trainer, further, [], unlikely)
         if not arms:
             break
         more = yield from trainer.train("screen", question, arms, seeds)
@@ -103,7 +109,10 @@ def screen_mends(
 
 
 def _affordable(
-    trainer: Trainer, wanted: Sequence[Mend], first: Sequence[Arm]
+    trainer: Trainer,
+    wanted: Sequence[Mend],
+    first: Sequence[Arm],
+    unlikely: Collection[Cause],
 ) -> tuple[list[Arm], dict[Cause, str]]:
     """Choose arms for the time that a screen may take.
 
@@ -111,6 +120,8 @@ def _affordable(
         trainer: of the audit.
         wanted: mends, the most wanted first.
         first: arms that are trained whatever they cost.
+        unlikely: causes whose arms, however cheap, do not fill what is left where a
+            likelier one did not fit.
 
     Returns:
         The arms, and why causes have none.
@@ -120,13 +131,17 @@ def _affordable(
     spent = trainer.cost(arms, seeds) if arms else 0.0
     skipped: dict[Cause, str] = {}
     reached: set[Cause] = set()
+    full = False
     for arm, causes in _candidates(wanted):
         if arm.name in {known.name for known in arms}:
             continue
         cost = trainer.cost([arm], seeds) * (1.0 if spent < allowance / 2 else 1.2)
-        if spent + cost > allowance and not _is_essential(
-            trainer, arm, spent, allowance
+        late = bool(causes) and causes <= set(unlikely)
+        if (full and late) or (
+            spent + cost > allowance
+            and not _is_essential(trainer, arm, spent, allowance)
         ):
+            full = full or (bool(causes) and not late and not is_costly(arm))
             for cause in causes:
                 skipped.setdefault(cause, "not reached within the budget")
             continue

@@ -64,11 +64,12 @@ class Trainer:
         self.better_on_spared: PairedGain | None = None
         self.noise = 0.0
         self.arms = MANY_ARMS
+        self._screen_seeds = self.effort.screen_seeds
 
     @property
     def screening_seeds(self) -> tuple[int, ...]:
         """Seeds of the first look, and of combinations beside it."""
-        return self.seeds("screen", self.effort.screen_seeds)
+        return self.seeds("screen", self._screen_seeds)
 
     def seeds(self, stage: str, count: int) -> tuple[int, ...]:
         """Seeds of a round; no two rounds share any."""
@@ -112,15 +113,26 @@ class Trainer:
         return arms, seeds
 
     def limit_rows(self) -> None:
-        """Train on fewer rows from now on where a dozen arms, or all, do not fit."""
-        if self.rows is None:
-            self.rows = self._fewer_rows()
+        """Look from fewer seeds, then at fewer rows, where a dozen arms do not fit.
+
+        A first look only chooses what is confirmed from many fresh seeds. To have tried
+        a mend from one seed is worth more than to have tried a third of them from
+        three.
+        """
+        if self.rows is not None:
+            return
+        while self._screen_seeds > 1 and self._many() > self.allowance("screen"):
+            self._screen_seeds -= 1
+        self.rows = self._fewer_rows()
+
+    def _many(self) -> float:
+        """Seconds that a dozen arms of the screen take, or all if they are fewer."""
+        one = self.cost([Arm(name=BASELINE)], self.screening_seeds)
+        return min(self.arms, MANY_ARMS) * one
 
     def _fewer_rows(self) -> int | None:
         rows = self.subject.data.rows["train"]
-        allowance = self.allowance("screen")
-        one = self.cost([Arm(name=BASELINE)], self.screening_seeds)
-        many = min(self.arms, MANY_ARMS) * one
+        allowance, many = self.allowance("screen"), self._many()
         if many <= allowance:
             return None
         least = max(500, 20 * self.subject.data.classes)

@@ -1,0 +1,47 @@
+"""What the delivered model's scores make unlikely, so that it is tried last.
+
+A network that misses its own training data is not held back by too many weights or too
+little regularisation, and one that has learned all of them by heart is not too small.
+It is an order of trying, no verdict: what the budget reaches is tried whatever the
+scores say, since a fault of the delivery spoils them.
+
+Source: Ng 2018, Machine Learning Yearning, chapters 20 to 27 (bias and variance).
+"""
+
+from service.contract.causes import Cause
+from worker.engine.check import Measures
+
+LEARNED_ALL = 0.995  # balanced accuracy on training data
+NO_GAP = 0.02  # training minus held-out balanced accuracy
+
+NEEDS_TRAINING_ERROR = frozenset(
+    {
+        Cause.INSUFFICIENT_CAPACITY,
+        Cause.INSUFFICIENT_TRAINING,
+        Cause.LEARNING_RATE_TOO_LOW,
+        Cause.EXCESS_REGULARIZATION,
+    }
+)
+NEEDS_GAP = frozenset(
+    {
+        Cause.INSUFFICIENT_REGULARIZATION,
+        Cause.EXCESS_CAPACITY,
+        Cause.INSUFFICIENT_DATA,
+    }
+)
+
+
+def unlikely_causes(measures: Measures) -> frozenset[Cause]:
+    """Name the causes that the delivered model's scores speak against.
+
+    Args:
+        measures: of the probes; `delivered` holds the scores.
+    """
+    scores = measures.get("delivered", {})
+    learned, gap = scores.get("train_balanced_accuracy"), scores.get("gap")
+    found: frozenset[Cause] = frozenset()
+    if isinstance(learned, int | float) and learned >= LEARNED_ALL:
+        found |= NEEDS_TRAINING_ERROR
+    if isinstance(gap, int | float) and gap <= NO_GAP:
+        found |= NEEDS_GAP
+    return found
