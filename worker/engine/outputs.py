@@ -41,6 +41,19 @@ def fits(subject: Subject) -> bool:
     return pair in (FITTING_ONE if subject.network.outputs == 1 else FITTING_MANY)
 
 
+def may_lack_logarithm(subject: Subject) -> bool:
+    """Whether the loss takes logarithms that the network may not give.
+
+    In torch, nll_loss after a softmax runs without complaint, on the probabilities
+    themselves; elsewhere a loss of that name takes their logarithm by itself.
+    """
+    return (
+        subject.recipe.loss.name == "nll"
+        and subject.network.outputs > 1
+        and _output(subject) == "softmax"
+    )
+
+
 def is_misplaced_output(subject: Subject) -> bool:
     """Whether the output activation stands between the network and its loss."""
     return _output(subject) != "none" and not fits(subject)

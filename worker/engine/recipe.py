@@ -35,10 +35,13 @@ class CompleteLoss(_Value):
         targets: what several outputs are compared with in an elementwise loss:
             `classes` (one-hot), or `index`: the label's number with every output, as
             happens where integer labels are broadcast.
+        probabilities: what `nll` takes of outputs that are probabilities: their `log`,
+            as Keras does, or themselves, `plain`, as torch's nll_loss does.
     """
 
     name: LossName
     targets: Literal["classes", "index"] = "classes"
+    probabilities: Literal["log", "plain"] = "log"
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | None = None
 
@@ -59,7 +62,7 @@ class CompleteRecipe(_Value):
         """Apply a JSON merge patch (RFC 7396).
 
         A patch that names another optimiser resets the settings it does not name to
-        that optimiser's defaults; one that names a loss compares with classes.
+        that optimiser's defaults; one that names a loss takes it in its usual way.
 
         Raises:
             ValidationError: the result is no recipe.
@@ -72,7 +75,8 @@ class CompleteRecipe(_Value):
             keep = {"weight_decay": self.optimizer.weight_decay}
             patch["optimizer"] = {**fresh.model_dump(), **keep, **given}
         if (patch.get("loss") or {}).get("name") is not None:
-            patch["loss"] = {"targets": "classes", **patch["loss"]}
+            usual = {"targets": "classes", "probabilities": "log"}
+            patch["loss"] = {**usual, **patch["loss"]}
         return CompleteRecipe.model_validate(
             merge_patch(self.model_dump(mode="json"), patch)
         )

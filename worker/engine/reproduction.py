@@ -1,9 +1,13 @@
 """Before the screen: which initialisation yields the delivered model."""
 
+from dataclasses import dataclass
+
 from worker.engine.check import Measures
-from worker.engine.lab.experiment import Arm, NetworkChange
+from worker.engine.lab.experiment import Arm, Change, NetworkChange, RecipeChange
 from worker.engine.ledger import Round
+from worker.engine.outputs import may_lack_logarithm
 from worker.engine.results import figures
+from worker.engine.subject import Subject
 from worker.engine.trainer import Trainer
 
 OTHER_INITIALIZATIONS = ("he", "glorot")
@@ -20,18 +24,15 @@ def reproduce(trainer: Trainer, measures: Measures) -> Round[None]:
     the recipe, layers have sizes that hardly vary from seed to seed, yet differ from
     scheme to scheme: the delivered ones tell where they came from. Where they do not,
     the customary scheme stays unless another comes much nearer to the delivered
-    accuracy.
+    accuracy. Likewise for a loss whose name leaves open what it takes.
     """
     delivered = measures.get("delivered", {}).get("balanced_accuracy")
     if not isinstance(delivered, int | float):
         return
-    schemes = ("default", *OTHER_INITIALIZATIONS)
+    ways = _ways(trainer.subject)
     arms = [
-        Arm(
-            name=f"initialization={scheme}",
-            changes=(NetworkChange(name="initialization", to=scheme),),
-        )
-        for scheme in schemes
+        Arm(name=f"initialization={name}", changes=way.changes)
+        for name, way in ways.items()
     ]
     seeds = trainer.screening_seeds
     trainer.limit_rows()
@@ -40,23 +41,50 @@ def reproduce(trainer: Trainer, measures: Measures) -> Round[None]:
     question = "Which initialisation reproduces the delivered model?"
     results = yield from trainer.train("screen", question, arms, seeds)
     trained = {
-        scheme: results.arms[arm.name].outcome
-        for scheme, arm in zip(schemes, arms, strict=True)
+        name: results.arms[arm.name].outcome
+        for name, arm in zip(ways, arms, strict=True)
         if arm.name in results
     }
     if "default" not in trained:
         return
-    shown = {scheme: figures(outcome) for scheme, outcome in trained.items()}
+    shown = {name: figures(outcome) for name, outcome in trained.items()}
     chosen, why = _by_sizes(shown), "yields layers of the delivered sizes"
     if chosen is None:
         chosen = _by_accuracy(shown, float(delivered))
         why = "comes nearest to the delivered model"
     if chosen != "default":
-        trainer.start = (NetworkChange(name="initialization", to=chosen),)
-        trainer.limit(
-            f"Fresh weights are drawn by the scheme {chosen!r}, under which the "
-            f"recipe {why}."
+        trainer.start = ways[chosen].changes
+        trainer.limit(f"{ways[chosen].says}, under which the recipe {why}.")
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One reading of what the recipe leaves open."""
+
+    changes: tuple[Change, ...]
+    says: str
+
+
+def _ways(subject: Subject) -> dict[str, _Way]:
+    """List the readings by name; `default` is the customary one."""
+    found = {
+        scheme: _Way(
+            (NetworkChange(name="initialization", to=scheme),),
+            f"Fresh weights are drawn by the scheme {scheme!r}",
         )
+        for scheme in ("default", *OTHER_INITIALIZATIONS)
+    }
+    if may_lack_logarithm(subject):
+        plain = RecipeChange(patch={"loss": {"probabilities": "plain"}})
+        found |= {
+            f"{scheme}, plain nll": _Way(
+                (*way.changes, plain),
+                f"{way.says}, and nll takes the probabilities themselves, not their "
+                "logarithms",
+            )
+            for scheme, way in found.items()
+        }
+    return found
 
 
 def _by_sizes(shown: dict[str, dict[str, float]]) -> str | None:

@@ -305,6 +305,31 @@ def test_the_sizes_of_layers_tell_the_initialisation(
     assert starts == {kept}
 
 
+def test_a_loss_that_took_probabilities_as_they_are_is_reproduced_and_named():
+    """As torch's nll_loss does after a softmax."""
+
+    def is_plain(arm):
+        named = [c for c in arm.changes if c.kind == "recipe" and "loss" in c.patch]
+        return bool(named) and named[-1].patch["loss"].get("probabilities") == "plain"
+
+    recipe = make_subject().given
+    loss = recipe.loss.model_copy(update={"name": "nll"})
+    subject = make_subject(recipe=recipe.model_copy(update={"loss": loss}))
+    network = replace(subject.network, output_activation="softmax")
+    world = World(
+        replace(subject, network=network, head_kind="softmax"),
+        base=0.9,
+        effect=lambda arm: -0.5 if is_plain(arm) else 0.0,
+        measures={"delivered": {"balanced_accuracy": 0.41}},
+        signs=lambda arm: {"size_distance": 0.02 if is_plain(arm) else 0.5},
+    )
+
+    learned = world.audit()
+
+    assert found(learned) == {Cause.UNSUITABLE_LOSS}
+    assert any("probabilities themselves" in limit for limit in learned.ledger.limits)
+
+
 def test_what_stays_open_gets_more_fresh_seeds():
     def effect(arm):
         return 0.06 if (patches(arm, "optimizer", "lr") or 0) >= 0.01 else 0.0

@@ -16,7 +16,12 @@ from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
 from worker.engine.check import Case, Measures, Mend, judge_gain, missing_field
 from worker.engine.lab.experiment import Change, NetworkChange, RecipeChange
-from worker.engine.outputs import fits, is_misplaced_output, losses_for_output
+from worker.engine.outputs import (
+    fits,
+    is_misplaced_output,
+    losses_for_output,
+    may_lack_logarithm,
+)
 from worker.engine.subject import Subject
 
 
@@ -48,6 +53,16 @@ class UnsuitableLoss:
                     else f"Use {loss} instead of {current}",
                     (RecipeChange(patch={"loss": {"name": loss}}),),
                     urgent=not fits(subject),
+                )
+            )
+        if may_lack_logarithm(subject):
+            found.append(
+                self._mend(
+                    "loss=nll of logarithms",
+                    f"Take the logarithm of the {output} outputs for nll (log_softmax "
+                    "in place of softmax), or cross_entropy of raw scores",
+                    (RecipeChange(patch={"loss": {"name": "nll"}}),),
+                    urgent=True,
                 )
             )
         if is_misplaced_output(subject) and output in ("softmax", "log_softmax"):

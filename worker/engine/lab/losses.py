@@ -8,6 +8,7 @@ See docs/recipes.md.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -36,12 +37,14 @@ class Form:
         outputs: numbers the network returns for a sample.
         classes: of the data set.
         activation: the network's last activation, as its facts name it.
+        probabilities: see `CompleteLoss`.
     """
 
     name: LossName
     outputs: int
     classes: int
     activation: str
+    probabilities: Literal["log", "plain"] = "log"
 
     def __post_init__(self) -> None:
         if self.outputs == 1:
@@ -149,6 +152,8 @@ def _log_probabilities(form: Form, raw: Tensor) -> Tensor:
     if form.is_probability:
         if form.outputs == 1:
             raw = torch.cat((1 - raw, raw), -1)
+        elif form.name == "nll" and form.probabilities == "plain":
+            return raw
         else:
             raw = raw / raw.sum(-1, keepdim=True)
         return raw.clamp(_TINY, 1 - _TINY).log()

@@ -236,6 +236,7 @@ class Builder:
             network.facts.outputs,
             classes,
             network.facts.output_activation,
+            recipe.loss.probabilities,
         )
         head = self._material.head
         if built.reheaded:

@@ -120,6 +120,16 @@ def test_every_loss_on_several_outputs_means_what_torch_means(loss, last):
     assert_equal_to_plain(make, material, lab.make_training(), capture=True)
 
 
+def test_nll_takes_probabilities_as_they_are_where_it_is_told_so():
+    def make():
+        return dense(last=nn.Softmax(1))
+
+    material = lab.make_material(make(), (5,), recipe=lab.make_recipe(loss="nll"))
+    training = lab.make_training({"loss": {"probabilities": "plain"}})
+
+    assert_equal_to_plain(make, material, training, capture=True)
+
+
 @pytest.mark.parametrize(
     ("loss", "last"),
     [
