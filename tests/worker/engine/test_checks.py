@@ -371,6 +371,21 @@ def test_a_layer_that_was_never_trained_is_found_where_the_recipe_yields_more():
     assert sound.verdict == "not_found"
 
 
+@pytest.mark.parametrize(
+    ("sign", "verdict"),
+    [
+        ({"untouched_norms": ["n"]}, "found"),
+        ({"constant": ["a.weight"]}, "found"),
+        ({"dead": {"1:relu": 0.9}}, "not_found"),
+    ],
+)
+def test_exact_values_that_no_training_leaves_need_less_proof(sign, verdict):
+    weak = PairedGain(value=0.054, error=0.016, degrees=1e6, seeds=8)
+    case = Case(measures={"weights": sign}, retrained=weak)
+
+    assert DegenerateWeights().judge(make_subject(), case).verdict == verdict
+
+
 def test_what_another_order_of_the_outputs_brings_back_is_no_fault_of_the_weights():
     measures = {
         "weights": {"untouched": []},

@@ -26,6 +26,7 @@ from worker.engine.check import (
 )
 from worker.engine.subject import Subject
 
+EXACT_SIGNS = ("non_finite", "constant", "untouched_norms")
 METHOD = "the same recipe trained anew against the delivered weights"
 
 
@@ -36,6 +37,8 @@ class DegenerateWeights:
     cause: ClassVar[Cause] = Cause.DEGENERATE_WEIGHTS
 
     bar: Bar = Bar()
+    # Exact values that no training leaves behind speak for themselves.
+    bar_of_exact: Bar = Bar(p_value=0.025)
     untouched_share: float = 0.3  # of the comparable values
     dead_share: float = 0.7  # units of an activation that never fire
     unstable_share: float = 0.1  # of trainings that end as the delivered one did
@@ -56,7 +59,8 @@ class DegenerateWeights:
         if not values:
             return undecided(self.cause, "The weights were not read.")
         gain = case.retrained
-        better = self.bar.passes(gain)
+        exact = any(values.get(name) for name in EXACT_SIGNS)
+        better = (self.bar_of_exact if exact else self.bar).passes(gain)
         signs = self._signs(values)
         untouched = values.get("untouched")
         if better and not signs and isinstance(untouched, list) and untouched:
