@@ -38,6 +38,7 @@ class InsufficientData:
     major: float = 0.05  # and to be found: no retraining proves what is extrapolated
     few_rows: float = 20.0  # a class; from here down a steep curve needs no more
     proven: float = 0.01  # that the lower bound must exceed
+    wide_gap: float = 0.07  # training minus held-out balanced accuracy
     least_rows_a_class: int = 8  # in the smallest subset
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -49,6 +50,9 @@ class InsufficientData:
     def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
         """Leave rows out, keeping the number of updates."""
         epochs = subject.recipe.epochs
+        gap = measures.get("delivered", {}).get("gap")
+        is_wide = isinstance(gap, int | float) and gap >= self.wide_gap
+        a_class = subject.data.rows["train"] / subject.data.classes
         return [
             Mend(
                 cause=self.cause,
@@ -59,6 +63,7 @@ class InsufficientData:
                     RecipeChange(patch={"epochs": round(epochs / share)}),
                 ),
                 measuring=True,
+                urgent=is_wide and a_class < self.few_rows,
             )
             for key, share in ((HALF, 0.5), (QUARTER, 0.25))
         ]

@@ -1,0 +1,116 @@
+"""What the delivered scores put first where not everything can be tried."""
+
+import pytest
+
+from service.contract.causes import Cause
+from tests.builders_engine import make_subject
+from worker.engine.auditor import propose
+from worker.engine.catalog import CATALOG
+from worker.engine.lab.experiment import Arm
+from worker.engine.planning import Costs, in_order
+from worker.engine.screening import screen_mends
+from worker.engine.symptoms import unlikely_causes
+from worker.engine.trainer import Trainer
+
+
+def scores(train: float, gap: float) -> dict[str, dict]:
+    return {
+        "delivered": {
+            "balanced_accuracy": train - gap,
+            "train_balanced_accuracy": train,
+            "gap": gap,
+        }
+    }
+
+
+def test_a_network_that_misses_its_own_training_data_is_not_overfitted():
+    unlikely = unlikely_causes(scores(train=0.3, gap=0.0))
+
+    assert Cause.EXCESS_CAPACITY in unlikely
+    assert Cause.INSUFFICIENT_REGULARIZATION in unlikely
+    assert Cause.LEARNING_RATE_TOO_HIGH not in unlikely
+    assert Cause.INSUFFICIENT_CAPACITY not in unlikely
+
+
+def test_a_network_that_knows_its_training_data_by_heart_is_not_too_small():
+    unlikely = unlikely_causes(scores(train=1.0, gap=0.2))
+
+    assert Cause.INSUFFICIENT_CAPACITY in unlikely
+    assert Cause.INSUFFICIENT_REGULARIZATION not in unlikely
+
+
+def test_without_scores_nothing_is_unlikely():
+    assert unlikely_causes({}) == frozenset()
+
+
+def test_unlikely_mends_come_last():
+    subject = make_subject()
+    mends, _ = propose(subject, CATALOG, scores(train=0.3, gap=0.0))
+    unlikely = unlikely_causes(scores(train=0.3, gap=0.0))
+
+    ordered = in_order([m for some in mends.values() for m in some], 6, unlikely)
+
+    late = [m.cause in unlikely for m in ordered if not m.evident]
+    assert late == sorted(late)
+    assert True in late
+
+
+@pytest.mark.parametrize(
+    ("settings", "never"),
+    [
+        ({"train": 0.3, "gap": 0.0}, ("width÷", "dropout", "weight_decay")),
+        ({"train": 1.0, "gap": 0.3}, ("width×", "epochs=160")),
+    ],
+)
+def test_a_short_budget_is_not_filled_with_what_the_scores_speak_against(
+    settings, never
+):
+    measures = scores(**settings)
+    trainer = Trainer(make_subject())
+    mends, _ = propose(trainer.subject, CATALOG, measures)
+    one = trainer.cost([Arm(name="baseline")], trainer.screening_seeds)
+    trainer.costs = Costs(one=0.0, each=1e-3 * trainer.allowance("screen") / one / 7)
+
+    ask = next(screen_mends(trainer, mends, 0.0, unlikely_causes(measures)))
+
+    tried = {arm.name for training in ask.experiments for arm in training.arms}
+    assert len(tried) > 2
+    assert not [name for name in tried if name.startswith(never)]
+
+
+def test_a_first_look_takes_fewer_seeds_before_fewer_rows():
+    seeds = {}
+    for each in (1e-5, 2e-3, 2e-2):
+        trainer = Trainer(make_subject(counts=(4000, 4000, 4000)))
+        trainer.costs = Costs(one=0.0, each=each)
+        trainer.limit_rows()
+        seeds[each] = (len(trainer.screening_seeds), trainer.rows is None)
+
+    assert seeds[1e-5] == (3, True)
+    assert seeds[2e-2] == (1, False)
+
+
+def test_seeds_are_given_up_only_as_far_as_needed():
+    trainer = Trainer(make_subject(counts=(4000, 4000, 4000)))
+    arms = 12 * 375 * trainer.subject.recipe.epochs * 1.2  # member steps of a dozen
+    trainer.costs = Costs(one=0.0, each=trainer.allowance("screen") / arms / 2.5)
+
+    trainer.limit_rows()
+
+    assert len(trainer.screening_seeds) == 2
+    assert trainer.rows is None
+
+
+def test_few_rows_and_a_wide_gap_have_the_learning_curve_measured_early():
+    few, many = make_subject(counts=(15, 15, 15)), make_subject()
+    wide = scores(train=1.0, gap=0.3)
+
+    for subject, measures, urgent in (
+        (few, wide, True),
+        (few, scores(train=0.9, gap=0.0), False),
+        (many, wide, False),
+    ):
+        mends, _ = propose(subject, CATALOG, measures)
+        curve = mends[Cause.INSUFFICIENT_DATA]
+        assert curve
+        assert all(mend.urgent is urgent for mend in curve)
