@@ -281,6 +281,15 @@ def test_no_signal_is_named_only_where_nothing_learned():
     assert something.verdict == "not_found"
 
 
+@pytest.mark.parametrize(("high", "verdict"), [(0.14, "found"), (0.25, "inconclusive")])
+def test_a_signal_by_chance_that_is_of_no_use_counts_as_none(high, verdict):
+    reached = {"value": 0.113, "low": 0.09, "high": high}
+    signal = {"p_value": 0.038, "chance": 0.1, "balanced_accuracy": reached}
+    case = Case(measures={"signal": signal}, signal=False)
+
+    assert NoLearnableSignal().judge(make_subject(), case).verdict == verdict
+
+
 def test_a_probe_without_figures_leaves_no_gain():
     assert pair_of(None) is None
     assert pair_of({"value": 0.1}) is None

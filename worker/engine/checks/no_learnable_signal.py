@@ -10,6 +10,8 @@ Blind to:  relations that no reference learner and no trained arm can find.
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pydantic import JsonValue
+
 from service.contract.causes import BY_CAUSE, Cause
 from service.contract.report import Evidence, Finding, Recommendation
 from worker.engine.check import Case, Measures, Mend, clear, undecided
@@ -23,6 +25,7 @@ class NoLearnableSignal:
     cause: ClassVar[Cause] = Cause.NO_LEARNABLE_SIGNAL
 
     sure: float = 0.05  # p value from which on nothing was learned
+    weak: float = 0.05  # balanced accuracy above chance that is of no use to anyone
     least_rows: int = 40  # held-out rows with which a weak signal would be seen
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -66,7 +69,8 @@ class NoLearnableSignal:
                 evidence=evidence,
             )
         held_out = subject.data.rows["decide"] + subject.data.rows["final"]
-        if p_value <= self.sure or held_out < self.least_rows:
+        maybe = p_value <= self.sure and not self._is_useless(values)
+        if maybe or held_out < self.least_rows:
             return undecided(
                 self.cause,
                 "Too few rows to tell a weak signal from none.",
@@ -97,3 +101,14 @@ class NoLearnableSignal:
             ),
             docs=entry.docs,
         )
+
+    def _is_useless(self, values: dict[str, JsonValue]) -> bool:
+        """Whether what the best reference learner has found hardly differs from chance.
+
+        One permutation test in twenty calls nothing a signal.
+        """
+        reached, chance = values.get("balanced_accuracy"), values.get("chance")
+        if not isinstance(reached, dict) or not isinstance(chance, int | float):
+            return False
+        high = reached.get("high")
+        return isinstance(high, int | float) and high < chance + self.weak
