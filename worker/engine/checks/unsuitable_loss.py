@@ -55,17 +55,8 @@ class UnsuitableLoss:
                     urgent=not fits(subject),
                 )
             )
-        if may_lack_logarithm(subject):
-            found.append(
-                self._mend(
-                    "loss=nll of logarithms",
-                    f"Take the logarithm of the {output} outputs for nll (log_softmax "
-                    "in place of softmax), or cross_entropy of raw scores",
-                    (RecipeChange(patch={"loss": {"name": "nll"}}),),
-                    urgent=True,
-                )
-            )
-        if is_misplaced_output(subject) and output in ("softmax", "log_softmax"):
+        superfluous = is_misplaced_output(subject) or may_lack_logarithm(subject)
+        if superfluous and output in ("softmax", "log_softmax"):
             free: tuple[Change, ...] = (NetworkChange(name="output"),)
             if current != "cross_entropy":
                 free += (RecipeChange(patch={"loss": {"name": "cross_entropy"}}),)
