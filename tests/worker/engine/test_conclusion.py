@@ -50,6 +50,7 @@ def primary_trial(cause: Cause, value: float) -> dict[Cause, Trial]:
         ({Cause.INSUFFICIENT_DATA: 0.2}, Cause.INSUFFICIENT_DATA),
         ({Cause.INSUFFICIENT_DATA: 0.05}, Cause.LEARNING_RATE_TOO_LOW),
         ({Cause.LABEL_ORDER_MISMATCH: 0.6}, Cause.LABEL_ORDER_MISMATCH),
+        ({Cause.PREPROCESSING_MISMATCH: 0.095}, Cause.PREPROCESSING_MISMATCH),
         ({Cause.TRAINING_MODE_LEFT_ON: 0.03}, Cause.LEARNING_RATE_TOO_LOW),
         ({Cause.DISTRIBUTION_SHIFT: 0.2}, Cause.DISTRIBUTION_SHIFT),
         ({Cause.DISTRIBUTION_SHIFT: None}, Cause.LEARNING_RATE_TOO_LOW),

@@ -63,9 +63,11 @@ class DegenerateWeights:
         better = (self.bar_of_exact if exact else self.bar).passes(gain)
         signs = self._signs(values)
         untouched = values.get("untouched")
-        if better and not signs and isinstance(untouched, list) and untouched:
+        other = self._explained(case)
+        is_hint = isinstance(untouched, list) and bool(untouched) and other is None
+        if better and not signs and isinstance(untouched, list) and is_hint:
             # A layer that hardly moved is nothing by itself; beside a recipe that
-            # yields much more, it was forgotten.
+            # yields much more, for no other reason, it was forgotten.
             names = ", ".join(map(str, untouched[:3]))
             signs = [f"{names} looks as freshly initialised."]
         evidence = [
@@ -107,7 +109,6 @@ class DegenerateWeights:
                 if recipe_at_fault and not values.get("non_finite")
                 else "found",
             )
-        other = self._explained(case)
         if better and other is None and all(map(subject.was_given, self.needed)):
             assert gain is not None
             return found_in_delivery(
