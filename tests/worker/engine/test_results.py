@@ -93,3 +93,12 @@ def test_trainings_that_end_as_badly_as_the_delivered_weights_are_counted():
 
     assert share_of_relapses(results, delivered, within=0.0) == 0.5
     assert share_of_relapses(results, delivered, within=0.04) == 0.75
+
+
+def test_a_few_seeds_that_differ_much_predict_relapses_that_they_do_not_show():
+    unsteady = trained({"baseline": 60}, seeds=(0, 2, 4, 6))  # .60 to .84
+    within_reach = pack_mask(np.arange(100) < 55)
+    out_of_reach = pack_mask(np.arange(100) < 5)
+
+    assert 0.05 < share_of_relapses(unsteady, within_reach, within=0.0) < 0.25
+    assert share_of_relapses(unsteady, out_of_reach, within=0.0) < 0.02

@@ -41,7 +41,7 @@ class DegenerateWeights:
     bar_of_exact: Bar = Bar(p_value=0.025)
     untouched_share: float = 0.3  # of the comparable values
     dead_share: float = 0.7  # units of an activation that never fire
-    unstable_share: float = 0.1  # of trainings that end as the delivered one did
+    unstable_share: float = 0.05  # of trainings that end as the delivered one did
     explaining_share: float = 0.5  # of what training anew brings
     needed: tuple[str, ...] = ("optimizer.name", "optimizer.lr", "epochs")
 
@@ -91,8 +91,8 @@ class DegenerateWeights:
             unstable = case.relapses >= self.unstable_share
             if unstable:
                 worth += (
-                    f" Yet {100 * case.relapses:.0f} % of the trainings by the same "
-                    "recipe end no better."
+                    f" Yet about {100 * case.relapses:.0f} % of the trainings by the "
+                    "same recipe end no better."
                 )
             recipe_at_fault = unstable or any(
                 t.role == "primary" and (gain is None or t.gain.value >= gain.value)
