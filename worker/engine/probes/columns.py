@@ -1,5 +1,6 @@
 """What is odd in one column of numbers: sentinels and isolated outliers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,9 +69,9 @@ def spikes(column: Floats) -> list[Spike]:
 
 def _spike(column: Floats, good: Floats, value: float) -> Spike | None:
     """Judge the least or greatest value of `good`, the values not yet set apart."""
-    share = float((good == value).mean())
     rest = good[good != value]
-    if share * len(good) < LEAST_REPEATS - 0.5 or not _is_bulk(rest):
+    count = len(good) - len(rest)
+    if count < LEAST_REPEATS or not _is_bulk(rest):
         return None
     gap = float(rest.min() - value) if value < rest[0] else float(value - rest.max())
     low, high = np.quantile(rest, [0.01, 0.99])
@@ -78,7 +79,7 @@ def _spike(column: Floats, good: Floats, value: float) -> Spike | None:
     known = value in SENTINELS
     if known and (gap > 0.5 * width or (value == -1 and rest.min() >= 0)):
         return Spike(value, "code", column == value)
-    if gap > 1.0 * width and share < MOST_ISOLATED:
+    if gap > 1.0 * width and count / len(good) < MOST_ISOLATED:
         return Spike(value, "isolated", column == value)
     return None
 
@@ -120,9 +121,20 @@ def codes(x: npt.NDArray[np.generic], *, is_table: bool) -> Floats:
     if is_table:
         flat = x.reshape(len(x), -1)
         columns = (flat[:, k].astype(np.float64) for k in range(flat.shape[1]))
-        by_place = [[spike.value for spike in spikes(column)] for column in columns]
-    else:
-        by_place = [[spike.value for spike in pooled_spikes(x)]]
+        return code_table([values_of(spikes(column)) for column in columns])
+    return code_table([values_of(pooled_spikes(x))])
+
+
+def values_of(found: Sequence[Spike]) -> list[float]:
+    """List what the spikes are, without the rows that hold them."""
+    return [spike.value for spike in found]
+
+
+def code_table(by_place: Sequence[Sequence[float]]) -> Floats:
+    """Put the codes of each place below each other: float64, (most of one, places).
+
+    NaN stands where a place has fewer.
+    """
     table = np.full((max(map(len, by_place), default=0), len(by_place)), np.nan)
     for place, values in enumerate(by_place):
         table[: len(values), place] = values

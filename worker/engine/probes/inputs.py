@@ -28,11 +28,12 @@ from worker.engine.data import Split
 from worker.engine.lab.experiment import pack_mask
 from worker.engine.probes.columns import (
     Spike,
-    codes,
+    code_table,
     isolated,
     pooled_spikes,
     second_mode,
     spikes,
+    values_of,
 )
 from worker.engine.probes.duplicates import repeated
 from worker.engine.probes.input_scale import first_pre_activation, input_scale
@@ -70,13 +71,14 @@ def measure(material: Material, settings: Values) -> Values:
         columns, names = _columns(material, train)
         is_table = material.dataset.kind == "table"
         apart = [] if is_table else pooled_spikes(train.x)
-        bad |= _odd_columns(values, columns, names, train, apart)
+        odd, by_column = _odd_columns(values, columns, names, train, apart)
+        bad |= odd
         bad |= _blank(values, train, is_table=is_table)
         values["scale"] = input_scale(material)
         values["pre_activation"] = first_pre_activation(material)
         held = held_out(material)
         held = choose(held, _bounded(held, MOST_ROWS))
-        known = codes(train.x, is_table=True) if is_table else _listed_codes(apart)
+        known = code_table(by_column if is_table else [values_of(apart)])
         values["held_out_affected"] = float(_missing(held, known).mean())
     bad |= _repeats(values, train)
     values["rows"] = len(train)
@@ -125,7 +127,9 @@ def _odd_columns(
     names: list[str],
     train: Split,
     apart: list[Spike],
-) -> Flags:
+) -> tuple[Flags, list[list[float]]]:
+    """Note what is odd; returns the rows, and the codes of each column."""
+    by_column: list[list[float]] = []
     bad = np.zeros(len(columns), dtype=np.bool_)
     found: list[tuple[int, Values]] = []
     constant: list[str] = []
@@ -138,6 +142,7 @@ def _odd_columns(
         if is_constant:
             constant.append(name)
         odd = spikes(column)
+        by_column.append(values_of(odd))
         coded = np.zeros(len(column), dtype=np.bool_)
         for spike in odd:
             coded |= spike.where
@@ -177,7 +182,7 @@ def _odd_columns(
     values["columns"] = [entry for _, entry in found[:MOST_LISTED]]
     values["constant_features"] = list(constant[:MOST_LISTED])
     values.update(totals)
-    return bad
+    return bad, by_column
 
 
 def _extreme(column: Floats, far: Flags) -> float | None:
@@ -209,18 +214,20 @@ def _spikes_listed(spikes_found: list[Spike]) -> list[JsonValue]:
     ]
 
 
-def _listed_codes(apart: list[Spike]) -> Floats:
-    return np.array([[spike.value] for spike in apart]).reshape(-1, 1)
-
-
 def _missing(held: Split, known: Floats) -> Flags:
-    """Flag held-out rows with a non-finite value or a code found in training."""
+    """Flag held-out rows with a non-finite value or a code found in training.
+
+    Args:
+        held: held-out rows.
+        known: codes of the columns that were looked at, or of all values together.
+    """
     flat = held.x.reshape(len(held), -1)
     bad: Flags = np.asarray(
         ~np.isfinite(flat.astype(np.float64)).all(1), dtype=np.bool_
     )
+    looked_at = flat if known.shape[1] == 1 else flat[:, : known.shape[1]]
     for values in known:
-        bad |= np.asarray((flat == values).any(1), dtype=np.bool_)
+        bad |= np.asarray((looked_at == values).any(1), dtype=np.bool_)
     return bad
 
 

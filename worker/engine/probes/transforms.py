@@ -160,7 +160,7 @@ TRANSFORMS: dict[str, Callable[[Tensor, Figures], Tensor]] = {
     "identity": lambda x, _: x,
     "standardize": lambda x, f: f.affine.apply(x),
     "standardize_each": lambda x, f: f.each.apply(x),
-    "undo_standardize": _undo,
+    UNDO: _undo,
     "scale_to_unit": _unit,
     "minus_one_to_one": lambda x, f: 2 * _unit(x, f) - 1,
     "divide_255": lambda x, _: x / 255,
