@@ -100,7 +100,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     yield from weigh_networks(trainer, mends)
 
     yield from reproduce(trainer, measures)
-    trainer.limit_rows()
+    trainer.limit_effort()
     mends = at_full_length(trainer, mends)
     if may_borrow(trainer, mends):
         trainer.spared = "decide"

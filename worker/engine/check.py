@@ -231,6 +231,12 @@ def pair_of(values: JsonValue) -> PairedGain | None:
     return PairedGain(value=value, error=max(error, 1e-9), degrees=1e6, seeds=0)
 
 
+def delivered_score(measures: Measures, name: str) -> float | None:
+    """Read a score of the delivered model, None where it was not measured."""
+    value = measures.get("delivered", {}).get(name)
+    return float(value) if isinstance(value, int | float) else None
+
+
 def noise_rate(measures: Measures) -> float:
     """Share of the training labels that the probe `noise` thinks wrong; 0: none."""
     rate = measures.get("noise", {}).get("rate")

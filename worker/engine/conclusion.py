@@ -4,8 +4,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import JsonValue
-
 from service.contract.causes import BY_CAUSE, CATALOGUE, Cause
 from service.contract.report import (
     Environment,
@@ -18,7 +16,7 @@ from service.contract.report import (
     Segment,
 )
 from worker.engine.catalog import CATALOG
-from worker.engine.check import Case, Check, Trial, not_applicable
+from worker.engine.check import Case, Check, Trial, delivered_score, not_applicable
 from worker.engine.ledger import Learned
 from worker.engine.prescription import bears_out, is_worth_giving, remedy_of
 from worker.engine.stats.decisions import Floors
@@ -48,7 +46,7 @@ def conclude(
     """Let every check judge, and write the report."""
     trials = weigh(learned, Floors())
     remedy = remedy_of(subject, learned)
-    delivered = _number(learned.measures.get("delivered", {}), "balanced_accuracy")
+    delivered = delivered_score(learned.measures, "balanced_accuracy") or 0.0
     judged = [_judge(check, subject, learned, trials, delivered) for check in checks]
     if learned.subsample is not None and not bears_out(remedy):
         judged = [_doubted(f, learned.subsample, trials) for f in judged]
@@ -191,8 +189,3 @@ def _performance(learned: Learned) -> Performance:
             update={"segments": [Segment.model_validate(s) for s in segments]}
         )
     return Performance(train=Scores.model_validate(scores["train"]), eval=held)
-
-
-def _number(values: Mapping[str, JsonValue], key: str) -> float:
-    value = values.get(key)
-    return float(value) if isinstance(value, int | float) else 0.0

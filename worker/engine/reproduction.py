@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worker.engine.check import Measures
+from worker.engine.check import Measures, delivered_score
 from worker.engine.lab.experiment import (
     Arm,
     ArmOutcome,
@@ -36,8 +36,8 @@ def reproduce(trainer: Trainer, measures: Measures) -> Round[None]:
     the customary scheme stays unless another comes much nearer to the delivered
     accuracy. Likewise for a loss whose name leaves open what it takes.
     """
-    delivered = measures.get("delivered", {}).get("balanced_accuracy")
-    if not isinstance(delivered, int | float):
+    delivered = delivered_score(measures, "balanced_accuracy")
+    if delivered is None:
         return
     ways = _ways(trainer.subject)
     arms = [
@@ -45,7 +45,7 @@ def reproduce(trainer: Trainer, measures: Measures) -> Round[None]:
         for name, way in ways.items()
     ]
     seeds = trainer.screening_seeds
-    trainer.limit_rows()
+    trainer.limit_effort()
     if trainer.cost(arms, seeds) > 0.1 * trainer.left:
         return
     question = "Which initialisation reproduces the delivered model?"
@@ -60,7 +60,7 @@ def reproduce(trainer: Trainer, measures: Measures) -> Round[None]:
     shown = {name: figures(outcome) for name, outcome in trained.items()}
     chosen, why = _by_sizes(shown), "yields layers of the delivered sizes"
     if chosen is None:
-        chosen = _by_accuracy(shown, float(delivered), _spread(trained.values()))
+        chosen = _by_accuracy(shown, delivered, _spread(trained.values()))
         why = "comes nearest to the delivered model"
     if chosen != "default":
         trainer.start = ways[chosen].changes

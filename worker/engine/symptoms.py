@@ -9,7 +9,7 @@ Source: Ng 2018, Machine Learning Yearning, chapters 20 to 27 (bias and variance
 """
 
 from service.contract.causes import Cause
-from worker.engine.check import Measures
+from worker.engine.check import Measures, delivered_score
 
 LEARNED_ALL = 0.995  # balanced accuracy on training data
 NO_GAP = 0.02  # training minus held-out balanced accuracy
@@ -37,11 +37,11 @@ def unlikely_causes(measures: Measures) -> frozenset[Cause]:
     Args:
         measures: of the probes; `delivered` holds the scores.
     """
-    scores = measures.get("delivered", {})
-    learned, gap = scores.get("train_balanced_accuracy"), scores.get("gap")
+    learned = delivered_score(measures, "train_balanced_accuracy")
+    gap = delivered_score(measures, "gap")
     found: frozenset[Cause] = frozenset()
-    if isinstance(learned, int | float) and learned >= LEARNED_ALL:
+    if learned is not None and learned >= LEARNED_ALL:
         found |= NEEDS_TRAINING_ERROR
-    if isinstance(gap, int | float) and gap <= NO_GAP:
+    if gap is not None and gap <= NO_GAP:
         found |= NEEDS_GAP
     return found

@@ -112,7 +112,7 @@ class Trainer:
             seeds = seeds[:-1]
         return arms, seeds
 
-    def limit_rows(self) -> None:
+    def limit_effort(self) -> None:
         """Look from fewer seeds, then at fewer rows, where a dozen arms do not fit.
 
         A first look only chooses what is confirmed from many fresh seeds. To have tried

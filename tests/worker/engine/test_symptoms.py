@@ -83,7 +83,7 @@ def test_a_first_look_takes_fewer_seeds_before_fewer_rows():
     for each in (1e-5, 2e-3, 2e-2):
         trainer = Trainer(make_subject(counts=(4000, 4000, 4000)))
         trainer.costs = Costs(one=0.0, each=each)
-        trainer.limit_rows()
+        trainer.limit_effort()
         seeds[each] = (len(trainer.screening_seeds), trainer.rows is None)
 
     assert seeds[1e-5] == (3, True)
@@ -95,7 +95,7 @@ def test_seeds_are_given_up_only_as_far_as_needed():
     arms = 12 * 375 * trainer.subject.recipe.epochs * 1.2  # member steps of a dozen
     trainer.costs = Costs(one=0.0, each=trainer.allowance("screen") / arms / 2.5)
 
-    trainer.limit_rows()
+    trainer.limit_effort()
 
     assert len(trainer.screening_seeds) == 2
     assert trainer.rows is None

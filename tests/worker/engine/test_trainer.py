@@ -68,7 +68,7 @@ def test_rows_that_fit_the_budget_are_all_used():
     trainer = Trainer(make_subject())
     trainer.costs = Costs(one=0.0, each=1e-6)
 
-    trainer.limit_rows()
+    trainer.limit_effort()
 
     assert trainer.rows is None
     assert trainer.ledger.limits == []
@@ -78,7 +78,7 @@ def test_a_slow_network_learns_from_fewer_rows_and_the_report_says_so():
     trainer = Trainer(make_subject(counts=(4000, 4000, 4000)))
     trainer.costs = Costs(one=0.0, each=1e-3)
 
-    trainer.limit_rows()
+    trainer.limit_effort()
 
     assert trainer.rows is not None
     assert trainer.rows < 12_000

@@ -64,8 +64,8 @@ class DegenerateWeights:
         signs = self._signs(values)
         untouched = values.get("untouched")
         other = self._explained(case)
-        is_hint = isinstance(untouched, list) and bool(untouched) and other is None
-        if better and not signs and isinstance(untouched, list) and is_hint:
+        is_unexplained = better and not signs and other is None
+        if is_unexplained and isinstance(untouched, list) and untouched:
             # A layer that hardly moved is nothing by itself; beside a recipe that
             # yields much more, for no other reason, it was forgotten.
             names = ", ".join(map(str, untouched[:3]))

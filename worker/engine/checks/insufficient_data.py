@@ -17,6 +17,7 @@ from worker.engine.check import (
     Measures,
     Mend,
     clear,
+    delivered_score,
     points,
     undecided,
 )
@@ -50,8 +51,8 @@ class InsufficientData:
     def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
         """Leave rows out, keeping the number of updates."""
         epochs = subject.recipe.epochs
-        gap = measures.get("delivered", {}).get("gap")
-        is_wide = isinstance(gap, int | float) and gap >= self.wide_gap
+        gap = delivered_score(measures, "gap")
+        is_wide = gap is not None and gap >= self.wide_gap
         a_class = subject.data.rows["train"] / subject.data.classes
         return [
             Mend(

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
-from worker.engine.check import Case, Measures, Mend, judge_gain
+from worker.engine.check import Case, Measures, Mend, delivered_score, judge_gain
 from worker.engine.lab.experiment import (
     Change,
     DataChange,
@@ -39,7 +39,8 @@ class InsufficientRegularization:
     def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
         """List regularisers, the usual ones first."""
         recipe = subject.recipe
-        urgent = self._gap(measures) >= self.wide_gap
+        gap = delivered_score(measures, "gap")
+        urgent = gap is not None and gap >= self.wide_gap
         found = []
         if (
             subject.network.dropout < self.weak_dropout
@@ -102,10 +103,6 @@ class InsufficientRegularization:
                 )
             ],
         )
-
-    def _gap(self, measures: Measures) -> float:
-        gap = measures.get("delivered", {}).get("gap")
-        return gap if isinstance(gap, float) else 0.0
 
     def _mend(
         self, key: str, text: str, changes: tuple[Change, ...], *, urgent: bool = False
