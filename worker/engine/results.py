@@ -6,7 +6,6 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from worker.engine.lab.experiment import (
     ArmOutcome,
@@ -281,11 +280,15 @@ def share_of_relapses(results: Results, mask: str, *, within: float) -> float:
     levels = by_seed(after, rows)
     limit = float(by_seed(before, rows)[0]) + within
     seen = float((levels <= limit).mean())
-    if len(levels) < LEAST_SEEDS or not levels.std():
+    if len(levels) < LEAST_SEEDS:
         return seen
-    error = levels.std(ddof=1) * np.sqrt(1 + 1 / len(levels))
-    expected = stats.t.cdf((limit - levels.mean()) / error, len(levels) - 1)
-    return max(seen, float(expected))
+    one_more = PairedGain(
+        value=float(levels.mean()) - limit,
+        error=float(levels.std(ddof=1) * np.sqrt(1 + 1 / len(levels))),
+        degrees=len(levels) - 1,
+        seeds=len(levels),
+    )
+    return max(seen, one_more.p_above(0.0))
 
 
 def _beside_delivered(results: Results, mask: str) -> tuple[Hits, Hits, Rows]:

@@ -1,6 +1,6 @@
 """The round `screen`: the baseline and every mend, on few paired seeds."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -69,7 +69,7 @@ def screen_mends(
     trainer: Trainer,
     mends: Mapping[Cause, Sequence[Mend]],
     noise: float,
-    unlikely: Collection[Cause] = (),
+    unlikely: frozenset[Cause] = frozenset(),
 ) -> Round[tuple[Results, dict[Cause, str]]]:
     """Train the baseline and as many mends as the budget allows.
 
@@ -112,7 +112,7 @@ def _affordable(
     trainer: Trainer,
     wanted: Sequence[Mend],
     first: Sequence[Arm],
-    unlikely: Collection[Cause],
+    unlikely: frozenset[Cause],
 ) -> tuple[list[Arm], dict[Cause, str]]:
     """Choose arms for the time that a screen may take.
 
@@ -136,12 +136,12 @@ def _affordable(
         if arm.name in {known.name for known in arms}:
             continue
         cost = trainer.cost([arm], seeds) * (1.0 if spent < allowance / 2 else 1.2)
-        late = bool(causes) and causes <= set(unlikely)
+        late = bool(causes) and causes <= unlikely
         if (full and late) or (
             spent + cost > allowance
             and not _is_essential(trainer, arm, spent, allowance)
         ):
-            full = full or (bool(causes) and not late and not is_costly(arm))
+            full |= bool(causes) and not late and not is_costly(arm)
             for cause in causes:
                 skipped.setdefault(cause, "not reached within the budget")
             continue

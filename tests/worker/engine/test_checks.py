@@ -28,6 +28,16 @@ def gain(value: float, error: float = 0.01, seeds: int = 8) -> PairedGain:
     return PairedGain(value=value, error=error, degrees=50, seeds=seeds)
 
 
+def in_form(value: float, best: str) -> dict[str, dict]:
+    """What the probe `preprocessing` measures where another form gains `value`."""
+    return {
+        "preprocessing": {
+            "gain": {"value": value, "standard_error": 0.01},
+            "best": best,
+        }
+    }
+
+
 def network(output: str, outputs: int = 3, hidden: tuple[str, ...] = ("relu",)):
     return NetworkShape(
         parameters=1000,
@@ -203,12 +213,7 @@ def test_an_order_that_helps_a_weak_model_a_little_is_no_mismatch():
 
 
 def test_a_scale_that_retraining_does_not_mind_is_a_fault_of_the_delivery():
-    measures = {
-        "preprocessing": {
-            "gain": {"value": 0.4, "standard_error": 0.01},
-            "best": "divide_255",
-        }
-    }
+    measures = in_form(0.4, "divide_255")
     check, subject = PreprocessingMismatch(), make_subject()
 
     delivery = check.judge(subject, Case(measures=measures, retrained=gain(0.4)))
@@ -222,12 +227,7 @@ def test_a_scale_that_retraining_does_not_mind_is_a_fault_of_the_delivery():
 def test_a_form_that_leaves_a_model_weak_is_not_what_it_was_trained_on(
     reached, verdict
 ):
-    measures = {
-        "preprocessing": {
-            "gain": {"value": 0.2, "standard_error": 0.01},
-            "best": "divide_255",
-        }
-    }
+    measures = in_form(0.2, "divide_255")
     case = Case(
         measures=measures,
         retrained=gain(0.2),
@@ -245,12 +245,7 @@ def test_a_form_that_leaves_a_model_weak_is_not_what_it_was_trained_on(
 )
 def test_weights_that_do_well_in_another_form_were_trained_on_it(reached, verdict):
     """Retraining cannot help where only the held-out data changed their form."""
-    measures = {
-        "preprocessing": {
-            "gain": {"value": 0.8, "standard_error": 0.01},
-            "best": "swap_channels",
-        }
-    }
+    measures = in_form(0.8, "swap_channels")
     case = Case(
         measures=measures,
         retrained=gain(0.0),

@@ -79,9 +79,13 @@ def size_distance(
         other = delivered.get(name)
         if other is None or weight.dim() < _MATRIX or weight.shape != other.shape:
             continue
-        sizes = [float(one.double().square().mean()) for one in (weight, other)]
+        # Of equal shape, so that norms are to each other as root mean squares.
+        sizes = [
+            float(torch.linalg.vector_norm(one, dtype=torch.float64))
+            for one in (weight, other)
+        ]
         if all(np.isfinite(sizes)) and min(sizes) > 0:
-            off.append(abs(np.log(sizes[0] / sizes[1])) / 2)
+            off.append(abs(np.log(sizes[0] / sizes[1])))
     return float(np.median(off)) if off else None
 
 
