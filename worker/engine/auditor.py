@@ -120,6 +120,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     best = {**best, **{mend.cause: mend for mend in together}}
     confirm = yield from confirmation.confirm(mends, together, best)
     chosen = confirmation.settle(confirm, together, best)
+    yield from confirmation.measure_alone(confirm, mends, together, chosen)
 
     repaired = confirmation.enriched(confirm, together, chosen, best)
     repaired = yield from refine(trainer, repaired)

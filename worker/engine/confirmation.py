@@ -93,6 +93,37 @@ class Confirmation:
             results.extend(more)
         return results
 
+    def measure_alone(
+        self,
+        confirm: Results | None,
+        mends: Mapping[Cause, Sequence[Mend]],
+        together: tuple[Mend, ...],
+        chosen: tuple[Mend, ...],
+    ) -> Round[None]:
+        """Measure as it is what was measured beside a combination that did not hold.
+
+        Args:
+            confirm: what came out on fresh seeds; what is trained here is added.
+            mends: by cause.
+            together: the combination that was confirmed.
+            chosen: what is left of it.
+        """
+        if confirm is None or chosen or not together:
+            return
+        arms = [
+            Arm(name=m.key, changes=m.changes)
+            for m in self._worth_measuring(mends, ())
+            if m.key not in confirm
+        ]
+        trained = len(confirm.arms[BASELINE].correct)
+        count = min(trained, self.trainer.effort.confirm_seeds)
+        seeds = self.trainer.seeds("confirm", count)
+        arms = self._within_time(arms, seeds)
+        if arms:
+            question = "What does it bring as it is?"
+            more = yield from self.trainer.train("confirm", question, arms, seeds)
+            confirm.extend(more)
+
     def _postponed(
         self, arms: list[Arm], core: list[Arm], seeds: tuple[int, ...]
     ) -> tuple[list[Arm], list[Arm]]:

@@ -225,11 +225,11 @@ def _gains_on_top(learned: Learned, mends: Sequence[Mend]) -> dict[str, PairedGa
     if confirm is None or not learned.together or whole not in confirm:
         return {}
     arms = {m.key: name([*learned.together, m]) for m in mends if m.measuring}
-    return {
-        key: confirm.gain(arm, over=whole)
-        for key, arm in arms.items()
-        if arm in confirm
-    }
+    if not learned.chosen and all(key in confirm for key in arms):
+        return {}  # the combination did not hold, and they were measured without it
+    if not all(arm in confirm for arm in arms.values()):
+        return {}  # only all of them together tell something
+    return {key: confirm.gain(arm, over=whole) for key, arm in arms.items()}
 
 
 def _level(learned: Learned, results: Results | None, arm: str) -> float:

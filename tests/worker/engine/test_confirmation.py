@@ -15,6 +15,7 @@ from worker.engine.stats.pairs import Rows
 from worker.engine.trainer import Trainer
 
 SEEDS = tuple(range(100, 108))
+SEEDS_CONFIRMING = Trainer(make_subject()).seeds("confirm", 8)
 
 
 def confirmation(seconds_a_step: float) -> tuple[Confirmation, list[Arm], Arm]:
@@ -82,3 +83,36 @@ def test_what_the_report_could_not_prove_does_not_become_the_remedy():
     assert gain_of(confirm, evident).low > settling.floors.proven
     assert few == (evident,)
     assert many == (strange,)
+
+
+def measured_beside_a_wide_network() -> tuple[Confirmation, Results, Mend, list[Mend]]:
+    """A combination, and two subsets that only its arms were confirmed with."""
+    measuring, _, _ = confirmation(1e-9)
+    measuring.screen = trained(
+        {"baseline": 50, "wide": 55, "half": 40, "quarter": 30}, tuple(range(3))
+    )
+    confirm = trained({"baseline": 50, "wide": 50, "wide + half": 40}, tuple(range(8)))
+    wide = Mend(Cause.INSUFFICIENT_CAPACITY, "wide", "Widen", ())
+    subsets = [
+        Mend(Cause.INSUFFICIENT_DATA, key, "Collect more", (), measuring=True)
+        for key in ("half", "quarter")
+    ]
+    return measuring, confirm, wide, subsets
+
+
+def test_where_the_combination_fell_the_learning_curve_is_measured_as_it_is():
+    measuring, confirm, wide, subsets = measured_beside_a_wide_network()
+    mends = {wide.cause: [wide], Cause.INSUFFICIENT_DATA: subsets}
+
+    ask = next(measuring.measure_alone(confirm, mends, (wide,), ()))
+
+    asked = [arm.name for training in ask.experiments for arm in training.arms]
+    assert asked == ["half", "quarter"]
+    assert {training.seeds for training in ask.experiments} == {SEEDS_CONFIRMING}
+
+
+def test_where_the_combination_stands_nothing_is_measured_twice():
+    measuring, confirm, wide, subsets = measured_beside_a_wide_network()
+    mends = {wide.cause: [wide], Cause.INSUFFICIENT_DATA: subsets}
+
+    assert list(measuring.measure_alone(confirm, mends, (wide,), (wide,))) == []
