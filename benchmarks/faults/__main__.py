@@ -10,6 +10,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks.faults.case_list import SHORT, every_case, wanted
+from benchmarks.faults.cases.drawn import drawn_cases
 from benchmarks.faults.measures import MEASURES
 from benchmarks.faults.program import Case
 from benchmarks.faults.runner import How, read_rows, run_cases
@@ -23,6 +24,7 @@ def _arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--cases", default="*", help="shell pattern on names, e.g. 'seeded/*noise*'")
     add("--suite", default="all", choices=["open", "seeded", "controls", "all"])
+    add("--drawn", help="cases drawn by chance instead: NUMBER:COUNT, e.g. 7:40")
     add("--half", default="both", choices=["tuning", "held_out", "both"])
     add("--budget", help="quick (short form), standard, thorough or seconds")
     add("--through", default="engine", choices=["engine", "http"])
@@ -93,8 +95,9 @@ def _audit(cases: list[Case], arguments: argparse.Namespace) -> None:
 def main() -> int:
     """Do what the command line asks; 0 unless an audit failed."""
     arguments = _arguments()
+    drawn = arguments.drawn
     cases = wanted(
-        every_case(),
+        drawn_cases(*map(int, drawn.split(":"))) if drawn else every_case(),
         suite=arguments.suite,
         pattern=arguments.cases,
         half=arguments.half,

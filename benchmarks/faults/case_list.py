@@ -11,7 +11,7 @@ from benchmarks.faults.cases.seeded_deployment import deployment_cases
 from benchmarks.faults.cases.seeded_pairs import pair_cases
 from benchmarks.faults.cases.seeded_training import training_cases
 from benchmarks.faults.program import Case
-from benchmarks.faults.verify import read_table
+from benchmarks.faults.verify import as_measured, read_table
 
 # One of each kind that the product must never get wrong, and quick to audit.
 SHORT = (
@@ -55,7 +55,7 @@ def wanted(
     """
     table = read_table()
     return [
-        case
+        as_measured(case, table.get(case.name, {}))
         for case in cases
         if suite in {"all", case.suite}
         and half in {"both", case.half}

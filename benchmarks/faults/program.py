@@ -11,8 +11,9 @@ from typing import Literal
 from service.contract.causes import Cause
 
 Half = Literal["tuning", "held_out"]
-Suite = Literal["open", "seeded", "controls"]
+Suite = Literal["open", "seeded", "controls", "drawn"]
 Family = Literal["dense", "conv", "series_conv", "gru", "lstm", "tokens"]
+Initialization = Literal["torch", "keras", "he"]
 Spoil = tuple[str, float]
 
 # Raise this when training or assembling changes, so that stale figures are not reused.
@@ -56,7 +57,7 @@ class Sketch:
     single_output: bool = False
     dropout: float = 0.0
     norm: Literal["none", "batch", "frozen_off"] = "none"
-    initialization: Literal["torch", "keras", "he"] = "torch"
+    initialization: Initialization = "torch"
     traced: bool = False
     optimizer: str = "adam"
     lr: float = 3e-3
@@ -93,6 +94,7 @@ class Case:
             (true by construction, nothing can be mended).
         singles: where two faults interact, programs with one thing mended; none of
             them recovers much.
+        lacking: of programs drawn by chance, those with all mended but one fault.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Case:
     equivalents: tuple[Cause, ...] = ()
     criterion: Literal["gain", "inflation", "given"] = "gain"
     singles: tuple[Sketch, ...] = ()
+    lacking: tuple[tuple[Cause, Sketch], ...] = ()
     source: str = field(default="", compare=False)
 
     @property

@@ -113,7 +113,31 @@ def verify(case: Case, *, with_menu: bool) -> dict[str, Any]:
         row["single"] = round(max(float(np.mean(scores(s))) for s in case.singles), 4)
         recovered = row["single"] - row["score"]
         row["kept"] = is_large and recovered <= LITTLE * gain
+    if case.lacking:
+        needed = [
+            cause.value
+            for cause, sketch in case.lacking
+            if row["mended"] - float(np.mean(scores(sketch))) >= LEAST_GAIN
+        ]
+        row["needed"] = needed
+        row["kept"] = is_large and bool(needed)
+        if row["kept"] and with_menu:
+            row["kept"] = _health(case.mended[0], scores(case.mended[0]))["kept"]
     return row
+
+
+def as_measured(case: Case, row: dict[str, Any]) -> Case:
+    """Leave out of a case's truth what proved harmless; it may be named all the same.
+
+    Args:
+        case: as planned.
+        row: of the committed table.
+    """
+    if "needed" not in row:
+        return case
+    needed = tuple(cause for cause in case.causes if cause.value in row["needed"])
+    others = {*case.equivalents, *case.causes} - {*needed}
+    return replace(case, causes=needed, equivalents=tuple(sorted(others)))
 
 
 def _health(sketch: Sketch, given: list[float]) -> dict[str, Any]:

@@ -7,9 +7,11 @@ import pytest
 
 from benchmarks.faults.case_list import SHORT, every_case
 from benchmarks.faults.cases.bases import half_of_data
+from benchmarks.faults.cases.drawn import drawn_cases
 from benchmarks.faults.data_spoils import SPOILS, spoil
 from benchmarks.faults.program import Sketch
 from benchmarks.faults.splits import draw
+from benchmarks.faults.verify import as_measured
 from service.contract.causes import Cause
 
 CASES = every_case()
@@ -145,3 +147,37 @@ def test_of_two_faults_that_interact_each_is_also_mended_alone():
         ]
         assert left[0] | left[1] == fields, case.name
         assert not left[0] & left[1], case.name
+
+
+DRAWN = drawn_cases(0, 60)
+
+
+def test_a_draw_is_the_same_again_and_another_is_another():
+    assert drawn_cases(0, 60) == DRAWN
+    assert drawn_cases(1, 60) != DRAWN
+
+
+def test_drawn_programs_hold_none_one_and_several_faults():
+    counts = Counter(len(case.causes) for case in DRAWN)
+
+    assert {0, 1, 2, 3} == set(counts)
+    assert len({cause for case in DRAWN for cause in case.causes}) > 12
+
+
+def test_mending_all_but_one_fault_of_a_drawn_program_leaves_that_one():
+    for case in DRAWN:
+        assert [cause for cause, _ in case.lacking] == list(case.causes)
+        for _, sketch in case.lacking:
+            assert sketch not in case.mended, case.name
+            assert (sketch == case.sketch) is (len(case.causes) == 1), case.name
+
+
+def test_what_proves_harmless_in_a_drawn_program_may_be_named_but_need_not():
+    [case] = [case for case in DRAWN if len(case.causes) == 3][:1]
+    first, *others = case.causes
+
+    measured = as_measured(case, {"needed": [first.value]})
+
+    assert measured.causes == (first,)
+    assert set(others) <= set(measured.equivalents)
+    assert as_measured(case, {}) == case
