@@ -21,7 +21,7 @@ class AuditRun:
         seconds: of processor time, from opening the files to the report.
         seconds_inspected: until the first round was answered, the earliest moment at
             which a finding can be shown.
-        remedy: the repaired model as TorchScript, where there is one.
+        remedy: the repaired model as TorchScript, where the report gives one.
     """
 
     report: dict[str, Any]
@@ -105,11 +105,12 @@ def audit_here(
         if done and not inspected:
             inspected = time.process_time() - started
         if step["report"] is not None:
+            is_given = step["report"]["remedy"] is not None  # trained is not given
             return AuditRun(
                 report=step["report"],
                 seconds=time.process_time() - started,
                 seconds_inspected=inspected,
-                remedy=scratch / remedy if remedy else None,
+                remedy=scratch / remedy if remedy and is_given else None,
             )
         for experiment in step["experiments"]:
             outcome = opened.session.run(experiment)

@@ -103,6 +103,22 @@ class Costs:
             for arms in group(training.arms)
         )
 
+    def of_adding(self, subject: Subject, training: Training, arm: Arm) -> float:
+        """Predict the seconds that one more arm takes beside those of a training.
+
+        What goes the way of another arm, for as many steps or fewer, is read off it.
+        """
+        alone = self.of(subject, training.model_copy(update={"arms": (arm,)}))
+        if subject.recipe.schedule is not None:
+            return alone
+        steps = _steps(subject, arm, training.rows)
+        known = [
+            _steps(subject, other, training.rows)
+            for other in training.arms
+            if _trajectory(other) == _trajectory(arm)
+        ]
+        return alone * max(0.0, 1 - max(known, default=0) / steps)
+
     def of_trying(self, arm: Arm) -> float:
         """Predict the seconds that a few steps of a small stack of it take."""
         return A_FEW_STEPS * (self.one + self.each * _weight(arm))

@@ -7,6 +7,7 @@ from where the mends have brought it, a step at a time, as long as that pays.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from service.contract.causes import Cause
 from worker.engine.check import Mend
@@ -24,6 +25,7 @@ SHARE_OF_LEFT = 0.5  # of the time left; the repaired model needs the rest
 MOST_STEPS = 4
 BY_CHANCE = 0.02  # p value that a step must pass, being the best of several
 RATE_STEP, LONGER, WIDER = 3.0, 2, 2.0
+SMOOTHING = 0.2  # of labels; see `checks/label_noise.py`
 WIDEST = 64.0  # times the delivered width
 
 
@@ -89,6 +91,7 @@ def variations(
     for mend in repaired:
         recipe = recipe.patched(mend.patch or {})
     for step in (
+        *_smoothed(recipe, repaired),
         _longer(recipe, subject.recipe.epochs),
         *_rates(recipe, repaired),
         *_wider(subject, repaired),
@@ -102,6 +105,21 @@ def variations(
 def _replaces(step: Mend, mend: Mend) -> bool:
     """Whether a step is another answer to what a mend was for."""
     return mend.cause is step.cause or (step.cause in RATES and mend.cause in RATES)
+
+
+def _smoothed(recipe: CompleteRecipe, repaired: tuple[Mend, ...]) -> Iterable[Mend]:
+    """Smooth labels of which wrong ones were left out: some were never suspected."""
+    noise = next((m for m in repaired if m.cause is Cause.LABEL_NOISE), None)
+    loss = recipe.loss
+    if noise is None or loss.name != "cross_entropy" or loss.label_smoothing > 0:
+        return
+    patch = {"loss": {"label_smoothing": SMOOTHING}}
+    yield replace(
+        noise,
+        key=f"{noise.key}, labels smoothed",
+        text=f"{noise.text}, and smooth the labels that are left by {SMOOTHING:g}",
+        changes=(*noise.changes, RecipeChange(patch=patch)),
+    )
 
 
 def _longer(recipe: CompleteRecipe, given: int) -> Mend:

@@ -42,7 +42,12 @@ def at_full_length(
     control = (RecipeChange(patch={"epochs": epochs}),)
     return {
         cause: [
-            replace(m, control=control, control_name="full length|control")
+            replace(
+                m,
+                control=control,
+                control_name="full length|control",
+                late_control=True,
+            )
             for m in options
         ]
         if cause in SHORT_IN_A_SUBSAMPLE
@@ -135,12 +140,14 @@ def _affordable(
     for arm, causes in _candidates(wanted):
         if arm.name in {known.name for known in arms}:
             continue
-        cost = trainer.cost([arm], seeds) * (1.0 if spent < allowance / 2 else 1.2)
+        cost = trainer.added_cost(arms, arm, seeds) * (
+            1.0 if spent < allowance / 2 else 1.2
+        )
         late = bool(causes) and causes <= unlikely
-        if (full and late) or (
-            spent + cost > allowance
-            and not _is_essential(trainer, arm, spent, allowance)
-        ):
+        does_not_fit = spent + cost > allowance and not _is_essential(
+            trainer, arm, spent, allowance
+        )
+        if cost > 0 and ((full and late) or does_not_fit):
             full |= bool(causes) and not late and not is_costly(arm)
             for cause in causes:
                 skipped.setdefault(cause, "not reached within the budget")

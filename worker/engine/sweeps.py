@@ -27,6 +27,8 @@ CUSTOMARY_RATES: dict[OptimizerName, tuple[float, float]] = {
     "adadelta": (0.1, 3.0),
 }
 LOWEST_RATE = 1e-6
+NEAR = 20.0  # times the given rate
+AROUND = 10.0  # times the customary one
 LONGEST_FACTOR = 500
 ENOUGH_UPDATES = 2000  # optimiser steps after which a small network has settled
 
@@ -90,3 +92,17 @@ def customary_rate(
         return None
     custom = default_optimizer(optimizer.name).lr
     return min(candidates, key=lambda rate: abs(math.log(rate / custom)))
+
+
+def is_tried_first(subject: Subject, rate: float) -> bool:
+    """Whether another learning rate belongs to the first look.
+
+    Where the given rate is far from custom, those around the customary one do; else
+    those near the given one.
+    """
+    optimizer = subject.recipe.optimizer
+    low, high = CUSTOMARY_RATES[optimizer.name]
+    if low <= optimizer.lr <= high:
+        return optimizer.lr / NEAR < rate < optimizer.lr * NEAR
+    custom = default_optimizer(optimizer.name).lr
+    return custom / AROUND <= rate <= custom * AROUND

@@ -13,6 +13,8 @@ from worker.engine.check import Measures, delivered_score
 
 LEARNED_ALL = 0.995  # balanced accuracy on training data
 NO_GAP = 0.02  # training minus held-out balanced accuracy
+FAR_SHORT = 0.5  # of what a cheap learner is better than chance
+WORTH_KNOWING = 0.2  # balanced accuracy above chance, that such a learner must reach
 
 NEEDS_TRAINING_ERROR = frozenset(
     {
@@ -45,3 +47,24 @@ def unlikely_causes(measures: Measures) -> frozenset[Cause]:
     if gap is not None and gap <= NO_GAP:
         found |= NEEDS_GAP
     return found
+
+
+def falls_far_short(measures: Measures) -> bool:
+    """Whether the delivered model knows less than half of what a cheap learner does.
+
+    What is that wrong shows from few rows, too.
+
+    Args:
+        measures: of the probes; `signal` holds what cheap learners reach.
+    """
+    delivered = delivered_score(measures, "balanced_accuracy")
+    signal = measures.get("signal", {})
+    reached, chance = signal.get("balanced_accuracy"), signal.get("chance")
+    if isinstance(reached, dict):
+        reached = reached.get("value")
+    if delivered is None or not (
+        isinstance(reached, int | float) and isinstance(chance, int | float)
+    ):
+        return False
+    known = reached - chance
+    return known >= WORTH_KNOWING and delivered - chance < FAR_SHORT * known

@@ -50,6 +50,7 @@ class Trainer:
             did not see than on held-out rows; None where none are left out.
         noise: share of wrong labels among them, 0 where they are not doubted.
         arms: how many will be screened, as far as is known.
+        looks_wide: whether twice as many should fit, from fewer rows.
     """
 
     def __init__(self, subject: Subject) -> None:
@@ -64,6 +65,7 @@ class Trainer:
         self.better_on_spared: PairedGain | None = None
         self.noise = 0.0
         self.arms = MANY_ARMS
+        self.looks_wide = False
         self._screen_seeds = self.effort.screen_seeds
 
     @property
@@ -95,10 +97,14 @@ class Trainer:
     ) -> float:
         """Predict the seconds that arms take; `full`: on all training rows."""
         rows = None if full else self.rows
-        training = Training(
-            round="", question="", arms=tuple(arms), seeds=seeds, rows=rows
-        )
-        return self.costs.of(self.subject, training)
+        return self.costs.of(self.subject, _planned(arms, seeds, rows))
+
+    def added_cost(
+        self, arms: Sequence[Arm], arm: Arm, seeds: tuple[int, ...]
+    ) -> float:
+        """Predict the seconds that one more arm takes beside others."""
+        training = _planned(arms, seeds, self.rows)
+        return self.costs.of_adding(self.subject, training, arm)
 
     def fit(
         self, arms: list[Arm], seeds: tuple[int, ...], allowance: float
@@ -121,18 +127,20 @@ class Trainer:
         """
         if self.rows is not None:
             return
-        while self._screen_seeds > 1 and self._many() > self.allowance("screen"):
+        allowance = self.allowance("screen")
+        while self._screen_seeds > 1 and self._cost_of(MANY_ARMS) > allowance:
             self._screen_seeds -= 1
         self.rows = self._fewer_rows()
 
-    def _many(self) -> float:
-        """Seconds that a dozen arms of the screen take, or all if they are fewer."""
+    def _cost_of(self, many: int) -> float:
+        """Seconds that so many arms of the screen take, or all if they are fewer."""
         one = self.cost([Arm(name=BASELINE)], self.screening_seeds)
-        return min(self.arms, MANY_ARMS) * one
+        return min(self.arms, many) * one
 
     def _fewer_rows(self) -> int | None:
         rows = self.subject.data.rows["train"]
-        allowance, many = self.allowance("screen"), self._many()
+        allowance = self.allowance("screen")
+        many = self._cost_of(MANY_ARMS * (2 if self.looks_wide else 1))
         if many <= allowance:
             return None
         least = max(500, 20 * self.subject.data.classes)
@@ -208,6 +216,10 @@ class Trainer:
         ]
         labels = self.subject.labels
         return collect(ran, labels["decide"], labels.get("train"))
+
+
+def _planned(arms: Sequence[Arm], seeds: tuple[int, ...], rows: int | None) -> Training:
+    return Training(round="", question="", arms=tuple(arms), seeds=seeds, rows=rows)
 
 
 def _chunks(arms: Sequence[Arm], size: int) -> list[Sequence[Arm]]:

@@ -1,5 +1,5 @@
 from tests.builders_engine import make_subject
-from worker.engine.lab.experiment import Arm, NetworkChange, Training
+from worker.engine.lab.experiment import Arm, NetworkChange, RecipeChange, Training
 from worker.engine.planning import Costs, group, network_key
 
 
@@ -37,3 +37,22 @@ def test_arms_that_differ_in_initial_weights_share_a_stack():
     arms = [initialized(scheme) for scheme in ("default", "he", "glorot")]
 
     assert group(arms) == [arms]
+
+
+def test_what_stops_early_on_the_way_of_another_costs_nothing_more():
+    subject = make_subject()
+    costs = Costs(one=1e-3, each=1e-3)
+    epochs = subject.recipe.epochs
+    planned = Training(
+        round="screen", question="", arms=(Arm(name="baseline"),), seeds=(0, 1)
+    )
+
+    def added(count: int) -> float:
+        change = RecipeChange(patch={"epochs": count})
+        return costs.of_adding(subject, planned, Arm(name="other", changes=(change,)))
+
+    alone = costs.of(subject, planned)
+    assert added(epochs // 4) == 0
+    assert 0 < added(2 * epochs) < 2 * alone
+    other = Arm(name="lr", changes=(RecipeChange(patch={"optimizer": {"lr": 1.0}}),))
+    assert costs.of_adding(subject, planned, other) == alone

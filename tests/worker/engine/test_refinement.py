@@ -1,11 +1,18 @@
 """How far a repaired model is taken."""
 
+import numpy as np
 import pytest
 
 from service.contract.causes import Cause
 from tests.builders_engine import World, make_subject, no_effect
 from worker.engine.check import Mend
-from worker.engine.lab.experiment import Arm, NetworkChange, RecipeChange
+from worker.engine.lab.experiment import (
+    Arm,
+    DataChange,
+    NetworkChange,
+    RecipeChange,
+    pack_mask,
+)
 from worker.engine.planning import Costs
 from worker.engine.refinement import refine, variations
 from worker.engine.trainer import Trainer
@@ -91,3 +98,20 @@ def test_another_optimiser_keeps_its_settings_at_another_rate():
     assert patches == [
         {"name": "sgd", "lr": lr, "momentum": 0.9} for lr in (0.3, 0.033)
     ]
+
+
+def test_labels_that_are_left_are_smoothed_where_that_pays():
+    dropped = Mend(
+        Cause.LABEL_NOISE,
+        "suspects dropped",
+        "Review the labels",
+        (DataChange(name="drop", mask=pack_mask(np.zeros(8, dtype=np.bool_))),),
+    )
+
+    def effect(arm):
+        patches = [c.patch for c in arm.changes if c.kind == "recipe"]
+        return 0.05 if {"loss": {"label_smoothing": 0.2}} in patches else 0.0
+
+    _, keys = refined(effect, (dropped,))
+
+    assert keys == ["suspects dropped, labels smoothed"]

@@ -3,13 +3,15 @@
 import pytest
 
 from service.contract.causes import Cause
+from service.contract.recipe import Optimizer, Recipe
 from tests.builders_engine import make_subject
 from worker.engine.auditor import propose
 from worker.engine.catalog import CATALOG
+from worker.engine.choices import RATES
 from worker.engine.lab.experiment import Arm
 from worker.engine.planning import Costs, in_order
 from worker.engine.screening import screen_mends
-from worker.engine.symptoms import unlikely_causes
+from worker.engine.symptoms import falls_far_short, unlikely_causes
 from worker.engine.trainer import Trainer
 
 
@@ -114,3 +116,47 @@ def test_few_rows_and_a_wide_gap_have_the_learning_curve_measured_early():
         curve = mends[Cause.INSUFFICIENT_DATA]
         assert curve
         assert all(mend.urgent is urgent for mend in curve)
+
+
+def reference(reached: float, delivered: float) -> dict[str, dict[str, object]]:
+    return {
+        "signal": {"balanced_accuracy": {"value": reached}, "chance": 0.1},
+        "delivered": {"balanced_accuracy": delivered},
+    }
+
+
+@pytest.mark.parametrize(
+    ("reached", "delivered", "far"),
+    [(0.8, 0.1, True), (0.8, 0.6, False), (0.25, 0.1, False), (0.8, 0.46, False)],
+)
+def test_a_model_that_knows_half_of_what_a_cheap_learner_does_falls_far_short(
+    reached, delivered, far
+):
+    assert falls_far_short(reference(reached, delivered)) is far
+    assert not falls_far_short({"delivered": {"balanced_accuracy": delivered}})
+
+
+def test_what_falls_far_short_is_looked_at_widely_from_fewer_rows():
+    rows = {}
+    for wide in (False, True):
+        trainer = Trainer(make_subject(counts=(4000, 4000, 4000)))
+        trainer.costs = Costs(one=0.0, each=4e-3)
+        trainer.arms, trainer.looks_wide = 40, wide
+        trainer.limit_effort()
+        rows[wide] = trainer.rows
+
+    assert rows[True] < rows[False]
+
+
+@pytest.mark.parametrize("given", [1e-5, 10.0])
+def test_a_strange_rate_is_first_tried_near_the_customary_one(given):
+    recipe = Recipe(optimizer=Optimizer(name="sgd", lr=given), epochs=10)
+    subject = make_subject(recipe=recipe)
+
+    mends, _ = propose(subject, CATALOG, {})
+
+    rates = [m for cause in RATES for m in mends[cause]]
+    first = [m.patch["optimizer"]["lr"] for m in rates if m.urgent]
+    assert 0.1 in first
+    assert all(0.01 <= rate <= 1.0 for rate in first)
+    assert len(first) < len(rates)

@@ -30,7 +30,8 @@ class InsufficientRegularization:
 
     wide_gap: float = 0.07  # training minus held-out balanced accuracy
     weak_dropout: float = 0.4  # probability below which more is tried
-    least_epochs: int = 8  # below, stopping early leaves hardly any training
+    early: tuple[int, ...] = (4, 16)  # parts of the epochs to stop after
+    least_epochs: int = 2  # fewer are hardly any training
 
     def obstacle(self, subject: Subject) -> str | None:
         """Any training can be regularised."""
@@ -73,15 +74,17 @@ class InsufficientRegularization:
                     urgent=urgent,
                 )
             )
-        if recipe.epochs >= self.least_epochs:
-            shorter = max(1, recipe.epochs // 4)
-            found.append(
-                self._mend(
-                    f"epochs={shorter}",
-                    f"Stop after {shorter} epochs (early stopping)",
-                    (RecipeChange(patch={"epochs": shorter}),),
+        for part in self.early:
+            shorter = recipe.epochs // part
+            if shorter >= self.least_epochs:
+                found.append(
+                    self._mend(
+                        f"epochs={shorter}",
+                        f"Stop after {shorter} epochs (early stopping)",
+                        (RecipeChange(patch={"epochs": shorter}),),
+                        urgent=urgent,
+                    )
                 )
-            )
         return found
 
     def judge(self, subject: Subject, case: Case) -> Finding:

@@ -107,7 +107,8 @@ class LabelNoise:
             Evidence(
                 kind="suspected_labels",
                 statement=f"About {100 * rate:.1f} % of the training labels are "
-                "contradicted by models that never saw them.",
+                "contradicted by models that never saw them; "
+                f"{noise.get('doubtful', 0)} others are doubtful.",
                 values={key: value for key, value in noise.items() if key not in _LONG},
             )
         ]

@@ -13,7 +13,7 @@ from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
 from worker.engine.check import Case, Measures, Mend, judge_gain, missing_field
 from worker.engine.subject import Subject
-from worker.engine.sweeps import customary_rate, rate_change, rates
+from worker.engine.sweeps import customary_rate, is_tried_first, rate_change, rates
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class LearningRateTooHigh:
                 changes=(rate_change(rate),),
                 sane=rate == custom,
                 evident=custom is not None,
-                urgent=given >= self.high_rate or rate > given / 20,
+                urgent=is_tried_first(subject, rate)
+                or (custom is None and given >= self.high_rate),
             )
             for rate in found
         ]

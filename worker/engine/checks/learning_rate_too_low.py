@@ -13,7 +13,7 @@ from service.contract.causes import Cause
 from service.contract.report import Finding
 from worker.engine.check import Case, Measures, Mend, judge_gain, missing_field
 from worker.engine.subject import Subject
-from worker.engine.sweeps import customary_rate, rate_change, rates
+from worker.engine.sweeps import customary_rate, is_tried_first, rate_change, rates
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,6 @@ class LearningRateTooLow:
     """Retrain with higher rates."""
 
     cause: ClassVar[Cause] = Cause.LEARNING_RATE_TOO_LOW
-
-    near: float = 20.0  # times the given rate; the sweep up to here is urgent
 
     def obstacle(self, subject: Subject) -> str | None:
         """Need the rate."""
@@ -42,7 +40,7 @@ class LearningRateTooLow:
                 changes=(rate_change(rate),),
                 sane=rate == custom,
                 evident=custom is not None,
-                urgent=rate < given * self.near,
+                urgent=is_tried_first(subject, rate),
             )
             for rate in found
         ]

@@ -12,10 +12,13 @@ Values:
     suspects: `row` (in the uploaded split), `given`, `suggested` (names), `score` (the
         probability of the given label, out of fold), `sure` (whether the suggestion
         can be believed); at most 100, the worst first.
-    mask: training rows that are suspect (`pack_mask`); random_mask: as many random rows
-        of each given class; suspected: how many.
+    suspected: how many are suspect, as many contradicted labels as are thought wrong;
+        doubtful: how many others are not likely enough to be right.
+    mask: training rows better left out (`pack_mask`), the suspect and the doubtful;
+        random_mask: as many random rows of each given class.
     sure_mask: suspects whose suggestion can be believed; corrections: the class that
-        is suggested for each of these, in row order; unsure_mask: the other suspects.
+        is suggested for each of these, in row order; unsure_mask: the other rows that
+        are better left out.
 """
 
 import numpy as np
@@ -45,6 +48,7 @@ MOST_LISTED = 100
 LEAST_ROWS = 40
 MOST_CELLS = 4_000_000  # rows times classes; of more, fewer rows are checked
 LITTLE = 0.005  # rate below which its error is that of counting rows
+LIKELY = 0.8  # probability of being right, below which a label is not learned from
 FEWEST = 10.0  # rows that any estimate is worth
 
 
@@ -133,15 +137,17 @@ def _name(values: Values, doubts: Doubts, train: Split, names: tuple[str, ...]) 
 def _mask(
     values: Values, doubts: Doubts, y: Labels, *, places: Labels, rows: int
 ) -> None:
-    """Flag the suspects among all training rows."""
+    """Flag among all training rows those to leave out, and those to correct."""
     flags, sure = doubts.suspects(y), doubts.sure
+    left_out = flags | (doubts.mistakes.right < LIKELY)
     values["suspected"] = int(flags.sum())
+    values["doubtful"] = int((left_out & ~flags).sum())
     values["corrections"] = [int(k) for k in doubts.suggested[flags & sure]]
     for name, flagged in (
-        ("mask", flags),
-        ("random_mask", as_many(flags, y)),
+        ("mask", left_out),
+        ("random_mask", as_many(left_out, y)),
         ("sure_mask", flags & sure),
-        ("unsure_mask", flags & ~sure),
+        ("unsure_mask", left_out & ~(flags & sure)),
     ):
         everywhere = np.zeros(rows, dtype=np.bool_)
         everywhere[places] = flagged
