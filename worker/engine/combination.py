@@ -110,6 +110,16 @@ def everything(mends: Mapping[Cause, Sequence[Mend]]) -> tuple[Mend, ...]:
     return tuple(choose_compatible(sane))
 
 
+def everything_wider(mends: Mapping[Cause, Sequence[Mend]]) -> tuple[Mend, ...]:
+    """The same in the widest network: what fails in a narrow one shows nothing."""
+    wider = [
+        m
+        for m in mends.get(Cause.INSUFFICIENT_CAPACITY, ())[:1]
+        if all(compatible(m, other) for other in everything(mends))
+    ]
+    return (*everything(mends), *wider)
+
+
 def with_controls(mend: Mend) -> list[Arm]:
     """A mend's arm, and those that it must beat beside the baseline."""
     arms = [Arm(name=mend.key, changes=mend.changes)]

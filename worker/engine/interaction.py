@@ -21,6 +21,7 @@ from worker.engine.combination import (
     compatible,
     compose,
     everything,
+    everything_wider,
     first_to_name,
     preference,
 )
@@ -83,6 +84,10 @@ class Interaction:
         alone = value_of(self.screen, chosen)
         all_at_once = value_of(self.screen, together)
         needed = max(self.floors.material, 0.1 * max(0.0, all_at_once))
+        if self.trainer.looks_wide and max(alone, all_at_once) < needed:
+            together = everything_wider(mends)
+            yield from self._combined([together], "Does all at once help, but wider?")
+            all_at_once = value_of(self.screen, together)
         if len(together) > 1 and all_at_once > alone + needed:
             chosen = yield from self._take_away(together, all_at_once)
         else:

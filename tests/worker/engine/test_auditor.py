@@ -441,3 +441,21 @@ def test_a_learning_curve_counts_where_what_was_combined_is_not_proven():
     assert not any(t.role == "primary" for t in trials.values())
     assert not case.mended
     assert InsufficientData().judge(world.subject, case).verdict != "inconclusive"
+
+
+@pytest.mark.parametrize("reached", [0.8, 0.25])
+def test_faults_that_hide_each_other_in_a_narrow_network_show_in_a_wide_one(reached):
+    def effect(arm):
+        is_mended = swaps(arm, "width") and patches(arm, "normalization")
+        return 0.6 if is_mended else 0.0
+
+    measures = {
+        "signal": {"balanced_accuracy": {"value": reached}, "chance": 0.1},
+        "delivered": {"balanced_accuracy": 0.1},
+    }
+    world = World(make_subject(), base=0.1, effect=effect, measures=measures)
+
+    learned = world.audit()
+
+    both = {Cause.INSUFFICIENT_CAPACITY, Cause.UNSCALED_INPUTS}
+    assert found(learned) == (both if reached == 0.8 else set())

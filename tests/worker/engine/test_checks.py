@@ -390,12 +390,19 @@ def test_exact_values_that_no_training_leaves_need_less_proof(sign, verdict):
     assert DegenerateWeights().judge(make_subject(), case).verdict == verdict
 
 
-@pytest.mark.parametrize("untouched", [[], ["0.weight"]])
+@pytest.mark.parametrize(
+    "signs",
+    [
+        {"untouched": []},
+        {"untouched": ["0.weight"]},
+        {"untouched": ["0.weight"], "untouched_share": 1.0},
+    ],
+)
 def test_what_another_order_of_the_outputs_brings_back_is_no_fault_of_the_weights(
-    untouched,
+    signs,
 ):
     measures = {
-        "weights": {"untouched": untouched},
+        "weights": signs,
         "label_order": {"gain": {"value": 0.8, "standard_error": 0.02}},
     }
     case = Case(measures=measures, retrained=gain(0.87))

@@ -61,9 +61,9 @@ class DegenerateWeights:
         gain = case.retrained
         exact = any(values.get(name) for name in EXACT_SIGNS)
         better = (self.bar_of_exact if exact else self.bar).passes(gain)
-        signs = self._signs(values)
-        untouched = values.get("untouched")
         other = self._explained(case)
+        signs = self._signs(values, explained=other is not None)
+        untouched = values.get("untouched")
         is_unexplained = better and not signs and other is None
         if is_unexplained and isinstance(untouched, list) and untouched:
             # A layer that hardly moved is nothing by itself; beside a recipe that
@@ -132,14 +132,22 @@ class DegenerateWeights:
             self.cause, f"{summary}.", evidence=evidence, gain=shown, method=METHOD
         )
 
-    def _signs(self, values: dict[str, JsonValue]) -> list[str]:
+    def _signs(self, values: dict[str, JsonValue], *, explained: bool) -> list[str]:
+        """Say what the weights show.
+
+        Args:
+            values: of the probe.
+            explained: whether another fault tells why the model does badly; layers
+                that hardly moved are no sign then.
+        """
         found = []
         non_finite = values.get("non_finite")
         if isinstance(non_finite, dict) and non_finite:
             found.append(f"Values of {', '.join(list(non_finite)[:3])} are not finite.")
         share = values.get("untouched_share")
         untouched = values.get("untouched")
-        if isinstance(share, int | float) and share >= self.untouched_share:
+        share = float(share) if isinstance(share, int | float) else 0.0
+        if share >= self.untouched_share and not explained:
             names = (
                 ", ".join(map(str, untouched[:3]))
                 if isinstance(untouched, list)
