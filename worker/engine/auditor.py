@@ -26,6 +26,7 @@ from worker.engine.ledger import Learned, Round, Step
 from worker.engine.refinement import refine
 from worker.engine.repair import repair
 from worker.engine.reproduction import reproduce
+from worker.engine.results import BASELINE
 from worker.engine.screening import (
     at_full_length,
     may_borrow,
@@ -108,6 +109,25 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     noise = noise_rate(measures) if mends.get(Cause.LABEL_NOISE) else 0.0
     unlikely = unlikely_causes(measures)
     screen, skipped = yield from screen_mends(trainer, mends, noise, unlikely)
+
+    if BASELINE not in screen:
+        return Learned(
+            measures=measures,
+            obstacles=obstacles,
+            mends=mends,
+            screen=None,
+            confirm=None,
+            together=(),
+            chosen=(),
+            repaired=(),
+            best={},
+            remedy=None,
+            ledger=trainer.ledger,
+            signal=has_signal(subject, measures, None),
+            crashed=crashed,
+            subsample=trainer.rows,
+            skipped=skipped,
+        )
 
     interaction = Interaction(trainer, screen)
     yield from interaction.follow(mends)

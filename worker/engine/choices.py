@@ -140,7 +140,7 @@ def against_own_rate(
     return found
 
 
-def has_signal(subject: Subject, measures: Measures, screen: Results) -> bool:
+def has_signal(subject: Subject, measures: Measures, screen: Results | None) -> bool:
     """Whether anything, reference or arm, predicts held-out labels."""
     signal = measures.get("signal", {})
     delivered = signal.get("delivered")
@@ -150,6 +150,8 @@ def has_signal(subject: Subject, measures: Measures, screen: Results) -> bool:
     known = [p for p in p_values if isinstance(p, int | float)]
     if not known or min(known) <= SURE_SIGNAL:
         return True
+    if screen is None:
+        return False
     _, rows = np.unique(subject.labels["decide"], return_counts=True)
     chance = 1 / len(rows)
     error = float(np.sqrt((chance * (1 - chance) / rows).sum())) / len(rows)

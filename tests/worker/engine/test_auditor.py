@@ -8,8 +8,16 @@ from service.contract.recipe import Optimizer
 from tests.builders_engine import World, make_subject, no_effect
 from worker.engine.auditor import advance
 from worker.engine.catalog import CATALOG
+from worker.engine.checks.insufficient_capacity import InsufficientCapacity
 from worker.engine.checks.insufficient_data import InsufficientData
-from worker.engine.lab.experiment import Arm, DataChange, RecipeChange
+from worker.engine.checks.learning_rate_too_low import LearningRateTooLow
+from worker.engine.lab.experiment import (
+    Arm,
+    ArmOutcome,
+    DataChange,
+    RecipeChange,
+    TrainingOutcome,
+)
 from worker.engine.stats.decisions import Floors
 from worker.engine.verdicts import case_for, weigh
 
@@ -459,3 +467,32 @@ def test_faults_that_hide_each_other_in_a_narrow_network_show_in_a_wide_one(reac
 
     both = {Cause.INSUFFICIENT_CAPACITY, Cause.UNSCALED_INPUTS}
     assert found(learned) == (both if reached == 0.8 else set())
+
+
+class Untrainable(World):
+    """Every training of the network fails."""
+
+    def answer(self, experiment):
+        outcome = super().answer(experiment)
+        if not isinstance(outcome, TrainingOutcome):
+            return outcome
+        failed = [
+            ArmOutcome(name=arm.name, trials=(), failure="it raised: no")
+            for arm in outcome.arms
+        ]
+        return outcome.model_copy(update={"arms": tuple(failed)})
+
+
+def test_a_network_that_cannot_be_trained_anew_is_reported_as_such():
+    measures = {"signal": {"p_value": 0.001}, "delivered": {"balanced_accuracy": 0.5}}
+    world = Untrainable(make_subject(), base=0.7, effect=no_effect, measures=measures)
+
+    learned = world.audit()
+
+    assert learned.screen is None
+    assert any("it raised: no" in limit for limit in learned.ledger.limits)
+    for check in (LearningRateTooLow(), InsufficientCapacity()):
+        case = case_for(check.cause, learned, weigh(learned, Floors()), 0.5)
+        finding = check.judge(world.subject, case)
+        assert finding.verdict == "inconclusive"
+        assert "it raised: no" in (finding.reason or "")

@@ -33,6 +33,9 @@ from worker.engine.network.scripting import CannotScript, scripted
 from worker.engine.network.surgery import SURGEONS
 
 Tensors = dict[str, torch.Tensor]
+# Rows, and noise in deviations of the sample, with which a reading is checked.
+_COMPARED = ((5, 0.0), (3, 2.0))
+_TOLERANCE = 1e-3  # of the largest output; fused kernels round otherwise
 _NOT_STACKED = "The network cannot be stacked: its members are trained one by one."
 
 
@@ -225,11 +228,14 @@ class Network:
 
         Branches and loops are taken out, so that the facts show only the layers that
         do run; a batch size baked in by tracing is freed; stacking is tried. A network
-        that admits none of it comes back as it is.
+        that admits none of it comes back as it is; one that turns out to be misread, as
+        the module itself.
 
         Args:
             sample: (at least one row, *sample shape), as the network takes it.
         """
+        if not self._does_as_module(sample):
+            return self._unread()
         network = self._any_batch(sample)
         try:
             edited = network._opened(sample)  # noqa: SLF001
@@ -243,6 +249,40 @@ class Network:
                 update={"notes": (*network.facts.notes, _NOT_STACKED)}
             )
         return network
+
+    def _does_as_module(self, sample: torch.Tensor) -> bool:
+        """Whether what was read computes what the module computes at inference."""
+        if self.module is None:
+            return True
+        noise = torch.Generator().manual_seed(0)
+        for rows, strength in _COMPARED:
+            x = self.prepared(sample.cpu()[torch.arange(rows) % len(sample)])
+            if strength and not self.facts.takes_tokens:
+                drawn = torch.randn(x.shape, generator=noise).to(x.dtype)
+                x = x + strength * x.std() * drawn
+            try:
+                first, again = (self._at_inference(x) for _ in range(2))
+            except (RuntimeError, ValueError):
+                continue  # a batch size baked in, say
+            if not _alike(first, again):
+                return True  # it draws: nobody can tell
+            try:
+                with torch.no_grad():
+                    own = self.forward(
+                        self.parameters, self.buffers, x, training=False
+                    )[0]
+            except (RuntimeError, ValueError, TypeError, IndexError, KeyError):
+                return False
+            if not _alike(own, first):
+                return False
+        return True
+
+    def _unread(self) -> "Network":
+        """Give up what was read."""
+        from worker.engine.network.opaque import OpaqueNetwork  # noqa: PLC0415
+
+        assert self.module is not None
+        return OpaqueNetwork(self.module, "what was read of it does otherwise")
 
     def _any_batch(self, sample: torch.Tensor) -> "Network":
         """Free the batch size, if one is baked in and that can be done surely."""
@@ -281,20 +321,34 @@ class Network:
         return self
 
     def _stacks(self, sample: torch.Tensor) -> bool:
-        """Try two members in one stack."""
-        held = [
+        """Try two members in one stack, as training and scoring will run them."""
+        parameters, buffers = (
             {name: torch.stack([tensor, tensor]) for name, tensor in tensors.items()}
             for tensors in (self.parameters, self.buffers)
-        ]
+        )
         x = sample.cpu()[torch.arange(3) % len(sample)]
 
-        def one(parameters: Tensors, buffers: Tensors) -> torch.Tensor:
-            return self.forward(parameters, buffers, x, training=True)[0]
+        def learn(
+            parameters: Tensors,
+            buffers: Tensors,
+            x: torch.Tensor,
+            noise: list[torch.Tensor],
+        ) -> torch.Tensor:
+            raw, _ = self.forward(parameters, buffers, x, training=True, noise=noise)
+            return raw.sum()
+
+        def look(parameters: Tensors, buffers: Tensors) -> torch.Tensor:
+            return self.forward(parameters, buffers, x, training=False)[0]
 
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                torch.func.vmap(one, randomness="different")(*held)
-        except (RuntimeError, ValueError, NotImplementedError):
+            with torch.random.fork_rng(devices=[]):
+                noise = [torch.rand(2, *shape) for shape in self.noise_shapes(x)]
+                both = torch.stack([x, x])
+                slope = torch.func.grad(learn)
+                torch.func.vmap(slope)(parameters, buffers, both, noise)
+                with torch.no_grad():
+                    torch.func.vmap(look)(parameters, buffers)
+        except (RuntimeError, ValueError, NotImplementedError, TypeError, IndexError):
             return False
         return True
 
@@ -420,12 +474,29 @@ class Network:
         """Run the module itself, unchanged, in the state it was saved in."""
         if self.module is None:
             return self.forward(self.parameters, self.buffers, x, training=False)[0]
+        return self._run_module(x)
+
+    def _at_inference(self, x: torch.Tensor) -> torch.Tensor:
+        """Run the module itself in evaluation mode, whatever it was saved in."""
+        assert self.module is not None
+        modes = [(one, one.training) for one in self.module.modules()]
+        self.module.eval()
+        try:
+            return self._run_module(x)
+        finally:
+            for one, mode in modes:
+                one.training = mode
+
+    def _run_module(self, x: torch.Tensor) -> torch.Tensor:
+        assert self.module is not None
         # A traced batch norm updates itself. Whatever could be read writes to nothing
         # but its buffers, so that these are put back rather than all of it copied.
         buffers = [(one, one.clone()) for one in self.module.buffers()]
         with torch.no_grad():
             try:
-                return self.module(self.prepared(x))  # type: ignore[no-any-return]
+                given = self.prepared(x)
+                given = given.clone() if given is x else given  # it may write to it
+                return self.module(given)  # type: ignore[no-any-return]
             finally:
                 for written, before in buffers:
                     written.copy_(before)
@@ -483,6 +554,18 @@ class Seen:
         self.kind = kind
         self.op = op
         self.value = value
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two outputs are equal but for rounding."""
+    if one.shape != other.shape:
+        return False
+    one, other = one.double(), other.double()
+    finite = other[other.isfinite()].abs()
+    scale = float(finite.max()) if len(finite) else 0.0
+    return torch.allclose(
+        one, other, rtol=_TOLERANCE, atol=_TOLERANCE * scale + 1e-9, equal_nan=True
+    )
 
 
 def loaded(file: BinaryIO) -> torch.jit.ScriptModule:

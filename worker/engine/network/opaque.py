@@ -58,7 +58,9 @@ class OpaqueNetwork(Network):
     def as_delivered(self, x: torch.Tensor) -> torch.Tensor:
         """Run a copy of the module: nobody knows what it writes to."""
         with torch.no_grad():
-            return copied(self._delivered)(self.prepared(x))  # type: ignore[no-any-return]
+            given = self.prepared(x)
+            given = given.clone() if given is x else given  # it may write to it
+            return copied(self._delivered)(given)  # type: ignore[no-any-return]
 
     def forward(
         self,
@@ -142,7 +144,7 @@ class _Through(torch.autograd.Function):
         for name, value in zip(names, values, strict=True):
             held[name].data = value.detach().clone()
         with torch.enable_grad():
-            raw: torch.Tensor = module(x.detach())
+            raw: torch.Tensor = module(x.detach().clone())
         ctx.raw, ctx.held = raw, [held[name] for name in names]
         return raw.detach()
 

@@ -88,6 +88,10 @@ def _number(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
+def _scalar(value: Any) -> Any:  # noqa: ANN401
+    return value.item() if isinstance(value, torch.Tensor) else value
+
+
 def _size(x: torch.Tensor, dim: int | None = None) -> Any:  # noqa: ANN401
     return list(x.shape) if dim is None else x.shape[dim]
 
@@ -136,6 +140,9 @@ PLAIN: dict[str, Function] = {
     "prim::is_nested": lambda x: x.is_nested,
     "prim::is_sparse": lambda x: x.is_sparse,
     "prim::tolist": lambda x, *_: x.tolist(),
+    "aten::ScalarImplicit": _scalar,
+    "aten::IntImplicit": _scalar,
+    "aten::FloatImplicit": _scalar,
     "aten::tensor": _tensor,
     "aten::as_tensor": _tensor,
     "aten::size": _size,

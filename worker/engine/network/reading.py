@@ -28,7 +28,7 @@ from worker.engine.network.torch_nodes import (
     qualified_name,
     scope_of,
 )
-from worker.engine.network.writes import Writes
+from worker.engine.network.writes import Writes, writes
 
 _SAME = frozenset(
     {
@@ -93,7 +93,7 @@ class Reading:
         [self.device] = self.draft.emit("prim::device", (INPUT,))
         self._nodes(graph.nodes())
         outputs = tuple(self.draft.operand(value) for value in graph.outputs())
-        self.writes.check()
+        self.writes.read(outputs)
         body = without_dead_nodes(Body((0,), tuple(self.draft.out), outputs))
         return Program(body, self.draft.size)
 
@@ -109,7 +109,7 @@ class Reading:
             owner = self.draft.operand(next(iter(node.inputs())))
             self.draft.bind(node, [self._attribute(owner, node.s("name"))])
         elif kind == "prim::SetAttr":
-            raise StateKept(f"it writes to its attribute `{node.s('name')}`")
+            self._set_attribute(node)
         elif kind == "prim::If":
             self._choice(node)
         elif kind == "prim::Loop":
@@ -159,6 +159,13 @@ class Reading:
             return Constant(value.detach().clone())
         return Constant(value)
 
+    def _set_attribute(self, node: Any) -> None:  # noqa: ANN401
+        owner = self.draft.operand(next(iter(node.inputs())))
+        if isinstance(owner, Constant) and isinstance(owner.value, _Module):
+            raise StateKept(f"it writes to its attribute `{node.s('name')}`")
+        # An object made in the call, such as a context that gradients are left out of.
+        raise CannotLift(f"it writes to the attribute `{node.s('name')}` of an object")
+
     def _choice(self, node: Any) -> None:  # noqa: ANN401
         condition = self.draft.operand(next(iter(node.inputs())))
         blocks = list(node.blocks())
@@ -174,6 +181,7 @@ class Reading:
         with self.draft.inner_body() as nodes:
             self._nodes(block.nodes())
             outputs = tuple(self.draft.operand(value) for value in block.outputs())
+            self.writes.read(outputs)
         return Body(tuple(entering), tuple(nodes), outputs)
 
     def _branch(
@@ -183,7 +191,15 @@ class Reading:
         bodies: tuple[Body, ...],
     ) -> None:
         """Keep a branch or loop that depends on the input."""
+        self.writes.read(inputs)
         outputs = tuple(self.draft.slot() for _ in node.outputs())
+        for body in bodies:
+            # A loop begins with what was carried in, and goes on with what it returned.
+            skipped = len(body.outputs) - len(outputs)
+            for number, operand in zip(outputs, body.outputs[skipped:], strict=True):
+                self.writes.follow("prim::TupleUnpack", [operand], [Slot(number)])
+            for number, operand in zip(body.inputs[1:], inputs[2:], strict=False):
+                self.writes.follow("prim::TupleUnpack", [operand], [Slot(number)])
         self.draft.out.append(Node(node.kind(), inputs, outputs, bodies))
         self.draft.bind(node, [Slot(number) for number in outputs])
 
@@ -222,15 +238,18 @@ class Reading:
         op = qualified_name(node)
         kind = op.partition(".")[0]
         inputs = [self.draft.operand(value) for value in node.inputs()]
+        self.writes.read(inputs)
         if kind.endswith("_") and not kind.endswith("__") and kind != "aten::_":
             self.writes.replace(node, op, inputs)
             return
+        if writes(op):
+            raise CannotLift(f"{op} writes to what it is given")
         count = len(list(node.outputs()))
         if self._unpacked(node, kind, inputs) or self._folded(node, op, inputs):
             return
         results = self.layers.emit(op, inputs, count, scope_of(node))
         self.draft.bind(node, results)
-        self.writes.follow(kind, inputs, results)
+        self.writes.follow(op, inputs, results)
 
     def _unpacked(self, node: Any, kind: str, inputs: list[Operand]) -> bool:  # noqa: ANN401
         """See through tuples whose parts are known."""
@@ -265,7 +284,11 @@ class Reading:
             if isinstance(operand.value, torch.Tensor | _Module):
                 return False
             values.append(operand.value)
-        result = function(op)(*values)
+        try:
+            result = function(op)(*values)
+        except Exception as error:
+            # Of a branch that is never taken, such as one for an input that is None.
+            raise CannotLift(f"{op} of constants fails: {error}") from error
         count = len(list(node.outputs()))
         results = result if count > 1 else [result]
         self.draft.bind(node, [Constant(one) for one in results])
