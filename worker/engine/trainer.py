@@ -32,6 +32,8 @@ LEAST_ARMS = 2  # the baseline and one mend
 OVERRUN = 0.15  # of the budget, by which the last experiment may exceed it
 NEARLY_ALL = 0.75  # of the rows; fewer are not worth what a subsample cannot tell
 MANY_ARMS = 12  # that should fit the screen, if there are so many
+TRAININGS_AFTER = 24  # by which a screen is followed: combinations, six pairs of three
+PLANNED_SHARE = 0.9  # of the time left, that all of these may take
 FOLDS = 5  # parts of the training rows that seeds leave out in turn
 LARGEST_STACK = 48  # members trained in one experiment, so that workers can share
 
@@ -134,17 +136,23 @@ class Trainer:
 
     def _cost_of(self, many: int) -> float:
         """Seconds that so many arms of the screen take, or all if they are fewer."""
-        one = self.cost([Arm(name=BASELINE)], self.screening_seeds)
-        return min(self.arms, many) * one
+        return min(self.arms, many) * self._one(self.screening_seeds)
+
+    def _one(self, seeds: tuple[int, ...]) -> float:
+        return self.cost([Arm(name=BASELINE)], seeds)
 
     def _fewer_rows(self) -> int | None:
         rows = self.subject.data.rows["train"]
-        allowance = self.allowance("screen")
-        many = self._cost_of(MANY_ARMS * (2 if self.looks_wide else 1))
-        if many <= allowance:
+        screen = self._cost_of(MANY_ARMS * (2 if self.looks_wide else 1))
+        later = TRAININGS_AFTER * self._one(self.screening_seeds[:1])
+        share = min(
+            self.allowance("screen") / max(1e-9, screen),
+            PLANNED_SHARE * self.left / max(1e-9, screen + later),
+        )
+        if share >= 1:
             return None
         least = max(500, 20 * self.subject.data.classes)
-        fewer = max(least, int(rows * allowance / many))
+        fewer = max(least, int(rows * share))
         if fewer >= NEARLY_ALL * rows:
             return None
         self.limit(

@@ -140,7 +140,7 @@ def test_what_falls_far_short_is_looked_at_widely_from_fewer_rows():
     rows = {}
     for wide in (False, True):
         trainer = Trainer(make_subject(counts=(4000, 4000, 4000)))
-        trainer.costs = Costs(one=0.0, each=4e-3)
+        trainer.costs = Costs(one=0.0, each=2e-3)
         trainer.arms, trainer.looks_wide = 40, wide
         trainer.limit_effort()
         rows[wide] = trainer.rows

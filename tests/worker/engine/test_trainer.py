@@ -93,3 +93,16 @@ def test_no_experiment_may_exceed_the_budget_by_more_than_a_fifth(budget):
 
     assert all(e.max_seconds <= 1.2 * trainer.effort.seconds for e in first)
     assert trainer.at_most <= 1.2 * trainer.effort.seconds - trainer.ledger.seconds
+
+
+def test_rows_are_given_up_until_what_follows_the_first_look_fits_too():
+    trainer = Trainer(make_subject(counts=(4000, 4000, 4000)))
+    one = trainer.cost(arms(1), SEEDS[:1]) / trainer.costs.each
+    dozen = 12 / 0.42  # trainings of the budget, of which a dozen just fits the screen
+    trainer.costs = Costs(one=0.0, each=trainer.left / dozen / one)
+
+    trainer.limit_effort()
+
+    assert trainer.rows is not None
+    all_of_it = trainer.cost(arms(12 + 24), SEEDS[:1])
+    assert all_of_it == pytest.approx(0.9 * trainer.left, rel=0.02)
