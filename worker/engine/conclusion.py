@@ -50,10 +50,13 @@ def conclude(
     judged = [_judge(check, subject, learned, trials, delivered) for check in checks]
     if learned.subsample is not None and not bears_out(remedy):
         judged = [_doubted(f, learned.subsample, trials) for f in judged]
+    explained = {c: t.explained_by for c, t in trials.items() if t.explained_by}
+    if misled := misled_by_the_form(judged, learned, trials, delivered):
+        judged = [_of_another_form(f) if f.cause in misled else f for f in judged]
+        explained |= dict.fromkeys(misled, Cause.PREPROCESSING_MISMATCH)
     findings = sorted(judged, key=_order)
     primary = _primary(findings, trials)
     equivalent = [c for c, t in trials.items() if t.role == "equivalent"]
-    explained = {c: t.explained_by for c, t in trials.items() if t.explained_by}
     limits = [*subject.notes, *learned.ledger.limits]
     if remedy is not None and not is_worth_giving(remedy, findings, primary):
         remedy = None
@@ -77,7 +80,7 @@ def conclude(
         findings=findings,
         primary_cause=primary,
         equivalent=equivalent if primary in trials else [],
-        explained_by=explained if primary in trials else {},
+        explained_by=explained if primary in trials or misled else {},
         remedy=remedy,
         experiments=[as_reported(entry) for entry in learned.ledger.entries],
         gate=Gate(passed=True),
@@ -133,6 +136,38 @@ def _doubted(finding: Finding, rows: int, trials: Mapping[Cause, Trial]) -> Find
     more = (
         f" That holds for {rows} training rows; the repaired model, trained on all, "
         "does not bear it out."
+    )
+    return finding.model_copy(
+        update={"verdict": "suspected", "summary": finding.summary + more}
+    )
+
+
+def misled_by_the_form(
+    findings: Sequence[Finding],
+    learned: Learned,
+    trials: Mapping[Cause, Trial],
+    delivered: float,
+) -> set[Cause]:
+    """Causes found by training on data in another form than the model's.
+
+    Delivered weights that, on inputs in the form that they expect, do as well as the
+    best arm were trained well: what training on the data as uploaded lacks beside that
+    is the form.
+    """
+    found = {f.cause: f for f in findings if f.verdict == "found"}
+    form = found.get(Cause.PREPROCESSING_MISMATCH)
+    results = learned.confirm or learned.screen
+    if form is None or results is None:
+        return set()
+    if delivered + _gain(form) < results.best - Floors().material:
+        return set()
+    return {cause for cause in found if cause in trials}
+
+
+def _of_another_form(finding: Finding) -> Finding:
+    more = (
+        " That holds for the data as uploaded; in the form that the delivered model "
+        "expects, it does as well without."
     )
     return finding.model_copy(
         update={"verdict": "suspected", "summary": finding.summary + more}

@@ -202,3 +202,31 @@ def test_what_a_part_of_the_rows_shows_must_be_borne_out_by_all(on_all_rows, ver
     by_cause = {f.cause: f for f in report.findings}
     assert by_cause[Cause.LEARNING_RATE_TOO_LOW].verdict == verdict
     assert by_cause[Cause.INSUFFICIENT_DATA].verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(("trained", "verdict"), [(0.6, "suspected"), (0.75, "found")])
+def test_data_in_another_form_than_the_models_speak_of_no_fault_in_training(
+    trained, verdict
+):
+    def effect(arm):
+        patches = [c.patch for c in arm.changes if isinstance(c, RecipeChange)]
+        return trained * any(p.get("normalization") for p in patches)
+
+    subject = make_subject(decide_rows=2_500)
+    flags = pack_mask(np.arange(2_500) % 10 == 0)
+    measures = {
+        "preprocessing": {
+            "best": "scale_to_unit",
+            "gain": {"value": 0.7, "standard_error": 0.005},
+        },
+        "delivered": {"balanced_accuracy": 0.1, "correct": {"decide": flags}},
+    }
+    world = World(subject, base=0.1, effect=effect, measures=measures)
+
+    report = conclude(subject, world.audit(), HEADER)
+
+    scale = next(f for f in report.findings if f.cause is Cause.UNSCALED_INPUTS)
+    assert scale.verdict == verdict
+    assert report.primary_cause is Cause.PREPROCESSING_MISMATCH
+    explained = report.explained_by.get(Cause.UNSCALED_INPUTS)
+    assert (explained is Cause.PREPROCESSING_MISMATCH) is (verdict == "suspected")
