@@ -101,8 +101,10 @@ class Interaction:
                 break
             chosen = (*chosen, added)
         if len(chosen) > 1:
-            chosen = yield from self._substitute(chosen, best)
-        return chosen
+            return (yield from self._substitute(chosen, best))
+        # One mend is enough: then an evident one that does nearly as well is likelier.
+        known = {**best, **{m.cause: m for m in chosen}}
+        return best_single(self.screen, known, self.floors) if chosen else ()
 
     def _likeliest(
         self, chosen: tuple[Mend, ...], best: Mapping[Cause, Mend]

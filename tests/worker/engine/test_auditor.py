@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.contract.causes import Cause
-from service.contract.recipe import Optimizer
+from service.contract.recipe import Optimizer, Recipe
 from tests.builders_engine import World, make_subject, no_effect
 from worker.engine.auditor import advance
 from worker.engine.catalog import CATALOG
@@ -496,3 +496,21 @@ def test_a_network_that_cannot_be_trained_anew_is_reported_as_such():
         finding = check.judge(world.subject, case)
         assert finding.verdict == "inconclusive"
         assert "it raised: no" in (finding.reason or "")
+
+
+def test_an_evident_mend_is_named_where_a_strange_one_alone_does_little_better():
+    def effect(arm):
+        if patches(arm, "optimizer", "name"):
+            return 0.6
+        return 0.49 if patches(arm, "normalization") else 0.0
+
+    recipe = Recipe(optimizer=Optimizer(name="sgd", lr=0.1), epochs=40)
+    measures = {"inputs": {"scale": {"largest_magnitude": 255.0}}}
+    subject = make_subject(recipe=recipe)
+    world = World(subject, base=0.1, effect=effect, measures=measures)
+
+    learned = world.audit()
+
+    trials = weigh(learned, Floors())
+    assert trials[Cause.UNSCALED_INPUTS].role == "primary"
+    assert learned.remedy is not None
