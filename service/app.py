@@ -14,6 +14,7 @@ from service.api import (
     report_routes,
     schedule_routes,
     upload_routes,
+    webhook_routes,
 )
 from service.api.documented import describe
 from service.api.error_handlers import add_error_handlers
@@ -30,6 +31,7 @@ _TAGS = [
     {"name": "datasets", "description": "The data a model is judged on."},
     {"name": "audits", "description": "Why a model misclassifies, proven by trying."},
     {"name": "schedules", "description": "Audits that are repeated."},
+    {"name": "webhooks", "description": "Who is told of the end of an audit."},
     {"name": "keys", "description": "Who may do what, in which project."},
     {"name": "causes", "description": "What an audit can name."},
     {"name": "operation", "description": "Health and measurements; no key is needed."},
@@ -72,6 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         audit_routes.router,
         report_routes.router,
         schedule_routes.router,
+        webhook_routes.router,
         key_routes.router,
         operation_routes.catalogue,
         operation_routes.router,

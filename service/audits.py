@@ -8,7 +8,14 @@ from sqlalchemy.orm import Session
 
 from service.contract.comparison import Comparison, compare_reports
 from service.contract.errors import Conflict, FieldError, InvalidFields, NotFound
-from service.contract.jobs import TERMINAL, AuditBody, Page, Progress
+from service.contract.jobs import (
+    TERMINAL,
+    AuditBody,
+    NewAuditBody,
+    NewWebhook,
+    Page,
+    Progress,
+)
 from service.contract.report import Report
 from service.contract.request import AuditRequest
 from service.cursors import Slice, as_page
@@ -21,9 +28,10 @@ from service.store import audit_store, dataset_store, ending, idempotency, model
 from service.store.audit_store import Version
 from service.store.blobs import BlobMissingError, BlobStore
 from service.store.database import Database
-from service.store.tables import AuditRow
+from service.store.tables import AuditRow, WebhookRow
 from service.store.work import add_first_advance
 from service.upload_bodies import inspection
+from service.webhooks import add_webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +61,8 @@ class Audits:
 
     def submit(
         self, caller: Caller, request: AuditRequest, idempotency_key: str | None
-    ) -> AuditBody:
-        """Accept an audit.
+    ) -> NewAuditBody:
+        """Accept an audit; a secret made for its callback is shown this once.
 
         Raises:
             InvalidFields, UnusableModel, UnusableDataset, Mismatch: it cannot be done.
@@ -74,11 +82,12 @@ class Audits:
                     session, promised, audit_id, now=now, kept=self._kept
                 )
                 if earlier is not None:
-                    return audit_body(self._found(session, caller, earlier))
+                    found = self._found(session, caller, earlier)
+                    return _new_audit_body(session, found, request)
             row = start_audit(
                 session, caller.project, request, now=now, audit_id=audit_id
             )
-        return audit_body(row)
+            return _new_audit_body(session, row, request)
 
     def find(self, caller: Caller, audit_id: str) -> AuditBody:
         """Find an audit.
@@ -267,6 +276,8 @@ def start_audit(
 ) -> AuditRow:
     """Write an audit and its first piece of work, in the caller's transaction.
 
+    Its callback is kept apart, so that workers neither see nor depend on it.
+
     Raises:
         InvalidFields, UnusableModel, UnusableDataset, Mismatch: it cannot be done.
     """
@@ -278,7 +289,10 @@ def start_audit(
         model_id=request.model_id,
         dataset_id=request.dataset_id,
         schedule_id=schedule_id,
-        request=request.model_dump(mode="json", exclude_unset=True),
+        webhook_id=None if request.callback is None else new_id("whk"),
+        request=request.model_dump(
+            mode="json", exclude_unset=True, exclude={"callback"}
+        ),
         tags=list(request.tags),
         progress=Progress().model_dump(mode="json"),
         version=1,
@@ -287,6 +301,8 @@ def start_audit(
     )
     session.add(row)
     session.flush()
+    if request.callback is not None:
+        add_webhook(session, row, request.callback, now=now)
     add_first_advance(session, row.id, now=now)
     return row
 
@@ -317,12 +333,27 @@ def audit_body(row: AuditRow) -> AuditBody:
             "tags": row.tags or [],
             "schedule_id": row.schedule_id,
             "request": row.request,
-            "links": _links(row),
+            "links": audit_links(row),
         }
     )
 
 
-def _links(row: AuditRow) -> dict[str, str]:
+def _new_audit_body(
+    session: Session, row: AuditRow, request: AuditRequest
+) -> NewAuditBody:
+    """Show an audit just asked for, or asked for again under its idempotency key."""
+    shown = NewAuditBody.model_validate(audit_body(row).model_dump())
+    if request.callback is None or row.webhook_id is None:
+        return shown
+    made = None
+    if request.callback.secret is None:
+        made = session.get_one(WebhookRow, row.webhook_id).secret
+    webhook = NewWebhook(id=row.webhook_id, secret=made)
+    return shown.model_copy(update={"webhook": webhook})
+
+
+def audit_links(row: AuditRow) -> dict[str, str]:
+    """Say where an audit and what belongs to it can be found."""
     here = f"/v1/audits/{row.id}"
     links = {
         "self": here,
@@ -337,6 +368,8 @@ def _links(row: AuditRow) -> dict[str, str]:
         links["report"] = f"{here}/report"
     if row.remedy_sha256 is not None:
         links["repaired_model"] = f"{here}/model"
+    if row.webhook_id is not None:
+        links["webhook"] = f"/v1/webhooks/{row.webhook_id}"
     return links
 
 

@@ -11,6 +11,7 @@ from service.settings import Settings
 from service.store.blobs import open_blobs
 from service.store.database import Database
 from service.uploads import Uploads
+from service.webhooks import Webhooks
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Desk:
     keys: Keys
     schedules: Schedules
     uploads: Uploads
+    webhooks: Webhooks
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -44,6 +46,7 @@ class Desk:
             keys=Keys(database, settings),
             schedules=Schedules(database, settings),
             uploads=Uploads(database, blobs, settings),
+            webhooks=Webhooks(database, settings),
         )
         desk.keys.ensure_admin()
         return desk

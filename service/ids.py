@@ -11,12 +11,12 @@ import threading
 import time
 from typing import Literal
 
-Prefix = Literal["mdl", "dst", "aud", "sch", "key", "pce"]
+Prefix = Literal["mdl", "dst", "aud", "sch", "key", "pce", "whk"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _RANDOM_BITS = 80
 _LENGTH = 26
-_SHAPE = re.compile(r"(mdl|dst|aud|sch|key|pce)_[0-7][0-9a-hjkmnp-tv-z]{25}")
+_SHAPE = re.compile(r"(mdl|dst|aud|sch|key|pce|whk)_[0-7][0-9a-hjkmnp-tv-z]{25}")
 _lock = threading.Lock()
 _last = 0
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
@@ -9,13 +10,14 @@ from sqlalchemy.orm import Session
 
 from service.audits import check_request, start_audit
 from service.contract.errors import FieldError, InvalidFields, NotFound
-from service.contract.jobs import Page, ScheduleBody
+from service.contract.jobs import NewScheduleBody, Page, ScheduleBody
 from service.contract.request import AuditRequest, SchedulePatch, ScheduleRequest
 from service.cursors import Slice, as_page
 from service.ids import is_id, new_id
 from service.keys import Caller
 from service.promises import promise
 from service.settings import Settings
+from service.signature import new_secret
 from service.store import idempotency, schedule_store
 from service.store.database import Database
 from service.store.tables import ScheduleRow
@@ -32,8 +34,8 @@ class Schedules:
 
     def create(
         self, caller: Caller, request: ScheduleRequest, idempotency_key: str | None
-    ) -> ScheduleBody:
-        """Make a schedule.
+    ) -> NewScheduleBody:
+        """Make a schedule; a secret made for its callback is shown this once.
 
         Raises:
             InvalidFields: times that do not exist, or an audit that cannot be done.
@@ -47,11 +49,11 @@ class Schedules:
             name=request.name,
             cron=request.cron,
             timezone=request.timezone,
-            audit=request.audit.model_dump(mode="json", exclude_unset=True),
             enabled=request.enabled,
             created_at=now,
             next_run_at=due if request.enabled else None,
         )
+        _keep_audit(row, request.audit)
         promised = promise(
             caller.project,
             "POST /v1/schedules",
@@ -67,10 +69,10 @@ class Schedules:
                     found = schedule_store.find(session, caller.project, earlier)
                     if found is None:
                         raise _unknown(earlier)
-                    return schedule_body(found)
+                    return _new_schedule_body(found, request.audit)
             check_request(session, caller.project, request.audit)
             session.add(row)
-        return schedule_body(row)
+        return _new_schedule_body(row, request.audit)
 
     def find(self, caller: Caller, schedule_id: str) -> ScheduleBody:
         """Find a schedule.
@@ -104,8 +106,10 @@ class Schedules:
 
     def change(
         self, caller: Caller, schedule_id: str, patch: SchedulePatch
-    ) -> ScheduleBody:
+    ) -> NewScheduleBody:
         """Change the given fields; its next run is worked out anew.
+
+        A callback without a secret keeps the one that the schedule has.
 
         Raises:
             NotFound: not in the caller's project.
@@ -123,16 +127,17 @@ class Schedules:
             if row is None:
                 raise _unknown(schedule_id)
             timing = (row.cron, row.timezone, row.enabled)
+            had_secret = row.callback_secret is not None
             for name, value in given.items():
                 if name == "audit":
                     check_request(session, caller.project, value)
-                    row.audit = value.model_dump(mode="json", exclude_unset=True)
+                    _keep_audit(row, value)
                 else:
                     setattr(row, name, value)
             if (row.cron, row.timezone, row.enabled) != timing:
                 due = next_run(row.cron, row.timezone, datetime.now(UTC))
                 row.next_run_at = due if row.enabled else None
-        return schedule_body(row)
+        return _new_schedule_body(row, None if had_secret else patch.audit)
 
     def delete(self, caller: Caller, schedule_id: str) -> None:
         """Remove a schedule; the audits it made stay.
@@ -198,10 +203,37 @@ def start_scheduled(session: Session, row: ScheduleRow, now: datetime) -> str:
     Raises:
         Problem: the audit cannot be done (any more).
     """
-    request = AuditRequest.model_validate(row.audit)
+    request = AuditRequest.model_validate(_with_secret(row))
     audit = start_audit(session, row.project, request, now=now, schedule_id=row.id)
     audit.tags = [*request.tags, f"schedule:{row.id}"]
     return audit.id
+
+
+def _keep_audit(row: ScheduleRow, audit: AuditRequest) -> None:
+    """Keep what is to be repeated; the secret of its callback apart, as it is shown."""
+    row.audit = audit.model_dump(
+        mode="json", exclude_unset=True, exclude={"callback": {"secret"}}
+    )
+    row.callback_secret = (
+        (audit.callback.secret or row.callback_secret or new_secret())
+        if audit.callback is not None
+        else None
+    )
+
+
+def _with_secret(row: ScheduleRow) -> dict[str, Any]:
+    callback = row.audit.get("callback")
+    if callback is None:
+        return row.audit
+    return {**row.audit, "callback": {**callback, "secret": row.callback_secret}}
+
+
+def _new_schedule_body(row: ScheduleRow, asked: AuditRequest | None) -> NewScheduleBody:
+    """Show a schedule, with the secret that was made for what was asked."""
+    shown = NewScheduleBody.model_validate(schedule_body(row).model_dump())
+    if asked is None or asked.callback is None or asked.callback.secret is not None:
+        return shown
+    return shown.model_copy(update={"callback_secret": row.callback_secret})
 
 
 def schedule_body(row: ScheduleRow) -> ScheduleBody:

@@ -19,6 +19,7 @@ from service.api.documented import header, problems
 from service.api.poll_answer import Poll, answer_poll, current
 from service.api.upload_routes import Cursor, Limit
 from service.api.waiting import Waiting
+from service.api.webhook_routes import messages
 from service.audits import Snapshot
 from service.contract.comparison import Comparison
 from service.contract.errors import (
@@ -29,7 +30,7 @@ from service.contract.errors import (
     UnusableDataset,
     UnusableModel,
 )
-from service.contract.jobs import AuditBody, AuditStatus, Page
+from service.contract.jobs import AuditBody, AuditStatus, NewAuditBody, Page
 from service.contract.request import AuditRequest
 from service.cursors import slice_of
 from service.keys import Caller
@@ -69,6 +70,7 @@ IfNoneMatch = Annotated[
         },
         **problems(UnusableModel, UnusableDataset, Mismatch, IdempotencyMismatch),
     },
+    callbacks=messages.routes,
 )
 def submit_audit(
     body: AuditRequest,
@@ -76,7 +78,7 @@ def submit_audit(
     caller: Submitter,
     desk: Services,
     idempotency_key: IdempotencyKey = None,
-) -> AuditBody:
+) -> NewAuditBody:
     """Ask for an audit. What is answered with 202 reaches exactly one end."""
     audit = desk.audits.submit(caller, body, idempotency_key)
     address = f"/v1/audits/{audit.id}"

@@ -18,7 +18,7 @@ from service.contract.errors import (
     UnusableDataset,
     UnusableModel,
 )
-from service.contract.jobs import Page, ScheduleBody
+from service.contract.jobs import NewScheduleBody, Page, ScheduleBody
 from service.contract.request import SchedulePatch, ScheduleRequest
 from service.cursors import slice_of
 
@@ -46,7 +46,7 @@ def create_schedule(
     caller: Submitter,
     desk: Services,
     idempotency_key: IdempotencyKey = None,
-) -> ScheduleBody:
+) -> NewScheduleBody:
     """Repeat an audit of a deployed model; each run is a normal audit."""
     schedule = desk.schedules.create(caller, body, idempotency_key)
     response.headers["Location"] = f"/v1/schedules/{schedule.id}"
@@ -84,7 +84,7 @@ def read_schedule(schedule_id: str, caller: Viewer, desk: Services) -> ScheduleB
 )
 def change_schedule(
     schedule_id: str, body: SchedulePatch, caller: Submitter, desk: Services
-) -> ScheduleBody:
+) -> NewScheduleBody:
     """Change the given fields; the rest stays as it is."""
     return desk.schedules.change(caller, schedule_id, body)
 

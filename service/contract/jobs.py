@@ -85,6 +85,98 @@ class AuditBody(_Body):
     links: dict[str, str]
 
 
+class NewWebhook(_Body):
+    """The callback of an audit just asked for."""
+
+    id: Annotated[str, Field(examples=["whk_01k6z8yq0v4d5s6t7u8w9x0y1z"])]
+    secret: str | None = Field(
+        default=None,
+        description="Where none was given; the only time it is shown.",
+        examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="],
+    )
+
+
+class NewAuditBody(AuditBody):
+    """An audit just asked for."""
+
+    webhook: NewWebhook | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="Where there is a callback; only in this answer.",
+    )
+
+
+class Attempt(_Body):
+    """One try to deliver."""
+
+    at: AwareDatetime
+    status_code: int | None = Field(
+        description="What the receiver answered, if it did."
+    )
+    error: str | None
+    seconds: float
+
+
+class WebhookBody(_Body):
+    """The deliveries of a callback, without its secret."""
+
+    id: Annotated[str, Field(examples=["whk_01k6z8yq0v4d5s6t7u8w9x0y1z"])]
+    audit_id: str
+    url: str
+    created_at: AwareDatetime
+    status: Literal["waiting", "pending", "delivered", "failed"] = Field(
+        description="`waiting` for the audit to end; `pending` while it is tried; "
+        "`failed` once it has been given up."
+    )
+    attempts: list[Attempt] = Field(description="The latest 50, oldest first.")
+    next_attempt_at: AwareDatetime | None
+
+
+class EndedAudit(_Body):
+    """The audit that a message is about."""
+
+    audit_id: str
+    status: Literal["succeeded", "failed", "cancelled"]
+    model_id: str
+    dataset_id: str
+    schedule_id: str | None
+    tags: list[str]
+    error: ProblemDocument | None
+    links: dict[str, str]
+
+
+class WebhookEvent(_Body):
+    """What a callback is sent: an audit has ended."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "audit.succeeded",
+                    "timestamp": "2026-01-02T03:04:05Z",
+                    "data": {
+                        "audit_id": "aud_01k6z8yq0v4d5s6t7u8w9x0y1z",
+                        "status": "succeeded",
+                        "model_id": "mdl_01k6z8yq0v4d5s6t7u8w9x0y1z",
+                        "dataset_id": "dst_01k6z8yq0v4d5s6t7u8w9x0y1z",
+                        "schedule_id": None,
+                        "tags": ["nightly"],
+                        "error": None,
+                        "links": {
+                            "self": "/v1/audits/aud_01k6z8yq0v4d5s6t7u8w9x0y1z",
+                        },
+                    },
+                }
+            ]
+        },
+    )
+
+    type: Literal["audit.succeeded", "audit.failed", "audit.cancelled"]
+    timestamp: AwareDatetime = Field(description="When the audit ended.")
+    data: EndedAudit
+
+
 class ScheduleBody(_Body):
     """A schedule: what is repeated, and when next."""
 
@@ -98,6 +190,17 @@ class ScheduleBody(_Body):
     next_run_at: AwareDatetime | None
     last_run_at: AwareDatetime | None = None
     last_audit_id: str | None = None
+
+
+class NewScheduleBody(ScheduleBody):
+    """A schedule just made or changed."""
+
+    callback_secret: str | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="Where its audit has a callback and no secret was given; only in "
+        "the answer to the request that made it.",
+    )
 
 
 class KeyBody(_Body):

@@ -1,5 +1,7 @@
 """What callers send: datasets' specs, audit requests, schedules."""
 
+import base64
+import binascii
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -21,10 +23,15 @@ Tag = Annotated[str, Field(min_length=1, max_length=100)]
 Positive = Annotated[Finite, Field(gt=0)]
 Pixels = Annotated[Whole, Field(ge=1, le=8192)]
 Share = Annotated[Finite, Field(ge=0, le=1)]
+SECRET_BYTES = (24, 64)  # least and most, as Standard Webhooks has it
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 def _all_different(names: list[str]) -> list[str]:
@@ -90,6 +97,45 @@ class Policy(_Strict):
     )
 
 
+def _without_user(url: HttpUrl) -> HttpUrl:
+    if url.username is not None or url.password is not None:
+        reason = "expected an address without a user or password"
+        raise ValueError(reason)
+    return url
+
+
+def _is_secret(text: str) -> str:
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        key = b""
+    if not SECRET_BYTES[0] <= len(key) <= SECRET_BYTES[1]:
+        reason = "expected `whsec_` and 24 to 64 bytes in base64"
+        raise ValueError(reason)
+    return text
+
+
+class Callback(_Strict):
+    """Where to announce the end of an audit, signed as Standard Webhooks has it."""
+
+    url: Annotated[HttpUrl, AfterValidator(_without_user)] = Field(
+        description="Gets a POST; must be public unless the operator allows its "
+        "network."
+    )
+    secret: (
+        Annotated[
+            str, Field(pattern=r"^whsec_[A-Za-z0-9+/=]+$"), AfterValidator(_is_secret)
+        ]
+        | None
+    ) = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="`whsec_` and 24 to 64 bytes in base64. Default: one is made and "
+        "shown in the answer. It is never shown again.",
+        json_schema_extra={"writeOnly": True},
+    )
+
+
 class AuditRequest(_Strict):
     """Asks for an audit of a model on a dataset."""
 
@@ -110,6 +156,7 @@ class AuditRequest(_Strict):
                     "budget": "standard",
                     "seed": 0,
                     "policy": {"fail_on": "major", "min_accuracy": 0.9},
+                    "callback": {"url": "https://ci.example.com/hooks/model-audit"},
                     "tags": ["nightly"],
                 }
             ]
@@ -125,6 +172,7 @@ class AuditRequest(_Strict):
     budget: Budget = "standard"
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     policy: Policy | None = None
+    callback: Callback | None = Field(default=None, exclude_if=_is_none)
     tags: Annotated[list[Tag], Field(max_length=50)] = []
 
 
@@ -157,10 +205,3 @@ class KeyRequest(_Strict):
     role: Literal["viewer", "submitter", "admin"]
     project: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")] = "default"
     expires_at: AwareDatetime | None = None
-
-
-class Callback(_Strict):
-    """Where to announce the end of an audit."""
-
-    url: HttpUrl
-    secret: Annotated[str, Field(min_length=24, max_length=100)] | None = None

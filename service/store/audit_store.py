@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Text, bindparam, cast, delete, func, select
 from sqlalchemy.orm import Session
 
 from service.store.paging import read_page, where_equal
-from service.store.tables import AuditRow, OutboxRow, PieceRow, ReportRow
+from service.store.tables import AuditRow, OutboxRow, PieceRow, ReportRow, WebhookRow
 
 # Made once: what thousands of polls a second ask.
 _AUDITS = AuditRow.__table__.c
@@ -70,10 +70,11 @@ def report(session: Session, audit_id: str) -> str | None:
 
 
 def remove(session: Session, row: AuditRow) -> None:
-    """Remove an audit, its report and its pieces of work."""
+    """Remove an audit, its report, its pieces of work and its callback."""
     session.execute(delete(ReportRow).where(ReportRow.audit_id == row.id))
     session.execute(delete(PieceRow).where(PieceRow.subject_id == row.id))
     session.execute(delete(OutboxRow).where(OutboxRow.subject_id == row.id))
+    session.execute(delete(WebhookRow).where(WebhookRow.audit_id == row.id))
     session.delete(row)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from service.contract.errors import Crashed, Problem
 from service.contract.jobs import TERMINAL
+from service.store import webhook_store
 from service.store.tables import AuditRow, PieceRow
 from service.store.work import (
     MAX_ATTEMPTS,
@@ -152,3 +153,4 @@ def _end(session: Session, audit: AuditRow, status: str, now: datetime) -> None:
         )
         .values(status="failed", token=None, lease_until=None, finished_at=now)
     )
+    webhook_store.announce(session, audit.id, now=now)

@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from service.contract.jobs import TERMINAL
+from service.store import webhook_store
 from service.store.outbox import invite
 from service.store.tables import AuditRow, OutcomeRow, PieceRow, ReportRow
 from service.store.work import Claim, add_piece, close, hold, is_held, pieces_of
@@ -204,6 +205,7 @@ def record_report(
         "eta_seconds": None,
     }
     audit.version += 1
+    webhook_store.announce(session, audit.id, now=now)
 
 
 def _finish_experiment(

@@ -113,6 +113,7 @@ class AuditRow(Table):
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), index=True)
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)
     schedule_id: Mapped[str | None] = mapped_column(index=True)
+    webhook_id: Mapped[str | None]
     request: Mapped[dict[str, Any]]
     tags: Mapped[list[Any]] = mapped_column(default=list)
     progress: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -133,6 +134,30 @@ class ReportRow(Table):
     audit_id: Mapped[str] = mapped_column(ForeignKey("audits.id"), primary_key=True)
     body: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime]
+
+
+class WebhookRow(Table):
+    """An audit's callback, and the one message that it is owed.
+
+    `status` is `waiting` while the audit is unfinished, `pending` from its end on, then
+    `delivered` or `failed`. Until `taken_until` somebody is delivering it. `tries`
+    counts since the audit's end or since it was last asked for again.
+    """
+
+    __tablename__ = "webhooks"
+    __table_args__ = (Index("webhooks_to_deliver", "status", "next_attempt_at"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project: Mapped[str]
+    audit_id: Mapped[str] = mapped_column(ForeignKey("audits.id"), unique=True)
+    url: Mapped[str] = mapped_column(Text)
+    secret: Mapped[str]
+    status: Mapped[str] = mapped_column(default="waiting")
+    tries: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[list[Any]] = mapped_column(default=list)
+    created_at: Mapped[datetime]
+    next_attempt_at: Mapped[datetime | None]
+    taken_until: Mapped[datetime | None]
 
 
 class PieceRow(Table):
@@ -218,6 +243,7 @@ class ScheduleRow(Table):
     cron: Mapped[str]
     timezone: Mapped[str]
     audit: Mapped[dict[str, Any]]
+    callback_secret: Mapped[str | None]  # not in `audit`, which is shown
     enabled: Mapped[bool]
     created_at: Mapped[datetime]
     next_run_at: Mapped[datetime | None] = mapped_column(index=True)

@@ -34,11 +34,16 @@ def test_every_route_documents_its_errors_and_needs_a_key(app: FastAPI):
                     assert "application/problem+json" in answer["content"], path
 
 
-def test_what_is_not_offered_yet_is_not_described(app: FastAPI):
-    text = json.dumps(app.openapi())
+def test_what_a_callback_is_sent_is_described(app: FastAPI):
+    operation = app.openapi()["paths"]["/v1/audits"]["post"]
 
-    assert "webhook" not in text
-    assert "callback" not in text
+    [sent] = operation["callbacks"].values()
+    message = sent["{$request.body#/callback/url}"]["post"]
+    assert {p["name"] for p in message["parameters"]} == {
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+    }
 
 
 @pytest.mark.slow
