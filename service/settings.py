@@ -6,11 +6,12 @@ stands in `worker/settings.py`.
 
 import os
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEBIBYTE = 1024 * 1024
 GIBIBYTE = 1024 * MEBIBYTE
@@ -20,6 +21,12 @@ def default_data_dir() -> Path:
     """Say where data is kept unless the operator says otherwise."""
     home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(home) / "model-audit"
+
+
+def _split(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 class Settings(BaseSettings):
@@ -114,6 +121,14 @@ class Settings(BaseSettings):
     )
     schedule_interval_seconds: float = Field(
         default=5.0, gt=0, description="How often due schedules are looked for."
+    )
+
+    callback_networks: Annotated[
+        tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)
+    ] = Field(
+        default=(),
+        description="Networks of callbacks' receivers besides public addresses, with "
+        "commas: `10.0.0.0/8,127.0.0.0/8`.",
     )
 
     @cached_property
