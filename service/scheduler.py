@@ -22,7 +22,9 @@ from sqlalchemy.orm import Session
 
 from service.contract.errors import InvalidFields, Problem, Unavailable
 from service.contract.jobs import TERMINAL
+from service.courier import Courier
 from service.dispatch import Publisher, Relay
+from service.outward import Outward
 from service.schedules import next_run, start_scheduled
 from service.settings import Settings
 from service.store.database import Database, database_time
@@ -166,7 +168,7 @@ def _move_on(schedule: ScheduleRow, now: datetime) -> None:
 
 @contextmanager
 def loops(settings: Settings, database: Database) -> Iterator[Relay]:
-    """Run relay, reaper and schedules in threads of this process.
+    """Run relay, reaper, schedules and courier in threads of this process.
 
     Yields:
         The relay, to be woken where there is something to send.
@@ -183,6 +185,7 @@ def loops(settings: Settings, database: Database) -> Iterator[Relay]:
         start_scheduled,
         interval_seconds=settings.schedule_interval_seconds,
     )
+    courier = Courier(database, Outward(settings.callback_networks))
     stop = threading.Event()
     threads = [
         threading.Thread(target=_keep_going, args=(loop, stop), name=name)
@@ -190,6 +193,7 @@ def loops(settings: Settings, database: Database) -> Iterator[Relay]:
             ("relay", relay.run),
             ("upkeep", upkeep.run),
             ("scheduler", scheduler.run),
+            ("courier", courier.run),
         )
     ]
     for thread in threads:

@@ -1,12 +1,19 @@
 import asyncio
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from service import outward
 from service.outward import (
@@ -53,8 +60,12 @@ Start = Callable[..., Receiver]
 def start() -> Iterator[Start]:
     started: list[Receiver] = []
 
-    def begin(status: int = 200, **headers: str) -> Receiver:
+    def begin(status: int = 200, tls: Path | None = None, **headers: str) -> Receiver:
         receiver = Receiver(status, **headers)
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls)
+            receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
         started.append(receiver)
         threading.Thread(target=receiver.serve_forever, args=(0.01,)).start()
         return receiver
@@ -215,16 +226,61 @@ def test_a_connection_that_fails_says_so():
 
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "a" * 64 + ".example"])
-def test_a_name_that_does_not_exist_says_so(host: str):
+def test_a_name_that_does_not_exist_says_so(host: str, monkeypatch: pytest.MonkeyPatch):
+    real = socket.getaddrinfo
+
+    def find(name: str, *arguments: object, **options: object):
+        if name == "nowhere.invalid":
+            raise socket.gaierror(socket.EAI_NONAME)
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", find)
+
     with pytest.raises(UndeliverableError, match="cannot be resolved"):
         post(f"http://{host}/")
 
 
-def test_a_certificate_is_checked_against_the_name(start: Start):
-    receiver = start()  # speaks no TLS at all
+def certificate(folder: Path, name: str) -> Path:
+    """Make a key and a certificate of its own for a name, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "certificate.pem"
+    path.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return path
 
-    with pytest.raises(UndeliverableError):
-        post(f"https://127.0.0.1:{receiver.server_port}/")
+
+def test_a_certificate_is_checked_against_the_name_though_the_address_is_called(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    file = certificate(tmp_path, "hooks.example")
+    receiver = start(tls=file)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    resolving(monkeypatch, hooks_example=["127.0.0.1"], evil_example=["127.0.0.1"])
+
+    assert post(f"https://hooks.example:{receiver.server_port}/") == 200
+    with pytest.raises(UndeliverableError, match="CERTIFICATE_VERIFY_FAILED"):
+        post(f"https://evil.example:{receiver.server_port}/")
 
 
 def test_networks_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch):
