@@ -2,7 +2,7 @@
 
 import typer
 
-from service.commands import key_command, schedule_command
+from service.commands import key_command, schedule_command, webhook_command
 from service.commands.audit_command import audit
 from service.commands.demo_command import demo
 from service.commands.health_command import health
@@ -31,6 +31,7 @@ for command in (
     app.command()(command)
 app.add_typer(key_command.app, name="key")
 app.add_typer(schedule_command.app, name="schedule")
+app.add_typer(webhook_command.app, name="webhook")
 
 if __name__ == "__main__":
     app()

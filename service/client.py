@@ -28,9 +28,12 @@ from service.contract.jobs import (
     DatasetBody,
     KeyBody,
     ModelBody,
+    NewAuditBody,
     NewKeyBody,
+    NewScheduleBody,
     Page,
     ScheduleBody,
+    WebhookBody,
 )
 from service.contract.report import Report
 
@@ -150,8 +153,10 @@ class Client:
 
     # Audits
 
-    def audit(self, model_id: str, dataset_id: str, **request: object) -> AuditBody:
+    def audit(self, model_id: str, dataset_id: str, **request: object) -> NewAuditBody:
         """Ask for an audit; a repeated send of the same call makes one audit.
+
+        Where the service made a secret for the callback, only this answer shows it.
 
         Args:
             model_id: the model.
@@ -165,7 +170,7 @@ class Client:
         """
         body = {"model_id": model_id, "dataset_id": dataset_id, **request}
         answer = self._send("POST", "/v1/audits", json_body=body)
-        return AuditBody.model_validate_json(answer.content)
+        return NewAuditBody.model_validate_json(answer.content)
 
     def audit_state(self, audit_id: str) -> AuditBody:
         """Read an audit's state."""
@@ -267,17 +272,30 @@ class Client:
         items = document["items"] if isinstance(document, dict) else document
         return [CatalogueEntry.model_validate(item) for item in items]
 
-    def create_schedule(self, request: Mapping[str, Any]) -> ScheduleBody:
+    def webhook(self, webhook_id: str) -> WebhookBody:
+        """Read the deliveries of a callback."""
+        return WebhookBody.model_validate_json(self._get(f"/v1/webhooks/{webhook_id}"))
+
+    def redeliver(self, webhook_id: str) -> WebhookBody:
+        """Deliver the message of a callback again, at once.
+
+        Raises:
+            Refused: its audit has not ended.
+        """
+        answer = self._send("POST", f"/v1/webhooks/{webhook_id}/redeliver")
+        return WebhookBody.model_validate_json(answer.content)
+
+    def create_schedule(self, request: Mapping[str, Any]) -> NewScheduleBody:
         """Create a schedule from the fields of `POST /v1/schedules`."""
         answer = self._send("POST", "/v1/schedules", json_body=request)
-        return ScheduleBody.model_validate_json(answer.content)
+        return NewScheduleBody.model_validate_json(answer.content)
 
     def change_schedule(
         self, schedule_id: str, changes: Mapping[str, Any]
-    ) -> ScheduleBody:
+    ) -> NewScheduleBody:
         """Change some fields of a schedule."""
         answer = self._send("PATCH", f"/v1/schedules/{schedule_id}", json_body=changes)
-        return ScheduleBody.model_validate_json(answer.content)
+        return NewScheduleBody.model_validate_json(answer.content)
 
     def schedules(self) -> Iterator[ScheduleBody]:
         """List schedules, newest first."""

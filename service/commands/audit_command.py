@@ -20,12 +20,12 @@ from service.commands.exits import BAD_INPUT, BROKEN, answers, gate_code, stop
 from service.commands.local_engine import run_engine
 from service.commands.progress_bar import AuditProgress
 from service.contract.causes import Cause
-from service.contract.jobs import AuditBody
+from service.contract.jobs import NewAuditBody
 from service.contract.recipe import Recipe
 from service.contract.report import Report
 from service.contract.request import DatasetSpec, Policy
 from service.render.html import render_html
-from service.render.terminal import print_report
+from service.render.terminal import inert, print_report
 
 FailOn = Literal["minor", "major", "critical", "never"]
 
@@ -60,6 +60,9 @@ def audit(  # noqa: PLR0913 - one parameter an option
         str | None, typer.Option(help="Fail if worse than in this audit (aud_…).")
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="May be repeated.")] = None,
+    callback: Annotated[
+        str | None, typer.Option(metavar="URL", help="Announce the audit's end there.")
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Print progress even without a terminal.")
     ] = False,
@@ -94,6 +97,7 @@ def audit(  # noqa: PLR0913 - one parameter an option
         "recipe": read_recipe(recipe),
         "budget": read_budget(budget),
         "seed": seed,
+        "callback": {"url": callback} if callback else None,
         "policy": Policy(
             fail_on=None if fail_on == "never" else fail_on,
             min_accuracy=min_accuracy,
@@ -141,15 +145,19 @@ def ask(
     *,
     spec: dict[str, Any] | None,
     request: dict[str, Any],
-) -> AuditBody:
-    """Upload what is a file, and ask for the audit."""
+) -> NewAuditBody:
+    """Upload what is a file, and ask for the audit; say how callbacks are signed."""
     model_id = model
     if not model.startswith("mdl_"):
         model_id = client.upload_model(Path(model)).id
     dataset_id = data
     if not data.startswith("dst_"):
         dataset_id = client.upload_dataset(Path(data), spec=spec).id
-    return client.audit(model_id, dataset_id, **request)
+    asked = client.audit(model_id, dataset_id, **request)
+    if asked.webhook is not None:
+        told = f"callback {asked.webhook.id}, signed with {asked.webhook.secret}"
+        Console(stderr=True, soft_wrap=True).print(inert(told))
+    return asked
 
 
 def wait_for_report(client: Client, audit_id: str, progress: AuditProgress) -> Report:
@@ -197,6 +205,8 @@ def _audit_locally(
     progress: AuditProgress,
     repaired: Path | None,
 ) -> Report:
+    if request["callback"] is not None:
+        stop("--callback needs a service; --local has none.", BAD_INPUT)
     for path in (model, data):
         if not Path(path).is_file():
             stop(f"{path}: no such file (--local takes files, not ids).", BAD_INPUT)

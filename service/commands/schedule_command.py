@@ -36,26 +36,29 @@ def create(  # noqa: PLR0913 - one parameter an option
     fail_on: Annotated[
         Literal["minor", "major", "critical"] | None, typer.Option()
     ] = None,
+    callback: Annotated[
+        str | None, typer.Option(metavar="URL", help="Announce each run's end there.")
+    ] = None,
     url: UrlOption = DEFAULT_URL,
     key: KeyOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
     """Create a schedule."""
-    request = {
-        "name": name,
-        "cron": cron,
-        "timezone": timezone,
-        "audit": {
-            "model_id": model,
-            "dataset_id": data,
-            "recipe": read_recipe(recipe),
-            "budget": read_budget(budget),
-            "policy": {"fail_on": fail_on} if fail_on else None,
-        },
+    audit = {
+        "model_id": model,
+        "dataset_id": data,
+        "recipe": read_recipe(recipe),
+        "budget": read_budget(budget),
+        "policy": {"fail_on": fail_on} if fail_on else None,
+        "callback": {"url": callback} if callback else None,
     }
+    request = {"name": name, "cron": cron, "timezone": timezone, "audit": audit}
     with connect(url, key, data_dir) as client:
         made = client.create_schedule(request)
-    Console(stderr=True).print(inert(f"next run: {made.next_run_at}"))
+    told = Console(stderr=True, soft_wrap=True)
+    told.print(inert(f"next run: {made.next_run_at}"))
+    if made.callback_secret is not None:
+        told.print(inert(f"callbacks are signed with {made.callback_secret}"))
     typer.echo(made.id)
 
 
