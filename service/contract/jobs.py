@@ -120,7 +120,31 @@ class Attempt(_Body):
 class WebhookBody(_Body):
     """The deliveries of a callback, without its secret."""
 
-    id: Annotated[str, Field(examples=["whk_01k6z8yq0v4d5s6t7u8w9x0y1z"])]
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "whk_01k6z8yq0v4d5s6t7u8w9x0y1z",
+                    "audit_id": "aud_01k6z8yq0v4d5s6t7u8w9x0y1z",
+                    "url": "https://ci.example.com/hooks/model-audit",
+                    "created_at": "2026-01-02T03:00:00Z",
+                    "status": "pending",
+                    "attempts": [
+                        {
+                            "at": "2026-01-02T03:04:05Z",
+                            "status_code": 500,
+                            "error": "answered 500",
+                            "seconds": 0.182,
+                        }
+                    ],
+                    "next_attempt_at": "2026-01-02T03:04:11Z",
+                }
+            ]
+        },
+    )
+
+    id: str
     audit_id: str
     url: str
     created_at: AwareDatetime
