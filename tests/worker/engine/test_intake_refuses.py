@@ -273,3 +273,24 @@ def test_an_encrypted_member_is_refused():
 def test_an_unknown_format_is_refused():
     with pytest.raises(UnsupportedMediaType, match="npz"):
         read(b"", "xlsx")
+
+
+@pytest.mark.parametrize("word", ["NA", "NaN", "?", "None", "null", ""])
+def test_a_label_that_stands_for_a_missing_value_is_no_class(word):
+    names = [["cat", "dog", "emu"][label] for label in Y]
+    names[7] = word
+    rows = [[*row.tolist(), name] for row, name in zip(X, names, strict=True)]
+
+    with pytest.raises(UnusableDataset, match="row 7, is missing"):
+        read(files.csv(rows), "csv")
+    if word:
+        named = read(files.csv(rows), "csv", class_names=["cat", "dog", "emu", word])
+        assert named.class_names[3] == word
+
+
+@pytest.mark.parametrize("word", ["1_000", "１２"])
+def test_only_plain_decimal_numbers_are_numbers(word):
+    rows = _with(files.table_rows(), 4, 1, word)
+
+    with pytest.raises(UnusableDataset, match='"b", row 5'):
+        read(files.csv(rows), "csv")

@@ -11,7 +11,7 @@ from pyarrow import csv as arrow_csv
 from service.contract.request import DatasetSpec
 from worker.engine.intake.complaints import quoted, refuse, refuse_unreadable
 from worker.engine.intake.limits import IntakeLimits
-from worker.engine.intake.raw import AnyArray, Raw
+from worker.engine.intake.raw import MISSING, AnyArray, Raw, is_number, number_in
 from worker.engine.intake.tables import (
     Columns,
     GrowingTable,
@@ -23,9 +23,6 @@ from worker.engine.intake.tables import (
 _HEADER_BYTES = 4 << 20
 _BLOCK_BYTES = 8 << 20
 _DELIMITERS = ",;\t"
-_MISSING = (
-    "", "NA", "N/A", "n/a", "na", "NaN", "nan", "-nan", "NULL", "null", "None", "?",
-)  # fmt: skip
 _BOOLEANS = {"true": 1.0, "false": 0.0}
 
 
@@ -66,7 +63,7 @@ def _read_header(file: BinaryIO) -> tuple[list[str], str]:
         names = next(csv.reader([text], delimiter=delimiter, strict=True))
     except (csv.Error, StopIteration) as error:
         refuse_unreadable(f"the header line cannot be read: {error}")
-    if all(_is_number(name) for name in names):
+    if all(is_number(name) for name in names):
         refuse(
             f"the first line holds numbers ({quoted(text)}); a header line with the "
             "names of the columns is expected"
@@ -74,14 +71,6 @@ def _read_header(file: BinaryIO) -> tuple[list[str], str]:
     if len(names) == 1:
         refuse(f"the table has one column only, {quoted(names[0])}")
     return names, delimiter
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _broken(error: Exception) -> NoReturn:
@@ -108,7 +97,7 @@ def _open(
                 **dict.fromkeys(columns.features, kind),
                 **dict.fromkeys(others, pa.string()),
             },
-            null_values=list(_MISSING),
+            null_values=list(MISSING),
             strings_can_be_null=False,
         ),
     )
@@ -167,14 +156,14 @@ def _numbers(column: pa.Array, name: str, before: int) -> AnyArray:
     values = np.empty(len(column), np.float32)
     for index, word in enumerate(column.to_pylist()):
         text = word.strip()
-        if text in _MISSING:
+        if text in MISSING:
             values[index] = np.nan
         elif text.lower() in _BOOLEANS:
             values[index] = _BOOLEANS[text.lower()]
         else:
             try:
                 with np.errstate(over="ignore"):
-                    values[index] = float(text)
+                    values[index] = number_in(text)
             except ValueError:
                 text_in(name, before + index + 1, word)
     return values

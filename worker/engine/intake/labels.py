@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from worker.engine.intake.complaints import quoted, refuse
 from worker.engine.intake.limits import IntakeLimits
-from worker.engine.intake.raw import AnyArray, shown
+from worker.engine.intake.raw import MISSING, AnyArray, is_number, shown
 
 Labels = npt.NDArray[np.int64]
 _CLASS_NAMES = "/spec/class_names"
@@ -97,12 +97,15 @@ def _flatten(split: str, values: AnyArray, notes: list[str]) -> AnyArray:
     return values
 
 
-def _as_text(split: str, values: AnyArray) -> AnyArray:
+def _as_text(
+    split: str, values: AnyArray, class_names: tuple[str, ...] | None
+) -> AnyArray:
     """Turn names into text, an object each.
 
     Raises:
-        UnusableDataset: one is missing.
+        UnusableDataset: one is missing, or a word that says so and names no class.
     """
+    missing = set(MISSING).difference(class_names or ())
     decoded: list[str] = []
     for row, value in enumerate(values.tolist()):
         if isinstance(value, bytes):
@@ -112,8 +115,14 @@ def _as_text(split: str, values: AnyArray) -> AnyArray:
         else:
             text = "" if value is None else str(value)
         text = text.strip().replace("\0", "")
-        if not text or text == "nan":
+        if not text:
             refuse(f"the label of {shown(split)}, row {row}, is missing")
+        if text in missing:
+            refuse(
+                f"the label of {shown(split)}, row {row}, is missing ({quoted(text)}); "
+                "if that is the name of a class, list it in spec.class_names",
+                at=_CLASS_NAMES,
+            )
         decoded.append(text)
     return np.array(decoded, dtype=object)
 
@@ -125,10 +134,12 @@ def _read_names(
     limits: IntakeLimits,
 ) -> tuple[dict[str, AnyArray], tuple[str, ...] | None]:
     """Turn names into numbers, unless they are numbers written as text."""
-    words = {split: _as_text(split, values) for split, values in flat.items()}
+    words = {
+        split: _as_text(split, values, class_names) for split, values in flat.items()
+    }
     known: set[str] = set().union(*(set(values.tolist()) for values in words.values()))
     is_named = class_names is not None and not known.isdisjoint(class_names)
-    if not is_named and known and all(_is_number(word) for word in known):
+    if not is_named and known and all(is_number(word) for word in known):
         return {
             split: values.astype(np.float64) for split, values in words.items()
         }, class_names
@@ -152,14 +163,6 @@ def _read_names(
         split: np.array([numbers[word] for word in values.tolist()], np.int64)
         for split, values in words.items()
     }, class_names
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _whole(split: str, values: AnyArray) -> Labels:

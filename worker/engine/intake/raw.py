@@ -21,7 +21,30 @@ SPLIT_WORDS = {
     "test": "test",
     "testing": "test",
 }
+MISSING = (
+    "", "NA", "N/A", "n/a", "na", "NaN", "nan", "-nan", "NULL", "null", "None", "?",
+)  # fmt: skip
 _ALL = "all"  # rows of a file that divides nothing
+
+
+def number_in(text: str) -> float:
+    """Read a number; Python's `float` alone takes `1_000` and other scripts' digits.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError(text)
+    return float(text)
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number."""
+    try:
+        number_in(text)
+    except ValueError:
+        return False
+    return True
 
 
 def shown(split: str) -> str:
