@@ -54,3 +54,18 @@ class Dataset:
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of one sample."""
         return next(iter(self.splits.values())).x.shape[1:]
+
+
+def channel_axis(kind: Kind, layout: str | None, sample_rank: int) -> int | None:
+    """Return the axis of one sample along which normalisation has its own figures.
+
+    Tables: the feature. Images: the channel, None where there is no such axis.
+    Series: the last axis (features of a time step), None for a single variable.
+    """
+    if kind == "table":
+        return sample_rank - 1
+    if kind == "image" and sample_rank == 3:  # noqa: PLR2004 - (C, H, W) or (H, W, C)
+        return 2 if layout == "NHWC" else 0
+    if kind == "series" and sample_rank >= 2:  # noqa: PLR2004 - (time, features)
+        return sample_rank - 1
+    return None

@@ -18,10 +18,15 @@ from pydantic import JsonValue, TypeAdapter
 from service.contract.causes import Cause
 from service.contract.errors import Mismatch, Problem, UnsupportedMediaType
 from service.contract.recipe import Standardization
-from service.contract.request import AuditRequest, BudgetSeconds, DatasetSpec
+from service.contract.request import (
+    AuditRequest,
+    BudgetSeconds,
+    DatasetSpec,
+    ImageSpec,
+)
 from worker.engine.auditor import advance
 from worker.engine.conclusion import conclude
-from worker.engine.data import Dataset, Split
+from worker.engine.data import Dataset, Split, channel_axis
 from worker.engine.head import find_head, fitting_loss
 from worker.engine.intake.facts import facts
 from worker.engine.intake.limits import IntakeLimits
@@ -353,7 +358,8 @@ def _check_normalization(asked: AuditRequest, data: Dataset) -> None:
     if not isinstance(given, Standardization):
         return
     shape = data.sample_shape
-    fitting = {1, shape[0], shape[-1]}
+    axis = channel_axis(data.kind, data.layout, len(shape))
+    fitting = {1, shape[-1 if axis is None else axis]}
     for name, values in (("mean", given.mean), ("std", given.std)):
         if isinstance(values, list) and len(values) not in fitting:
             raise Mismatch(
@@ -403,7 +409,8 @@ def _fit_inputs(
         data = _map(data, _as_float_unless_bytes)
     image = spec.image
     if image is not None and (image.mean is not None or image.std is not None):
-        data = _map(data, lambda x: _image_scale(x, spec))
+        axis = channel_axis(kind, data.layout, len(data.sample_shape))
+        data = _map(data, lambda x: _image_scale(x, image, axis))
     data = replace(data, kind=kind)
     sample = next(iter(data.splits.values())).x[:2]
     fitted = network.fitted(_as_tensor(sample, torch.device("cpu")))
@@ -426,17 +433,21 @@ def _as_float_unless_bytes(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return x if x.dtype == np.uint8 else x.astype(np.float32, copy=False)
 
 
-def _image_scale(x: np.ndarray[Any, Any], spec: DatasetSpec) -> np.ndarray[Any, Any]:
-    """Apply the spec's mean and deviation; bytes are first brought to 0 to 1."""
-    assert spec.image is not None
+def _image_scale(
+    x: np.ndarray[Any, Any], image: ImageSpec, axis: int | None
+) -> np.ndarray[Any, Any]:
+    """Apply the spec's mean and deviation; bytes are first brought to 0 to 1.
+
+    Args:
+        x: (rows, *sample shape).
+        image: with one figure, or one a channel.
+        axis: of a sample, along which its channels lie.
+    """
     scaled = x.astype(np.float32) / (255 if x.dtype == np.uint8 else 1)
-    channel = (1, -1) + (1,) * (x.ndim - 2)
-    mean = np.asarray(spec.image.mean or 0.0, np.float32)
-    std = np.asarray(spec.image.std or 1.0, np.float32)
-    if mean.ndim:
-        mean = mean.reshape(channel)
-    if std.ndim:
-        std = std.reshape(channel)
+    shape = [1] * x.ndim
+    shape[-1 if axis is None else axis + 1] = -1
+    mean = np.asarray(image.mean or 0.0, np.float32).reshape(shape)
+    std = np.asarray(image.std or 1.0, np.float32).reshape(shape)
     return (scaled - mean) / std
 
 

@@ -294,3 +294,26 @@ def test_only_plain_decimal_numbers_are_numbers(word):
 
     with pytest.raises(UnusableDataset, match='"b", row 5'):
         read(files.csv(rows), "csv")
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "figures", "words"),
+    [
+        ((3, 8, 8), None, {"mean": [0.5, 0.5]}, ["mean has 2", "3"]),
+        ((8, 8, 3), None, {"std": [0.5] * 8}, ["std has 8", "3"]),
+        ((3, 8, 8), "NHWC", {"mean": [0.5] * 3}, ["mean has 3", "8"]),
+        ((8, 8), None, {"mean": [0.5] * 3}, ["mean has 3", "one number"]),
+        ((3, 8, 8), None, {"mean": []}, ["mean has 0"]),
+        ((4,), None, {"mean": [1.0, 2.0, 3.0]}, ["mean has 3", "4"]),
+    ],
+)
+def test_figures_of_pictures_are_one_number_or_one_a_channel(
+    shape, layout, figures, words
+):
+    content = files.npz(x=np.zeros((ROWS, *shape), np.uint8), y=Y)
+
+    with pytest.raises(UnusableDataset) as refusal:
+        read(content, "npz", image={"layout": layout, **figures})
+
+    assert all(word in refusal.value.detail for word in words)
+    assert refusal.value.errors[0].pointer == f"/spec/image/{next(iter(figures))}"

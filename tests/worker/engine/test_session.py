@@ -37,7 +37,7 @@ def dataset(rows: int = 120, features: int = 4, classes: int = 3) -> io.BytesIO:
     return file
 
 
-def open_session(tmp_path, module, recipe=RECIPE, data=None, **request):
+def open_session(tmp_path, module, recipe=RECIPE, data=None, spec=None, **request):
     session = Session(device="cpu", scratch=tmp_path, progress=lambda *_: None)
     session.open(
         audit_id="aud_x",
@@ -47,7 +47,7 @@ def open_session(tmp_path, module, recipe=RECIPE, data=None, **request):
         dataset=data or dataset(),
         dataset_format="npz",
         dataset_facts={},
-        spec={},
+        spec=spec or {},
         request={"model_id": "m", "dataset_id": "d", "recipe": recipe, **request},
     )
     return session
@@ -122,6 +122,39 @@ def test_outputs_that_all_sit_at_one_half_tell_of_broadcast_labels(tmp_path):
 
     assert session.subject is not None
     assert session.subject.recipe.loss.targets == "index"
+
+
+def pictures(shape: tuple[int, ...]) -> io.BytesIO:
+    x = np.random.default_rng(0).integers(0, 256, (60, *shape), np.uint8)
+    file = io.BytesIO()
+    np.savez(file, x=x, y=np.arange(60) % 3)
+    file.seek(0)
+    return file
+
+
+def convolution() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (8, 8, 3)])
+def test_pictures_are_normalised_along_their_channels(tmp_path, shape):
+    means = [0.25, 0.5, 0.75]
+    spec = {"image": {"mean": means, "std": [0.5]}}
+
+    plain = open_session(tmp_path, convolution(), data=pictures(shape))
+    session = open_session(tmp_path, convolution(), data=pictures(shape), spec=spec)
+
+    given = plain.material.train.x / 255 - np.reshape(means, (3, 1, 1))
+    assert np.allclose(session.material.train.x, given / 0.5, atol=1e-6)
+
+
+def test_normalisation_by_the_recipe_goes_along_the_channels_too(tmp_path):
+    wrong = RECIPE | {"normalization": {"mean": [0.5] * 8, "std": [0.5] * 8}}
+
+    with pytest.raises(Mismatch, match=r"normalization\.mean has 8 values"):
+        open_session(tmp_path, convolution(), recipe=wrong, data=pictures((3, 8, 8)))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 from service.contract.request import DatasetSpec
 from worker.engine.data import Dataset, Split
 from worker.engine.intake.complaints import quoted, refuse
-from worker.engine.intake.kinds import kind_of, layout_of
+from worker.engine.intake.kinds import check_figures, kind_of, layout_of
 from worker.engine.intake.labels import Labels, read_labels
 from worker.engine.intake.limits import IntakeLimits
 from worker.engine.intake.raw import AnyArray, Raw, convert, shown
@@ -35,6 +35,8 @@ def assemble(raw: Raw, spec: DatasetSpec, limits: IntakeLimits) -> Dataset:
     _check_classes(labels.y, labels.class_names, limits)
     first = next(iter(x.values()))
     kind = kind_of(first, spec, is_table=raw.is_table)
+    layout = raw.layout or layout_of(first, spec, kind)
+    check_figures(first, spec, kind, layout)
     return Dataset(
         splits={
             split: Split(
@@ -48,7 +50,7 @@ def assemble(raw: Raw, spec: DatasetSpec, limits: IntakeLimits) -> Dataset:
         class_names=labels.class_names,
         feature_names=_feature_names(raw, spec, first),
         kind=kind,
-        layout=raw.layout or layout_of(first, spec, kind),
+        layout=layout,
         notes=(*raw.notes, *labels.notes, *_absent(labels.y, labels.class_names)),
     )
 

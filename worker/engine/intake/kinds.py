@@ -3,7 +3,8 @@
 import numpy as np
 
 from service.contract.request import DatasetSpec
-from worker.engine.data import Kind
+from worker.engine.data import Kind, channel_axis
+from worker.engine.intake.complaints import refuse
 from worker.engine.intake.raw import AnyArray
 
 _TABLE, _SERIES, _PICTURE = 2, 3, 4  # dimensions, rows included
@@ -47,3 +48,27 @@ def layout_of(x: AnyArray, spec: DatasetSpec, kind: Kind) -> str | None:
         return spec.image.layout
     is_last = x.shape[-1] in _CHANNELS and x.shape[1] not in _CHANNELS
     return "NHWC" if is_last else "NCHW"
+
+
+def check_figures(
+    x: AnyArray, spec: DatasetSpec, kind: Kind, layout: str | None
+) -> None:
+    """Demand one mean and one deviation, or as many as there are channels.
+
+    Raises:
+        UnusableDataset: there are others; points to them in the spec.
+    """
+    if spec.image is None:
+        return
+    axis = channel_axis(kind, layout, x.ndim - 1)
+    channels = 1 if axis is None else x.shape[axis + 1]
+    for name, values in (("mean", spec.image.mean), ("std", spec.image.std)):
+        if isinstance(values, list) and len(values) not in {1, channels}:
+            expected = f"one number, or {channels}" if channels > 1 else "one number"
+            refuse(
+                f"spec.image.{name} has {len(values)} values; samples have the shape "
+                f"{list(x.shape[1:])}"
+                + (f" ({layout})" if layout else "")
+                + f", so {expected} is expected",
+                at=f"/spec/image/{name}",
+            )

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.engine.data import Dataset, Split
+from worker.engine.data import Dataset, Split, channel_axis
 from worker.engine.probes.columns import codes
-from worker.engine.probes.inputs_as_trained import Affine, channel_axis
+from worker.engine.probes.inputs_as_trained import Affine
 
 _SENTINELS = (-999.0, -9999.0, 999999.0, -99999.0)
 _SAMPLE = 50_000  # rows looked at for medians

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
-from worker.engine.data import Dataset
-from worker.engine.probes.inputs_as_trained import channel_axis
+from worker.engine.data import Dataset, channel_axis
 from worker.engine.probes.material import Array, Floats
 
 POOLED_SIDE = 16

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.engine.probes.inputs_as_trained import AsTrained, channel_axis
+from worker.engine.data import channel_axis
+from worker.engine.probes.inputs_as_trained import AsTrained
 from worker.engine.probes.material import (
     Material,
     Values,

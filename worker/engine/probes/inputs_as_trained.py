@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.engine.data import Dataset, Kind, Split
+from worker.engine.data import Dataset, Split, channel_axis
 from worker.engine.probes.material import Array, Flags, Floats, Material, batches
 
 MOST_VALUES = 20_000_000  # of the training inputs, to measure figures on
@@ -31,21 +31,6 @@ class Affine:
         mean = torch.as_tensor(self.mean, dtype=x.dtype, device=x.device)
         std = torch.as_tensor(self.std, dtype=x.dtype, device=x.device)
         return (x - mean) / std
-
-
-def channel_axis(kind: Kind, layout: str | None, sample_rank: int) -> int | None:
-    """Return the axis of one sample along which normalisation has its own figures.
-
-    Tables: the feature. Images: the channel, None where there is no such axis.
-    Series: the last axis (features of a time step), None for a single variable.
-    """
-    if kind == "table":
-        return sample_rank - 1
-    if kind == "image" and sample_rank == 3:  # noqa: PLR2004 - (C, H, W) or (H, W, C)
-        return 2 if layout == "NHWC" else 0
-    if kind == "series" and sample_rank >= 2:  # noqa: PLR2004 - (time, features)
-        return sample_rank - 1
-    return None
 
 
 def training_figures(train: Split, dataset: Dataset, most: int = MOST_VALUES) -> Affine:

@@ -11,12 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.engine.data import Dataset, Kind, Split
-from worker.engine.probes.inputs_as_trained import (
-    Affine,
-    channel_axis,
-    training_figures,
-)
+from worker.engine.data import Dataset, Kind, Split, channel_axis
+from worker.engine.probes.inputs_as_trained import Affine, training_figures
 from worker.engine.probes.material import Floats
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

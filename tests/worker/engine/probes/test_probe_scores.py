@@ -9,12 +9,12 @@ from probe_subjects import fit, mlp, subject
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from service.contract.report import Scores
+from worker.engine.data import channel_axis
 from worker.engine.head import Head
 from worker.engine.lab.experiment import unpack_mask
 from worker.engine.lab.materials import Material
 from worker.engine.probes.delivered import measure
 from worker.engine.probes.inputs_as_trained import (
-    channel_axis,
     outputs,
     prepared,
     training_figures,
