@@ -111,16 +111,6 @@ class Channel:
             self.send({"kind": "progress", "fraction": fraction, "detail": detail})
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error)
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "not enough memory" in text
-        or "can't allocate memory" in text
-    )
-
-
 def _run(session: object, message: dict[str, object], files: list[int]) -> object:
     """Do one operation; its files are closed when it returns."""
     names = message["files"]
@@ -144,6 +134,7 @@ def _answer(
     session: object, message: dict[str, object], files: list[int], config: Config
 ) -> dict[str, object]:
     from service.contract.errors import Crashed, Problem  # noqa: PLC0415
+    from worker.engine.memory import is_out_of_memory  # noqa: PLC0415
 
     try:
         return {"kind": "result", "value": _run(session, message, files)}
@@ -151,7 +142,7 @@ def _answer(
         return {"kind": "problem", "problem": problem.document().model_dump()}
     # The edge of the process: an exception that stayed inside would look like silence.
     except Exception as error:  # noqa: BLE001
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             gib = config["memory_bytes"] / (1 << 30)
             detail = f"It needed more than the {gib:.1f} GiB of memory that it may use."
             document = Crashed(detail).document().model_dump()
