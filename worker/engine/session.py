@@ -16,7 +16,11 @@ import torch._dynamo  # optimisers load it; a child that stands by has paid for 
 from pydantic import JsonValue, TypeAdapter
 
 from service.contract.causes import Cause
-from service.contract.errors import Mismatch, Problem, UnsupportedMediaType
+from service.contract.errors import (
+    Mismatch,
+    Problem,
+    UnsupportedMediaType,
+)
 from service.contract.recipe import Standardization
 from service.contract.request import (
     AuditRequest,
@@ -27,6 +31,7 @@ from service.contract.request import (
 from worker.engine.auditor import advance
 from worker.engine.conclusion import conclude
 from worker.engine.data import Dataset, Split, channel_axis
+from worker.engine.delivery import as_it_runs
 from worker.engine.head import find_head, fitting_loss
 from worker.engine.intake.facts import facts
 from worker.engine.intake.limits import IntakeLimits
@@ -42,7 +47,15 @@ from worker.engine.lab.experiment import (
 )
 from worker.engine.lab.materials import Clock
 from worker.engine.ledger import Step
+from worker.engine.memory import is_out_of_memory
 from worker.engine.network.network import Network
+from worker.engine.network.own_code import (
+    FAILURES,
+    cause_of,
+    check_answer,
+    on_samples,
+    own_code,
+)
 from worker.engine.network.torch_export import load_torch_export
 from worker.engine.network.torchscript import load_torchscript
 from worker.engine.planning import EFFORTS, network_key
@@ -151,20 +164,20 @@ class Session:
         classes = len(data.class_names)
         _check_class_weights(asked, classes)
         _check_normalization(asked, data)
+        raw = _try_out(network, parts.decide, self.device)
         recipe, assumed = complete(
             asked.recipe,
             fitting_loss=fitting_loss(network),
             train_rows=len(parts.train),
         )
         recipe, broadcast = _as_trained(network, recipe, parts.train)
-        raw = _try_out(network, parts.decide, self.device)
         head = find_head(
             network,
             raw,
             classes=classes,
             loss=recipe.loss.name if asked.recipe.loss else None,
         )
-        self.material = Material(
+        material = Material(
             network=network,
             train=parts.train,
             decide=parts.decide,
@@ -176,6 +189,8 @@ class Session:
             scratch=self.scratch,
             clock=self.clock,
         )
+        self.material = material = as_it_runs(material)
+        network = material.network
         self.bench = Bench(self.material, self.progress)
         budget = asked.budget
         seconds = (
@@ -413,13 +428,13 @@ def _fit_inputs(
         data = _map(data, lambda x: _image_scale(x, image, axis))
     data = replace(data, kind=kind)
     sample = next(iter(data.splits.values())).x[:2]
-    fitted = network.fitted(_as_tensor(sample, torch.device("cpu")))
+    fitted = _fitted(network, sample)
     first = _complaint(fitted, sample)
     if first is None:
         return fitted, data
     if len(data.sample_shape) == PICTURE_RANK:
         turned = np.ascontiguousarray(np.moveaxis(sample, -1, 1))
-        fitted = network.fitted(_as_tensor(turned, torch.device("cpu")))
+        fitted = _fitted(network, turned)
         if _complaint(fitted, turned) is None:
             data = _map(data, lambda x: np.ascontiguousarray(np.moveaxis(x, -1, 1)))
             note = "Pictures were turned from NHWC to NCHW."
@@ -463,8 +478,20 @@ def _as_tensor(x: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
     return tensor.float() if tensor.dtype == torch.uint8 else tensor
 
 
+def _fitted(network: Network, sample: np.ndarray[Any, Any]) -> Network:
+    """Fit a network to samples; one that fails on them stays as it is."""
+    try:
+        return network.fitted(_as_tensor(sample, torch.device("cpu")))
+    except FAILURES:
+        return network
+
+
 def _complaint(network: Network, sample: np.ndarray[Any, Any]) -> str | None:
-    """What the network says against a sample; None where it takes it."""
+    """What the network says against a sample; None where it takes it.
+
+    Raises:
+        Exception: memory ran out.
+    """
     try:
         with torch.no_grad():
             network.forward(
@@ -475,17 +502,26 @@ def _complaint(network: Network, sample: np.ndarray[Any, Any]) -> str | None:
             )
     except Problem as problem:
         return problem.detail
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        return str(error).splitlines()[0][:300]
+    except FAILURES as error:
+        if is_out_of_memory(error):
+            raise
+        return cause_of(error)
     return None
 
 
 def _try_out(network: Network, split: Split, device: torch.device) -> torch.Tensor:
-    with torch.no_grad():
+    """Run the network on a few rows.
+
+    Raises:
+        UnusableModel: it fails on them, or does not answer each.
+    """
+    x = _as_tensor(split.x[:A_FEW], device)
+    with torch.no_grad(), own_code(on_samples(x)):
         raw, _ = network.forward(
             {k: v.to(device) for k, v in network.parameters.items()},
             {k: v.to(device) for k, v in network.buffers.items()},
-            _as_tensor(split.x[:A_FEW], device),
+            x,
             training=False,
         )
+    check_answer(raw, x)
     return raw

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from worker.engine.network.own_code import on_samples, own_code
 from worker.engine.probes.inputs_as_trained import AsTrained
 from worker.engine.probes.material import (
     Material,
@@ -22,6 +23,9 @@ def dead_units(material: Material) -> Values:
     A unit is a column of a dense layer or a channel of a convolution.
 
     Layers of equal name are told apart by their place.
+
+    Raises:
+        UnusableModel: the network fails on the data.
     """
     sample = choose(material.train, sample_places(material.train.y, MOST_ROWS))
     low: dict[str, Tensor] = {}
@@ -29,15 +33,19 @@ def dead_units(material: Material) -> Values:
     prepare = AsTrained(material)
     with torch.no_grad():
         for rows in batches(len(sample), sample.x[:1].size):
-            seen = material.network.activations(
-                dict(material.network.parameters),
-                dict(material.network.buffers),
-                prepare(sample.x[rows]),
-            )
+            batch = prepare(sample.x[rows])
+            with own_code(on_samples(batch)):
+                seen = material.network.activations(
+                    dict(material.network.parameters),
+                    dict(material.network.buffers),
+                    batch,
+                )
             for place, layer in enumerate(seen):
                 if layer.kind != "activation" or layer.value.ndim < 2:  # noqa: PLR2004
                     continue
                 name = f"{place}:{layer.name}"
+                if not layer.value.numel():
+                    continue
                 units = _by_unit(layer.value)
                 least, most = units.amin(0), units.amax(0)
                 low[name] = torch.minimum(low.get(name, least), least)

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from service.contract.errors import UnusableModel
 from worker.engine.data import Split
+from worker.engine.network.own_code import check_answer, on_samples, own_code
 from worker.engine.probes.inputs_as_trained import AsTrained, outputs, predictions
 from worker.engine.probes.material import (
     Array,
@@ -63,8 +65,11 @@ def _measure(material: Material, split: Split, prepare: AsTrained) -> Values:
     alone = _alone(material, split.x[:ALONE_ROWS], first[:ALONE_ROWS], prepare)
     before = np.asarray(predictions(material, first) == split.y, dtype=np.bool_)
     after = np.asarray(predictions(material, evaluated) == split.y, dtype=np.bool_)
+    refused = alone.get("error")
     return {
-        "notes": [],
+        "notes": [f"A sample that comes alone is not answered. {refused}"]
+        if refused
+        else [],
         "rows": len(split),
         "repeat": repeat,
         "company": company,
@@ -81,11 +86,13 @@ def _measure(material: Material, split: Split, prepare: AsTrained) -> Values:
 def _as_delivered(
     material: Material, x: Array, prepare: AsTrained, size: int = 256
 ) -> Tensor:
-    with torch.no_grad():
-        parts = [
-            material.network.as_delivered(prepare(x[rows])).detach().cpu()
-            for rows in batches(len(x), int(np.prod(x.shape[1:])), size)
-        ]
+    parts = []
+    for rows in batches(len(x), int(np.prod(x.shape[1:])), size):
+        batch = prepare(x[rows]).cpu()  # where the archive was loaded
+        with torch.no_grad(), own_code(on_samples(batch)):
+            raw = material.network.as_delivered(batch)
+        check_answer(raw, batch, material.head.outputs)
+        parts.append(raw.detach())
     # A head that squeezes returns (classes,) for a single row.
     return torch.cat([part.reshape(-1, material.head.outputs) for part in parts])
 
@@ -93,12 +100,12 @@ def _as_delivered(
 def _alone(material: Material, x: Array, first: Tensor, prepare: AsTrained) -> Values:
     try:
         return _compare(material, first, _as_delivered(material, x, prepare, 1))
-    except (RuntimeError, ValueError, torch.jit.Error) as problem:
-        text = str(problem)
+    except UnusableModel as problem:
+        text = problem.detail
         return {
             "changed": None,
             "difference": None,
-            "error": text[-300:],
+            "error": text,
             "needs_company": NEEDS_COMPANY in text,
         }
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.data import Dataset, Split, channel_axis
+from worker.engine.network.own_code import check_answer, on_samples, own_code
 from worker.engine.probes.material import Array, Flags, Floats, Material, batches
 
 MOST_VALUES = 20_000_000  # of the training inputs, to measure figures on
@@ -126,6 +127,9 @@ def outputs(material: Material, x: Array, prepare: AsTrained | None = None) -> T
 
     Returns:
         float, (rows, outputs) or as the network returns them, on the CPU.
+
+    Raises:
+        UnusableModel: it fails on them.
     """
     prepare = prepare or AsTrained(material)
     network = material.network
@@ -133,9 +137,10 @@ def outputs(material: Material, x: Array, prepare: AsTrained | None = None) -> T
     parts: list[Tensor] = []
     with torch.no_grad():
         for rows in batches(len(x), int(np.prod(x.shape[1:]))):
-            raw, _ = network.forward(
-                parameters, buffers, prepare(x[rows]), training=False
-            )
+            batch = prepare(x[rows])
+            with own_code(on_samples(batch)):
+                raw, _ = network.forward(parameters, buffers, batch, training=False)
+            check_answer(raw, batch, material.head.outputs)
             parts.append(raw.detach().cpu())
     return torch.cat(parts)
 

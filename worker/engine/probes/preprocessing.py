@@ -19,7 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from service.contract.errors import UnusableModel
 from worker.engine.data import Split
+from worker.engine.network.own_code import check_answer, on_samples, own_code
 from worker.engine.probes.inputs_as_trained import AsTrained, recipe_affine
 from worker.engine.probes.material import (
     Array,
@@ -76,7 +78,11 @@ def measure(material: Material, settings: Values) -> Values:
     values["before"] = balanced(hits["identity"], y)
     values["after"] = balanced(after, y)
     values["tried"] = {name: balanced(hit, y) for name, hit in hits.items()}
-    values["first_norm"] = first_norm(material, prepare(split.x[:1000]))
+    try:
+        values["first_norm"] = first_norm(material, prepare(split.x[:1000]))
+    except UnusableModel as problem:
+        values["first_norm"] = None
+        note(values, f"The first norm was not held against the data. {problem.detail}")
     return values
 
 
@@ -112,12 +118,15 @@ def _hits(
     material: Material, split: Split, prepare: AsTrained, name: str, known: Figures
 ) -> Flags | None:
     def run(x: Array) -> Tensor:
-        raw, _ = material.network.forward(
-            dict(material.network.parameters),
-            dict(material.network.buffers),
-            transform(name, prepare(x), known),
-            training=False,
-        )
+        batch = transform(name, prepare(x), known)
+        with own_code(on_samples(batch)):
+            raw, _ = material.network.forward(
+                dict(material.network.parameters),
+                dict(material.network.buffers),
+                batch,
+                training=False,
+            )
+        check_answer(raw, batch, material.head.outputs)
         return material.head.predict(raw.detach().cpu())
 
     parts: list[Tensor] = []
@@ -125,7 +134,7 @@ def _hits(
         for rows in batches(len(split), int(np.prod(split.x.shape[1:]))):
             try:
                 parts.append(run(split.x[rows]))
-            except (RuntimeError, IndexError, ValueError):
+            except UnusableModel:
                 if name == "identity":
                     raise
                 return None  # the network cannot take this form (other sizes, say)
@@ -141,6 +150,9 @@ def first_norm(material: Material, x: Tensor) -> Values | None:
     Args:
         material: the subject.
         x: prepared inputs, (rows, *sample shape).
+
+    Raises:
+        UnusableModel: the network fails in training mode.
     """
     network = material.network
     means = [name for name in network.buffers if name.endswith("running_mean")]
@@ -155,7 +167,7 @@ def first_norm(material: Material, x: Tensor) -> Values | None:
         buffers = dict(network.buffers)
         for name in (mean_name, std_name):
             buffers[name] = torch.full_like(buffers[name], start)
-        with torch.no_grad():
+        with torch.no_grad(), own_code("in training mode"):
             _, new = network.forward(
                 dict(network.parameters), buffers, x, training=True
             )

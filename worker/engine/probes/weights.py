@@ -27,9 +27,10 @@ from pydantic import JsonValue
 from scipy import stats
 from torch import Tensor
 
+from service.contract.errors import UnusableModel
 from worker.engine.probes.activity import dead_units
 from worker.engine.probes.duplicates import repeated
-from worker.engine.probes.material import Floats, Material, Values
+from worker.engine.probes.material import Floats, Material, Values, note
 
 RANDOM_DRAWS = 8
 LEAST_VALUES = 64  # values below which a distribution says too little
@@ -74,8 +75,12 @@ def measure(material: Material, settings: Values) -> Values:
     values["outliers"] = _outliers(parameters)
     _untouched(values, parameters, fresh)
     values["untouched_norms"] = _untouched_norms(buffers)
-    wanted = settings.get("activity", True)
-    values["dead"] = dead_units(material) if wanted else None
+    values["dead"] = None
+    if settings.get("activity", True):
+        try:
+            values["dead"] = dead_units(material)
+        except UnusableModel as problem:
+            note(values, f"Dead units were not looked for. {problem.detail}")
     return values
 
 
@@ -98,14 +103,14 @@ def _is_constant(value: Floats) -> bool:
 
 
 def _zero_rows(value: Floats) -> int:
-    if value.ndim < 2:  # noqa: PLR2004 - biases and norms have no rows
+    if value.ndim < 2 or not value.size:  # noqa: PLR2004 - biases have no rows
         return 0
     return int((value.reshape(len(value), -1) == 0).all(1).sum())
 
 
 def _duplicate_rows(value: Floats) -> int:
-    if value.ndim < 2 or value[0].size < 2:  # noqa: PLR2004 - one value repeats easily
-        return 0
+    if value.ndim < 2 or value.size <= len(value):  # noqa: PLR2004
+        return 0  # one value repeats easily
     rows = value.reshape(len(value), -1)
     rows = rows[(rows != 0).any(1) & np.isfinite(rows).all(1)]
     return int((repeated(rows) >= 0).sum())

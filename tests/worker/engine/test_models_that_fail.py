@@ -1,0 +1,133 @@
+"""Models that fail in their own code are refused in words, or one thing is left out."""
+
+import pytest
+import torch
+from torch import nn
+
+from service.contract.errors import UnusableModel
+from tests.worker.engine.opened import dataset, network, open_session
+from worker.engine.network.own_code import cause_of
+
+INTERPRETER = """\
+The following operation failed in the TorchScript interpreter.
+Traceback of TorchScript (most recent call last):
+    ~~~~~ <--- HERE
+RuntimeError: AssertionError: only four
+"""
+
+
+class Odd(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = network()
+
+
+class FewerRows(Odd):
+    def forward(self, x):
+        return self.inner(x)[:2]
+
+
+class Sparse(Odd):
+    def forward(self, x):
+        return self.inner(x).to_sparse()
+
+
+class Nowhere(Odd):
+    def forward(self, x):
+        return torch.empty([x.size(0), 3], device=torch.device("meta"))
+
+
+class FourOnly(Odd):
+    def forward(self, x):
+        assert x.size(0) == 4, "only four"
+        return self.inner(x)
+
+
+class NoneAlone(Odd):
+    def forward(self, x):
+        if x.size(0) < 2:
+            raise ValueError("two at least")
+        return self.inner(x)
+
+
+class Elsewhere(Odd):
+    def forward(self, x):
+        return self.inner(x + torch.zeros([4], device=torch.device("cuda:0")))
+
+
+class Choosy(Odd):
+    def forward(self, x):
+        if x.size(0) == 32:  # as the probe for company has it
+            raise RuntimeError("not these\x1b[31m")
+        return self.inner(x)
+
+
+class Greedy(Odd):
+    def forward(self, x):
+        return self.inner(x) + torch.zeros([140737488355328])[:3]
+
+
+def measured(session, name: str, **settings):
+    return session.run(
+        {"kind": "measurement", "question": "?", "name": name, "settings": settings}
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (FewerRows(), ["[2, 3]", "one row"]),
+        (Sparse(), ["sparse", "plain floats"]),
+        (Nowhere(), ["meta", "plain floats"]),
+        (FourOnly(), ["only four", "any size"]),
+    ],
+)
+def test_answers_that_cannot_be_used_are_refused_with_what_is_expected(
+    tmp_path, module, words
+):
+    with pytest.raises(UnusableModel) as refusal:
+        open_session(tmp_path, module)
+
+    assert all(word in refusal.value.detail for word in words)
+
+
+def test_a_model_that_fails_on_some_samples_is_refused_with_its_own_words(tmp_path):
+    session = open_session(tmp_path, Choosy(), data=dataset(rows=200))
+
+    with pytest.raises(UnusableModel, match=r"on 32 samples .* not these�"):
+        measured(session, "determinism")
+
+
+def test_a_model_that_needs_company_is_audited_with_a_remark(tmp_path):
+    session = open_session(tmp_path, NoneAlone())
+
+    outcome = measured(session, "determinism")
+
+    assert "two at least" in outcome["notes"][0]
+    assert outcome["values"]["varies"] is False
+
+
+def test_an_archive_for_another_device_is_audited_as_it_was_read(tmp_path):
+    session = open_session(tmp_path, Elsewhere())
+
+    outcome = measured(session, "determinism")
+
+    assert outcome["values"]["varies"] is False
+    assert any("audited as read" in note for note in session.subject.notes)
+
+
+def test_a_lack_of_memory_is_not_called_the_models_mistake(tmp_path):
+    with pytest.raises(RuntimeError, match="allocate"):
+        open_session(tmp_path, Greedy())
+
+
+@pytest.mark.parametrize(
+    ("raised", "cause"),
+    [
+        ("", "RuntimeError"),
+        ("shapes differ. Please file an issue.\nmore", "shapes differ"),
+        (INTERPRETER, "RuntimeError: AssertionError: only four"),
+    ],
+)
+def test_the_cause_is_one_line(raised, cause):
+    assert cause_of(RuntimeError(raised)) == cause
