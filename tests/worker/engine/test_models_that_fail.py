@@ -73,6 +73,18 @@ def measured(session, name: str, **settings):
     )
 
 
+def trained(session, *arms):
+    return session.run(
+        {
+            "kind": "training",
+            "round": "screen",
+            "question": "?",
+            "arms": list(arms),
+            "seeds": [0],
+        }
+    )
+
+
 @pytest.mark.parametrize(
     ("module", "words"),
     [
@@ -119,6 +131,14 @@ def test_an_archive_for_another_device_is_audited_as_it_was_read(tmp_path):
 def test_a_lack_of_memory_is_not_called_the_models_mistake(tmp_path):
     with pytest.raises(RuntimeError, match="allocate"):
         open_session(tmp_path, Greedy())
+
+
+def test_a_network_in_bfloat16_is_trained(tmp_path):
+    session = open_session(tmp_path, network().bfloat16())
+
+    [arm] = trained(session, {"name": "baseline"})["arms"]
+
+    assert arm["failure"] is None
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,9 @@ class Stack:
             if self._has_norm and (rows := int(real[t].sum())) < self._batch:
                 batch = _shortened(batch, rows)
             seen.append(self._step(start + t, batch))
-        return torch.stack(seen).detach().cpu().numpy()
+        losses = torch.stack(seen).detach().cpu()
+        # numpy has no word for bfloat16.
+        return (losses.float() if losses.dtype == torch.bfloat16 else losses).numpy()
 
     def _step(self, step: int, batch: Batch) -> Tensor:
         gradient, loss, self.buffers = self.gradients(self.rows, self.buffers, batch)
