@@ -141,6 +141,16 @@ def test_a_network_in_bfloat16_is_trained(tmp_path):
     assert arm["failure"] is None
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_layers_without_width_have_no_odd_rows(tmp_path):
+    module = nn.Sequential(nn.Linear(4, 0), nn.ReLU(), nn.Linear(0, 3))
+    session = open_session(tmp_path, module)
+
+    values = measured(session, "weights")["values"]
+
+    assert (values["zero_rows"], values["duplicate_rows"]) == ({}, {})
+
+
 @pytest.mark.parametrize(
     ("raised", "cause"),
     [
