@@ -48,6 +48,7 @@ from worker.engine.lab.experiment import (
 from worker.engine.lab.materials import Clock
 from worker.engine.ledger import Step
 from worker.engine.memory import is_out_of_memory
+from worker.engine.network.facts import NetworkFacts
 from worker.engine.network.network import Network
 from worker.engine.network.own_code import (
     FAILURES,
@@ -165,6 +166,7 @@ class Session:
         _check_class_weights(asked, classes)
         _check_normalization(asked, data)
         raw = _try_out(network, parts.decide, self.device)
+        network.facts = _facts_as_seen(network, raw)
         recipe, assumed = complete(
             asked.recipe,
             fitting_loss=fitting_loss(network),
@@ -525,3 +527,9 @@ def _try_out(network: Network, split: Split, device: torch.device) -> torch.Tens
         )
     check_answer(raw, x)
     return raw
+
+
+def _facts_as_seen(network: Network, raw: torch.Tensor) -> NetworkFacts:
+    """Correct the number of outputs, which not every graph shows, by real ones."""
+    seen = 1 if raw.dim() == 1 else int(raw.shape[-1])
+    return network.facts.model_copy(update={"outputs": seen})

@@ -67,6 +67,16 @@ class Greedy(Odd):
         return self.inner(x) + torch.zeros([140737488355328])[:3]
 
 
+class Unread(Odd):
+    """Draws in place, which the engine cannot read."""
+
+    def forward(self, x):
+        out = self.inner(x)
+        if self.training:
+            out = out * torch.empty([x.size(0), 1]).bernoulli_(0.9)
+        return out
+
+
 def measured(session, name: str, **settings):
     return session.run(
         {"kind": "measurement", "question": "?", "name": name, "settings": settings}
@@ -138,6 +148,15 @@ def test_a_network_in_bfloat16_is_trained(tmp_path):
 
     [arm] = trained(session, {"name": "baseline"})["arms"]
 
+    assert arm["failure"] is None
+
+
+def test_a_network_that_could_not_be_read_is_trained(tmp_path):
+    session = open_session(tmp_path, Unread())
+
+    [arm] = trained(session, {"name": "baseline"})["arms"]
+
+    assert session.subject.network.outputs == 3
     assert arm["failure"] is None
 
 
