@@ -20,6 +20,7 @@ from service.contract.errors import (
     Mismatch,
     Problem,
     UnsupportedMediaType,
+    UnusableModel,
 )
 from service.contract.recipe import Standardization
 from service.contract.request import (
@@ -44,6 +45,7 @@ from worker.engine.lab.experiment import (
     NetworkChange,
     Outcome,
     Training,
+    TrainingOutcome,
 )
 from worker.engine.lab.materials import Clock
 from worker.engine.ledger import Step
@@ -62,6 +64,7 @@ from worker.engine.network.torchscript import load_torchscript
 from worker.engine.planning import EFFORTS, network_key
 from worker.engine.probes.table import PROBES
 from worker.engine.recipe import CompleteRecipe, complete
+from worker.engine.results import BASELINE
 from worker.engine.splits import Parts, make_parts
 from worker.engine.subject import DataShape, NetworkShape, Subject
 
@@ -271,7 +274,9 @@ class Session:
         asked = EXPERIMENTS.validate_python(experiment)
         if isinstance(asked, Training):
             assert self.bench is not None
-            return self.bench.run(asked).model_dump(mode="json")
+            outcome = self.bench.run(asked)
+            _check_baseline(outcome)
+            return outcome.model_dump(mode="json")
         return self._measure(asked).model_dump(mode="json")
 
     def _measure(self, asked: Measurement) -> MeasurementOutcome:
@@ -533,3 +538,16 @@ def _facts_as_seen(network: Network, raw: torch.Tensor) -> NetworkFacts:
     """Correct the number of outputs, which not every graph shows, by real ones."""
     seen = 1 if raw.dim() == 1 else int(raw.shape[-1])
     return network.facts.model_copy(update={"outputs": seen})
+
+
+def _check_baseline(outcome: TrainingOutcome) -> None:
+    """Refuse a model that cannot be trained as it is: nothing could be compared.
+
+    Raises:
+        UnusableModel: it cannot.
+    """
+    for arm in outcome.arms:
+        if arm.name == BASELINE and arm.failure is not None:
+            raise UnusableModel(
+                f"The model cannot be trained by the recipe: {arm.failure}."
+            )

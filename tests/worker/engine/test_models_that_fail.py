@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from service.contract.errors import UnusableModel
-from tests.worker.engine.opened import dataset, network, open_session
+from tests.worker.engine.opened import RECIPE, dataset, network, open_session
 from worker.engine.network.own_code import cause_of
 
 INTERPRETER = """\
@@ -75,6 +75,19 @@ class Unread(Odd):
         if self.training:
             out = out * torch.empty([x.size(0), 1]).bernoulli_(0.9)
         return out
+
+
+class Looked(nn.Module):
+    """Looks values up, none of which lies beyond the table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("edges", torch.linspace(-2, 2, 8))
+        self.table = nn.Embedding(9, 4)
+        self.layer = nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.layer(self.table(torch.bucketize(x, self.edges)).flatten(1))
 
 
 def measured(session, name: str, **settings):
@@ -168,6 +181,32 @@ def test_layers_without_width_have_no_odd_rows(tmp_path):
     values = measured(session, "weights")["values"]
 
     assert (values["zero_rows"], values["duplicate_rows"]) == ({}, {})
+
+
+def test_a_changed_network_that_fails_in_training_is_left_out_alone(tmp_path):
+    session = open_session(tmp_path, Looked())
+    recurrent = {"kind": "network", "name": "reference", "to": "recurrent"}
+
+    costs = measured(session, "cost", networks=[[recurrent]])
+    outcome = trained(
+        session, {"name": "baseline"}, {"name": "other", "changes": [recurrent]}
+    )
+
+    baseline, other = outcome["arms"]
+    assert costs["values"]["relative"] == {}
+    assert baseline["failure"] is None
+    assert "index out of range" in other["failure"]
+    assert any("other was left out" in note for note in outcome["notes"])
+
+
+def test_a_model_that_cannot_be_trained_as_it_is_is_refused(tmp_path):
+    recipe = RECIPE | {"loss": {"name": "nll"}}
+    session = open_session(
+        tmp_path, network(classes=1), recipe=recipe, data=dataset(classes=2)
+    )
+
+    with pytest.raises(UnusableModel, match="by the recipe: nll needs one output"):
+        trained(session, {"name": "baseline"})
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ It turns an experiment's arms and seeds into members, sorts them into stacks, tr
 scores. What happens inside one member never stops the others.
 """
 
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
+from service.contract.errors import UnusableModel
 from worker.engine.lab.batches import Rows
 from worker.engine.lab.evaluation import Weights, finite, marks, outputs
 from worker.engine.lab.experiment import (
@@ -34,10 +36,13 @@ from worker.engine.lab.residence import ResidentSplit
 from worker.engine.lab.scoring import Scorer
 from worker.engine.lab.stack import Stack, Trial
 from worker.engine.lab.views import ChangeImpossible
+from worker.engine.memory import is_out_of_memory
 from worker.engine.network.editing import SurgeryImpossible
 from worker.engine.network.network import Network
+from worker.engine.network.own_code import FAILURES, cause_of, own_code
 from worker.engine.splits import base_rows
 
+LOGGER = logging.getLogger(__name__)
 Progress = Callable[[float, str], None]
 _SAMPLE_ROWS = 4  # rows that surgery tries a network on
 _SLOW_STEP = 0.02  # seconds of one member, from which arithmetic alone counts
@@ -96,14 +101,18 @@ class Bench:
             now = self.material.clock()
             until = now + (deadline - now) * mine / max(1, ahead)
             ahead -= mine
-            stack = self._stack(group, training, run)
 
             def tell(steps: int) -> None:
                 run.member_steps += steps
                 share = run.member_steps / max(1, total)
                 self._progress(min(1.0, share), training.question)
 
-            stopped |= stack.run(self._alarm(until), tell, keep)
+            try:
+                stack = self._stack(group, training, run)
+                stopped |= stack.run(self._alarm(until), tell, keep)
+            except FAILURES as error:
+                self._give_up(group, error, run)
+                continue
             for trial in stack.trials:
                 run.trials[trial.end.arm, trial.end.seed] = trial
             for arm_seed in stack.kept:
@@ -124,6 +133,23 @@ class Bench:
             kept_seed=seed,
         )
 
+    def _give_up(self, group: list[Member], error: Exception, run: _Run) -> None:
+        """Leave out arms whose network fails in training; the others go on.
+
+        A network that runs on some rows may fail on others, a changed one most of all.
+
+        Raises:
+            Exception: memory ran out on the network as it is.
+        """
+        is_own = group[0].network is self.material.network
+        if is_own and is_out_of_memory(error):
+            raise error
+        LOGGER.warning("a stack failed", exc_info=error)
+        for index in sorted({end.arm for one in group for end in one.ends}):
+            name = run.training.arms[index].name
+            run.failures[index] = f"the network fails in training: {cause_of(error)}"
+            run.notes.append(f"{name} was left out: {run.failures[index]}.")
+
     def measure_step(
         self, members: int, changes: tuple[NetworkChange, ...] = ()
     ) -> float | None:
@@ -133,7 +159,11 @@ class Bench:
 
         Args:
             members: of the stack.
-            changes: to the network; None is returned where they cannot be made.
+            changes: to the network; None is returned where they cannot be made, or
+                where what they make fails in training.
+
+        Raises:
+            UnusableModel: the network as it is fails in training.
         """
         if members > 1:
             alone = self.measure_step(1, changes)
@@ -149,8 +179,14 @@ class Bench:
             if not run.members:
                 return None
             group = stacks(run.members)[0]
-            stack = self._stack(group, training, run)
-            took = stack.time_step(1 if changes else 5, spend=True)
+            try:
+                with own_code("in training"):
+                    stack = self._stack(group, training, run)
+                    took = stack.time_step(1 if changes else 5, spend=True)
+            except (UnusableModel, *FAILURES):
+                if not changes:
+                    raise
+                return None
             self._step_seconds[key] = took * members / len(group)
         return self._step_seconds[key]
 
@@ -249,7 +285,11 @@ class Bench:
         best = max(seeds, key=lambda seed: self._level(*kept[keep, seed], keep, seed))
         member, stack = kept[keep, best]
         row, buffers = stack.kept[keep, best]
-        module = packaged(member, stack.layout.parameters(row.cpu()), buffers)
+        try:
+            module = packaged(member, stack.layout.parameters(row.cpu()), buffers)
+        except SurgeryImpossible as error:
+            run.notes.append(f"the kept model cannot be written out: {error}")
+            return None, None
         if not is_complete(member):
             run.notes.append("the kept model expects inputs changed as its arm says")
         elif member.pipe.steps:

@@ -20,6 +20,7 @@ from worker.engine.lab.experiment import (
     unpack_mask,
 )
 from worker.engine.lab.stack import _finite_rows
+from worker.engine.network.editing import SurgeryImpossible
 from worker.engine.splits import spared_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -166,6 +167,20 @@ def test_the_kept_model_scores_what_the_outcome_says(tmp_path):
     assert (predicted == material.decide.y).tolist() == unpack_mask(
         best.correct, len(material.decide)
     )
+
+
+def test_a_kept_model_that_cannot_be_written_out_costs_nothing_else(monkeypatch):
+    def refuse(*_):
+        raise SurgeryImpossible("no TorchScript form")
+
+    monkeypatch.setattr(bench_module, "packaged", refuse)
+    material = lab.make_material(dense(), (5,))
+
+    outcome = outcome_of(material, BASE, keep="base")
+
+    assert (outcome.file, outcome.kept_seed) == (None, None)
+    assert outcome.arms[0].failure is None
+    assert "no TorchScript form" in outcome.notes[-1]
 
 
 def test_a_training_stops_at_its_deadline_and_says_so():
