@@ -102,6 +102,12 @@ def test_pictures_are_normalised_along_their_channels(tmp_path, shape):
     assert np.allclose(session.material.train.x, given / 0.5, atol=1e-6)
 
 
+def test_pictures_that_had_to_be_turned_leave_the_network_stackable(tmp_path):
+    session = open_session(tmp_path, convolution(), data=pictures((8, 8, 3)))
+
+    assert session.subject.network.stackable
+
+
 def test_normalisation_by_the_recipe_goes_along_the_channels_too(tmp_path):
     wrong = RECIPE | {"normalization": {"mean": [0.5] * 8, "std": [0.5] * 8}}
 
