@@ -237,6 +237,11 @@ class Bench:
             ) as error:
                 run.failures[index] = str(error)
                 continue
+            except FAILURES as error:  # surgery runs the network to see what it does
+                LOGGER.warning("an arm was not prepared", exc_info=error)
+                run.failures[index] = f"it cannot be prepared: {cause_of(error)}"
+                run.notes.append(f"{arm.name} was left out: {run.failures[index]}.")
+                continue
             run.members.extend(members)
             parameters = members[0].network.parameters
             run.parameters[index] = sum(one.numel() for one in parameters.values())

@@ -169,6 +169,21 @@ def test_the_kept_model_scores_what_the_outcome_says(tmp_path):
     )
 
 
+def test_an_arm_whose_surgery_falls_over_is_left_out_alone(monkeypatch):
+    def fall(*_, **__):
+        raise IndexError("list index out of range")
+
+    material = lab.make_material(dense(), (5,))
+    monkeypatch.setattr(material.network, "changed", fall)
+    wider = Arm(name="wider", changes=(NetworkChange(name="width", factor=2.0),))
+
+    outcome = outcome_of(material, BASE, wider)
+
+    assert outcome.arms[0].failure is None
+    assert "list index out of range" in outcome.arms[1].failure
+    assert "wider was left out" in outcome.notes[0]
+
+
 def test_a_kept_model_that_cannot_be_written_out_costs_nothing_else(monkeypatch):
     def refuse(*_):
         raise SurgeryImpossible("no TorchScript form")
