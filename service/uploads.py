@@ -30,7 +30,7 @@ from service.settings import Settings
 from service.shelf import Body, Row, Shelf
 from service.store import dataset_store, model_store, rounds
 from service.store.blobs import BlobStore, BlobWriter
-from service.store.database import Database
+from service.store.database import Database, lock_bytes
 from service.store.tables import DatasetRow, ModelRow
 from service.structure.dataset_file import dataset_format
 from service.structure.model_file import model_format
@@ -121,7 +121,7 @@ class Uploads:
             created_at=datetime.now(UTC),
         )
         described = json.dumps([sha256, row.name, metadata], sort_keys=True)
-        return self._put(MODELS, row, described, idempotency_key)
+        return self._put(MODELS, row, upload.writer, described, idempotency_key)
 
     def store_dataset(
         self,
@@ -164,7 +164,7 @@ class Uploads:
             created_at=datetime.now(UTC),
         )
         described = json.dumps([sha256, row.name, document], sort_keys=True)
-        return self._put(DATASETS, row, described, idempotency_key)
+        return self._put(DATASETS, row, upload.writer, described, idempotency_key)
 
     def model(self, caller: Caller, model_id: str) -> ModelBody:
         """Find a model.
@@ -224,33 +224,37 @@ class Uploads:
         self,
         shelf: Shelf[Row, Body],
         row: Row,
+        writer: BlobWriter,
         described: str,
         idempotency_key: str | None,
     ) -> tuple[Body, bool]:
-        """Keep a row whose file has arrived; if that fails, the file goes again."""
+        """Keep a row and its file; if that fails, what is left of the file goes."""
         sha256 = row.sha256
         try:
             with self._database.transaction() as session:
-                return shelf.put(
+                lock_bytes(session, sha256)
+                answer = shelf.put(
                     session,
                     row,
                     described=described,
                     idempotency_key=idempotency_key,
                     kept=self._kept,
                 )
+                writer.keep()
+                return answer
         except Problem:
-            with suppress(Unavailable):  # then it is the database that failed
+            with suppress(Unavailable):  # then that is what failed before
                 self.forget_bytes(sha256)
             raise
 
     def forget_bytes(self, sha256: str) -> None:
         """Remove a file that nothing refers to any more."""
         with self._database.transaction() as session:
-            unused = not dataset_store.bytes_are_used(
+            lock_bytes(session, sha256)
+            if not dataset_store.bytes_are_used(
                 session, sha256
-            ) and rounds.forget_outcomes_with(session, sha256)
-        if unused:
-            self._blobs.delete(sha256)
+            ) and rounds.forget_outcomes_with(session, sha256):
+                self._blobs.delete(sha256)
 
     def _limits(self, entries: int) -> ArchiveLimits:
         return ArchiveLimits(

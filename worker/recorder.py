@@ -28,11 +28,17 @@ from service.contract.jobs import Inspection
 from service.contract.report import Performance, Report
 from service.contract.request import AuditRequest
 from service.store import ending, rounds, work, workers
-from service.store.database import Database, DatabaseDown, database_time
+from service.store.blobs import BlobWriter
+from service.store.database import (
+    Database,
+    DatabaseDown,
+    database_time,
+    lock_bytes,
+)
 from service.store.outbox import invite
 from service.store.tables import AuditRow, DatasetRow, ModelRow, ReportRow
 from service.store.work import Claim
-from worker.engine.lab.experiment import Experiment, Outcome
+from worker.engine.lab.experiment import Experiment, Outcome, TrainingOutcome
 from worker.engine.version import ENGINE
 from worker.fingerprint import outcome_digest
 from worker.settings import WorkerSettings
@@ -183,15 +189,27 @@ class Recorder:
         except DatabaseDown:
             LOG.info("progress of %s is not shown", held.subject_id)
 
-    def outcome(self, held: Claim, outcome: Outcome, *, seconds: float) -> None:
-        """Keep the outcome of an experiment."""
+    def outcome(
+        self,
+        held: Claim,
+        outcome: Outcome,
+        *,
+        seconds: float,
+        file: BlobWriter | None = None,
+    ) -> None:
+        """Keep the outcome of an experiment, and the file that it names."""
         body = outcome.model_dump_json()
         _within(body, self._settings.outcome_limit_bytes)
-        self._write(
-            lambda session: rounds.record_outcome(
-                session, held, body, seconds, now=database_time(session)
-            )
-        )
+
+        def write(session: Session) -> None:
+            if isinstance(outcome, TrainingOutcome) and outcome.file is not None:
+                lock_bytes(session, outcome.file)
+            now = database_time(session)
+            rounds.record_outcome(session, held, body, seconds, now=now)
+            if file is not None:
+                file.keep()
+
+        self._write(write)
 
     def next_round(self, held: Claim, case: Case, answer: Answer) -> None:
         """Turn what the auditor asks for into pieces."""

@@ -7,11 +7,16 @@ from collections.abc import Callable
 from pydantic import JsonValue
 
 from service.contract.errors import Crashed, Internal, Problem
-from service.store.blobs import BlobMissingError, BlobStore, BlobStoreDown
+from service.store.blobs import (
+    BlobMissingError,
+    BlobStore,
+    BlobStoreDown,
+    BlobWriter,
+)
 from service.store.database import DatabaseDown
 from service.store.work import Claim, LeaseLostError, is_audit
 from worker.companion import Companion
-from worker.engine.lab.experiment import Outcome, TrainingOutcome
+from worker.engine.lab.experiment import TrainingOutcome
 from worker.failures import (
     ChildCrashed,
     ChildDied,
@@ -165,8 +170,18 @@ class Turn:
             seconds=self._seconds(held),
             on_progress=self._shown(held),
         )
-        outcome = self._kept(child, read_outcome(value, held.body))
-        self._recorder.outcome(held, outcome, seconds=time.monotonic() - begin)
+        outcome = read_outcome(value, held.body)
+        if not isinstance(outcome, TrainingOutcome) or outcome.file is None:
+            self._recorder.outcome(held, outcome, seconds=time.monotonic() - begin)
+            return
+        with self._blobs.writer() as writer:
+            sha256 = self._copy(child, outcome.file, writer)
+            self._recorder.outcome(
+                held,
+                outcome.model_copy(update={"file": sha256}),
+                seconds=time.monotonic() - begin,
+                file=writer,
+            )
 
     def _advance(self, held: Claim, case: Case, child: Child) -> None:
         outcomes = self._recorder.outcomes(held.subject_id)
@@ -210,21 +225,19 @@ class Turn:
 
         return show
 
-    def _kept(self, child: Child, outcome: Outcome) -> Outcome:
-        """Move a file that an experiment made into the store, under its digest."""
-        if not isinstance(outcome, TrainingOutcome) or outcome.file is None:
-            return outcome
+    def _copy(self, child: Child, name: str, writer: BlobWriter) -> str:
+        """Make a file of the child ready to be kept; returns its SHA-256."""
         try:
-            source = child.open_scratch(outcome.file)
+            source = child.open_scratch(name)
         except (OSError, ValueError) as error:
             raise NonsenseError from error
-        with source, self._blobs.writer() as writer:
+        with source:
             while chunk := source.read(CHUNK_BYTES):
                 writer.write(chunk)
                 if writer.size_bytes > self._settings.remedy_limit_bytes:
                     raise NonsenseError
-            sha256, _ = writer.finish()
-        return outcome.model_copy(update={"file": sha256})
+        sha256, _ = writer.finish()
+        return sha256
 
     def _log(self, held: Claim, error: ChildFailed | NonsenseError) -> None:
         LOG.warning(

@@ -2,6 +2,10 @@
 
 Both kinds write to a local file first. So a file is only ever stored whole, under a
 digest that was computed while it came in, and can be looked at before it is kept.
+
+Whoever keeps or deletes a file holds `database.lock_bytes` for its digest, and writes
+the row that names it, or sees that none does, in the same transaction: else one caller
+could delete what another has just been promised.
 """
 
 import hashlib
@@ -39,14 +43,25 @@ class BlobStoreDown(Unavailable):
 
 
 class BlobWriter:
-    """One file on its way in: `write` until all is there, then `finish` or `abort`.
+    """One file on its way in: `write` until all is there, `finish`, then `keep`.
 
-    As a context manager it aborts what was not finished.
+    As a context manager it aborts what was not kept.
+
+    Args:
+        incoming: folder for files on their way in.
+        keep: puts a finished file in its place; quick.
+        stage: does before what of that takes long.
     """
 
-    def __init__(self, incoming: Path, keep: Callable[[Path, str], None]) -> None:
+    def __init__(
+        self,
+        incoming: Path,
+        keep: Callable[[Path, str], None],
+        stage: Callable[[Path, str], None] = lambda _path, _sha256: None,
+    ) -> None:
         self._path = incoming / f"{secrets.token_hex(16)}.part"
         self._keep = keep
+        self._stage = stage
         self._hash = hashlib.sha256()
         self._hasher: ThreadPoolExecutor | None = None
         self._begun_bytes = 0
@@ -83,7 +98,7 @@ class BlobWriter:
         return self._path.open("rb")
 
     def finish(self) -> tuple[str, int]:
-        """Keep the file; returns its SHA-256 (hexadecimal) and its size in bytes.
+        """Make ready to `keep`; returns SHA-256 (hexadecimal) and size in bytes.
 
         Raises:
             BlobStoreDown: it could not be stored; nothing is kept.
@@ -92,15 +107,34 @@ class BlobWriter:
         try:
             os.fsync(self._file.fileno())
             self._file.close()
-            self._keep(self._path, digest)
+            self._stage(self._path, digest)
+        except OSError as error:
+            self.abort()
+            raise BlobStoreDown(error.strerror or "cannot write") from error
+        except BlobStoreDown:
+            self.abort()
+            raise
+        return digest, self.size_bytes
+
+    def keep(self) -> None:
+        """Keep the finished file under its digest; the caller holds `lock_bytes`.
+
+        Harmless when repeated, as by a transaction that is tried again.
+
+        Raises:
+            BlobStoreDown: it could not be stored.
+        """
+        if not self._open:
+            return
+        try:
+            self._keep(self._path, self._hash.hexdigest())
         except OSError as error:
             raise BlobStoreDown(error.strerror or "cannot write") from error
         finally:
             self.abort()
-        return digest, self.size_bytes
 
     def abort(self) -> None:
-        """Forget the file; harmless after `finish`."""
+        """Forget the file; harmless after `keep`."""
         if self._open:
             self._open = False
             if self._hasher is not None:
@@ -151,7 +185,7 @@ class BlobStore(Protocol):
         """Say whether the file is there."""
 
     def delete(self, sha256: str) -> None:
-        """Remove the file; one that is not there is no error."""
+        """Remove the file; the caller holds `lock_bytes`. None there is no error."""
 
     def ping(self) -> None:
         """Raise BlobStoreDown unless the store can be reached."""

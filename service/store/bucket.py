@@ -55,7 +55,7 @@ class BucketBlobs:
 
     def writer(self) -> BlobWriter:
         """Begin a new file."""
-        return BlobWriter(self._incoming, self._keep)
+        return BlobWriter(self._incoming, self._keep, self._put)
 
     def open(self, sha256: str) -> BinaryIO:
         """Open the local copy of a file, fetched now if need be."""
@@ -106,7 +106,7 @@ class BucketBlobs:
         except (BaseError, FileNotFoundError) as error:
             raise BlobStoreDown(_first_line(error)) from error
 
-    def _keep(self, source: Path, sha256: str) -> None:
+    def _put(self, source: Path, sha256: str) -> None:
         if not self.exists(sha256):
             try:
                 with source.open("rb") as file:
@@ -119,6 +119,9 @@ class BucketBlobs:
                     )
             except BaseError as error:
                 raise BlobStoreDown(_first_line(error)) from error
+
+    def _keep(self, source: Path, sha256: str) -> None:
+        self._put(source, sha256)  # again, where another caller deleted it meanwhile
         # It will be opened soon, so the local file is the first cached copy.
         source.replace(self._cache / sha256)
         self._evict(keep=sha256)
@@ -131,6 +134,7 @@ class BucketBlobs:
             # Opened before it can be evicted.
             file = writer.reader()
             found, _ = writer.finish()
+            writer.keep()
         if found != sha256:
             file.close()
             (self._cache / found).unlink(missing_ok=True)

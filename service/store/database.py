@@ -216,6 +216,19 @@ def _postgresql(address: URL) -> Engine:
     )
 
 
+def lock_bytes(session: Session, sha256: str) -> None:
+    """Keep others from keeping or deleting a file until the transaction ends.
+
+    SQLite lets one transaction write at a time, so there it needs only to have begun.
+    """
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(:lock)"),
+            {"lock": int.from_bytes(bytes.fromhex(sha256[:16]), signed=True)},
+        )
+
+
 def database_time(session: Session) -> datetime:
     """Read the clock that leases go by: the database's own.
 

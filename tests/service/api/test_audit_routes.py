@@ -404,6 +404,7 @@ def test_the_repaired_model_is_downloaded(app: FastAPI, admin: AppClient):
     with app.state.desk.uploads.begin().writer as writer:
         writer.write(b"repaired")
         sha256, _ = writer.finish()
+        writer.keep()
     change_audit(app, audit_id, remedy_sha256=sha256)
 
     answer = admin.get(f"/v1/audits/{audit_id}/model")
@@ -422,6 +423,7 @@ def test_a_repaired_model_goes_with_the_outcomes_that_refer_to_it(
     with app.state.desk.uploads.begin().writer as writer:
         writer.write(b"repaired")
         sha256, _ = writer.finish()
+        writer.keep()
     change_audit(app, first, status="succeeded", remedy_sha256=sha256)
     change_audit(app, second, status=status)
     now = datetime.now(UTC)

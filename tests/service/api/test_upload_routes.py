@@ -1,14 +1,24 @@
 import hashlib
+import time
 import zipfile
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from fastapi import FastAPI
 
 from service.settings import Settings
+from service.store.blobs import BlobWriter, FolderBlobs
 from service.store.tables import OutboxRow, PieceRow
 from tests.service.api.app_client import AppClient
-from tests.service.api.callers import new_audit, problem, upload_dataset, upload_model
+from tests.service.api.callers import (
+    bearer,
+    new_audit,
+    new_key,
+    problem,
+    upload_dataset,
+    upload_model,
+)
 from tests.service.files import archive, npz, torchscript
 
 RAW = {"content-type": "application/octet-stream"}
@@ -195,6 +205,47 @@ def test_an_idempotency_key_for_another_upload_is_refused_and_nothing_kept(
 
     assert first.json() == same.json()
     problem(other, "idempotency-mismatch", 422)
+    assert len(kept(settings)) == 1
+
+
+def test_what_another_project_gives_up_is_kept_for_who_uploads_it_meanwhile(
+    app: FastAPI, admin: AppClient, settings: Settings, monkeypatch
+):
+    finish = BlobWriter.finish
+
+    def finish_while_equal_bytes_are_deleted(writer: BlobWriter) -> tuple[str, int]:
+        finished = finish(writer)
+        app.state.desk.uploads.forget_bytes(finished[0])
+        return finished
+
+    monkeypatch.setattr(BlobWriter, "finish", finish_while_equal_bytes_are_deleted)
+
+    upload_model(admin)
+
+    assert len(kept(settings)) == 1
+
+
+def test_an_upload_waits_for_the_deletion_of_equal_bytes(
+    app: FastAPI, admin: AppClient, settings: Settings, monkeypatch
+):
+    model_id = upload_model(admin)
+    other = AppClient(app, headers=bearer(new_key(admin, "submitter", project="b")))
+    delete = FolderBlobs.delete
+    deleting = Event()
+
+    def delete_slowly(blobs: FolderBlobs, sha256: str) -> None:
+        deleting.set()
+        time.sleep(0.3)
+        delete(blobs, sha256)
+
+    monkeypatch.setattr(FolderBlobs, "delete", delete_slowly)
+    deletion = Thread(target=admin.delete, args=(f"/v1/models/{model_id}",))
+    deletion.start()
+    deleting.wait(10)
+
+    upload_model(other)
+    deletion.join()
+
     assert len(kept(settings)) == 1
 
 

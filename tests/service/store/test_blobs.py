@@ -15,6 +15,7 @@ def keep(blobs: BlobStore, content: bytes) -> str:
     with blobs.writer() as writer:
         writer.write(content)
         digest, _ = writer.finish()
+        writer.keep()
     return digest
 
 
@@ -27,9 +28,10 @@ def test_what_was_written_can_be_read(blobs: BlobStore) -> None:
         for start in range(0, len(TEXT), 777):
             writer.write(TEXT[start : start + 777])
 
-        kept = writer.finish()
+        finished = writer.finish()
+        writer.keep()
 
-    assert kept == (DIGEST, len(TEXT))
+    assert finished == (DIGEST, len(TEXT))
     assert blobs.exists(DIGEST)
     assert b"".join(blobs.stream(DIGEST)) == TEXT
     with blobs.open(DIGEST) as file:

@@ -7,7 +7,12 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 from service.contract.errors import Unavailable
-from service.store.database import Database, UnknownDatabaseError, database_time
+from service.store.database import (
+    Database,
+    UnknownDatabaseError,
+    database_time,
+    lock_bytes,
+)
 from service.store.tables import Table, WorkerRow
 from tests.service.store.rows import NOW, worker_row
 
@@ -120,3 +125,23 @@ def test_a_database_that_is_down_is_unavailable(url: str) -> None:
 def test_other_databases_are_refused() -> None:
     with pytest.raises(UnknownDatabaseError, match="mysql"):
         Database("mysql://localhost/audits")
+
+
+def test_of_two_who_keep_or_delete_the_same_bytes_one_waits(database: Database) -> None:
+    sha256 = "f" * 64
+    order: list[str] = []
+
+    def keep() -> None:
+        with database.transaction() as session:
+            lock_bytes(session, sha256)
+            order.append("second")
+
+    with database.transaction() as session:
+        lock_bytes(session, sha256)
+        other = Thread(target=keep)
+        other.start()
+        other.join(timeout=0.3)
+        order.append("first")
+    other.join()
+
+    assert order == ["first", "second"]

@@ -39,7 +39,9 @@ class Stage:
     def keep(self, content: bytes) -> str:
         with self.blobs.writer() as writer:
             writer.write(content)
-            return writer.finish()[0]
+            digest, _ = writer.finish()
+            writer.keep()
+        return digest
 
     def model(self, script: dict[str, Any]) -> str:
         return add_model(self.database, self.blobs, script)
@@ -109,6 +111,7 @@ def add_model(database: Database, blobs: BlobStore, script: dict[str, Any]) -> s
     with blobs.writer() as writer:
         writer.write(json.dumps(script).encode())
         sha256, size_bytes = writer.finish()
+        writer.keep()
     with database.transaction() as session:
         now = database_time(session)
         model = ModelRow(
@@ -134,6 +137,7 @@ def add_audit(
     with blobs.writer() as writer:
         writer.write(b"no rows")
         sha256, size_bytes = writer.finish()
+        writer.keep()
     with database.transaction() as session:
         now = database_time(session)
         dataset = DatasetRow(

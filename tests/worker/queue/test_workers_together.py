@@ -93,7 +93,9 @@ class Site:
     def keep(self, content: bytes) -> tuple[str, int]:
         with self.blobs.writer() as writer:
             writer.write(content)
-            return writer.finish()
+            kept = writer.finish()
+            writer.keep()
+        return kept
 
 
 @pytest.fixture
