@@ -66,6 +66,7 @@ class Audits:
 
         Raises:
             InvalidFields, UnusableModel, UnusableDataset, Mismatch: it cannot be done.
+            Conflict: an upload could not be inspected.
             IdempotencyMismatch: the key was used for another request.
         """
         now = datetime.now(UTC)
@@ -229,6 +230,7 @@ def check_request(session: Session, project: str, request: AuditRequest) -> None
 
     Raises:
         InvalidFields, UnusableModel, UnusableDataset, Mismatch: it cannot be done.
+        Conflict: an upload could not be inspected.
     """
     model = (
         model_store.find(session, project, request.model_id)
@@ -280,6 +282,7 @@ def start_audit(
 
     Raises:
         InvalidFields, UnusableModel, UnusableDataset, Mismatch: it cannot be done.
+        Conflict: an upload could not be inspected.
     """
     check_request(session, project, request)
     row = AuditRow(

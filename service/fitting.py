@@ -7,6 +7,7 @@ decided where the model runs.
 from typing import Any
 
 from service.contract.errors import (
+    Conflict,
     FieldError,
     InvalidFields,
     Mismatch,
@@ -16,6 +17,7 @@ from service.contract.errors import (
 )
 from service.contract.jobs import Inspection
 from service.contract.request import AuditRequest
+from service.upload_bodies import may_be_repeated
 
 _TABLE_RANK = 2
 
@@ -25,9 +27,12 @@ def check_fit(request: AuditRequest, model: Inspection, dataset: Inspection) -> 
 
     Raises:
         UnusableModel, UnusableDataset: the inspection of the upload failed.
+        Conflict: it failed, but perhaps for no fault of the file.
         Mismatch: their shapes or classes cannot fit.
         InvalidFields: the recipe does not fit the dataset.
     """
+    _check_inspected("/model_id", model)
+    _check_inspected("/dataset_id", dataset)
     if model.status == "failed":
         raise UnusableModel(detail=_reason(model), errors=_errors("/model_id", model))
     if dataset.status == "failed":
@@ -52,6 +57,15 @@ def count_classes(facts: dict[str, Any]) -> int | None:
         if isinstance(found, list):
             return len(found)
     return None
+
+
+def _check_inspected(pointer: str, upload: Inspection) -> None:
+    if may_be_repeated(upload):
+        raise Conflict(
+            detail="The file could not be inspected; upload it again to have that "
+            "repeated.",
+            errors=_errors(pointer, upload),
+        )
 
 
 def _check_weights(request: AuditRequest, classes: int | None) -> None:

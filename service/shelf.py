@@ -14,7 +14,8 @@ from service.ids import Prefix, is_id
 from service.promises import promise
 from service.store import idempotency
 from service.store.tables import DatasetRow, ModelRow
-from service.store.work import Kind, add_inspection
+from service.store.work import Kind, add_inspection, repeat_inspection
+from service.upload_bodies import inspection, may_be_repeated
 
 Row = TypeVar("Row", ModelRow, DatasetRow)
 Body = TypeVar("Body", ModelBody, DatasetBody)
@@ -103,6 +104,8 @@ class Shelf(Generic[Row, Body]):
     ) -> tuple[Body, bool]:
         """Keep a row, unless it repeats one, and ask for its inspection.
 
+        A row whose inspection failed for no fault of its file is inspected again.
+
         Args:
             session: in a transaction.
             row: new.
@@ -131,6 +134,8 @@ class Shelf(Generic[Row, Body]):
         there = there or self.rows.add(session, row)
         if there is None:
             add_inspection(session, self.inspection, row.id, now=row.created_at)
+        elif may_be_repeated(inspection(there.inspection)):
+            repeat_inspection(session, self.inspection, there, now=row.created_at)
         return self.body(there or row), there is None
 
     def remove(self, session: Session, project: str, upload_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from service.contract.errors import Crashed, Internal, problem_from
 from service.contract.jobs import DatasetBody, Inspection, ModelBody
 from service.store.tables import DatasetRow, ModelRow
 
@@ -35,6 +36,14 @@ def dataset_body(row: DatasetRow) -> DatasetBody:
             "spec": row.spec,
             "inspection": inspection(row.inspection),
         }
+    )
+
+
+def may_be_repeated(found: Inspection) -> bool:
+    """Say whether an inspection failed, and perhaps for no fault of the file."""
+    problem = found.problem
+    return problem is not None and isinstance(
+        problem_from(problem.model_dump()), Internal | Crashed
     )
 
 

@@ -68,7 +68,9 @@ IfNoneMatch = Annotated[
                 **header("Retry-After", "Seconds.", "2"),
             }
         },
-        **problems(UnusableModel, UnusableDataset, Mismatch, IdempotencyMismatch),
+        **problems(
+            Conflict, UnusableModel, UnusableDataset, Mismatch, IdempotencyMismatch
+        ),
     },
     callbacks=messages.routes,
 )

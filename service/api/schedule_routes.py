@@ -12,6 +12,7 @@ from service.api.access import (
 from service.api.documented import header, problems
 from service.api.upload_routes import Cursor, Limit, NameFilter
 from service.contract.errors import (
+    Conflict,
     IdempotencyMismatch,
     Mismatch,
     NotFound,
@@ -24,7 +25,7 @@ from service.cursors import slice_of
 
 router = APIRouter(prefix="/v1", route_class=CallerRoute, tags=["schedules"])
 
-_REFUSALS = (UnusableModel, UnusableDataset, Mismatch)
+_REFUSALS = (Conflict, UnusableModel, UnusableDataset, Mismatch)
 
 
 @router.post(

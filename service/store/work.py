@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from service.contract.jobs import TERMINAL
@@ -56,6 +56,17 @@ def add_inspection(
     """Ask for the inspection of an upload, in the transaction that stores it."""
     session.add(_piece(subject_id, kind, "0", now=now))
     invite(session, subject_id, queue="cpu", now=now)
+
+
+def repeat_inspection(
+    session: Session, kind: Kind, upload: ModelRow | DatasetRow, *, now: datetime
+) -> None:
+    """Ask anew for the inspection of an upload whose file has come once more."""
+    session.execute(
+        delete(PieceRow).where(PieceRow.subject_id == upload.id, PieceRow.kind == kind)
+    )
+    upload.inspection = {"status": "pending"}
+    add_inspection(session, kind, upload.id, now=now)
 
 
 def add_first_advance(session: Session, audit_id: str, *, now: datetime) -> None:

@@ -191,6 +191,21 @@ def test_an_upload_whose_inspection_failed_is_not_audited(
     problem(admin.post("/v1/audits", json=body), "unusable-dataset", 422)
 
 
+@pytest.mark.parametrize("kind", ["internal", "crashed"])
+def test_an_upload_that_could_not_be_inspected_is_not_called_unusable(
+    app: FastAPI, admin: AppClient, kind: str
+):
+    body = request_of(admin)
+    document = {"type": f"/problems/{kind}", "title": "", "status": 1, "detail": "why"}
+    failed = {"status": "failed", "facts": {}, "problem": document}
+    inspected(app, body["dataset_id"], failed)
+
+    found = problem(admin.post("/v1/audits", json=body), "conflict", 409)
+
+    assert "upload it again" in found["detail"]
+    assert found["errors"][0] == {"pointer": "/dataset_id", "detail": "why"}
+
+
 @pytest.mark.parametrize(
     ("model", "fits"),
     [

@@ -13,6 +13,7 @@ from service.store.tables import OutboxRow, PieceRow
 from tests.service.api.app_client import AppClient
 from tests.service.api.callers import (
     bearer,
+    inspected,
     new_audit,
     new_key,
     problem,
@@ -71,6 +72,39 @@ def test_the_same_bytes_give_the_same_id(admin: AppClient):
     assert (first.status_code, second.status_code) == (201, 200)
     assert first.json()["id"] == second.json()["id"]
     assert first.json()["name"] == second.json()["name"] == "a"
+
+
+def failed_with(kind: str) -> dict[str, object]:
+    problem = {"type": f"/problems/{kind}", "title": "", "status": 1, "detail": "why"}
+    return {"status": "failed", "facts": {}, "problem": problem}
+
+
+@pytest.mark.parametrize("kind", ["internal", "crashed"])
+def test_an_upload_that_could_not_be_inspected_is_inspected_when_sent_again(
+    app: FastAPI, admin: AppClient, kind: str
+):
+    model_id = upload_model(admin)
+    with app.state.desk.database.transaction() as session:
+        piece = session.query(PieceRow).one()
+        piece.status, piece.attempts = "failed", 3
+    inspected(app, model_id, failed_with(kind))
+
+    again = admin.post("/v1/models", files={"file": ("m.pt", torchscript())})
+
+    assert (again.status_code, again.json()["id"]) == (200, model_id)
+    assert again.json()["inspection"]["status"] == "pending"
+    with app.state.desk.database.reading() as session:
+        piece = session.query(PieceRow).one()
+        assert (piece.status, piece.attempts) == ("ready", 0)
+        assert session.query(OutboxRow).count() == 2
+
+
+def test_an_upload_that_is_at_fault_itself_stays_failed(app: FastAPI, admin: AppClient):
+    inspected(app, upload_model(admin), failed_with("unusable-model"))
+
+    again = admin.post("/v1/models", files={"file": ("m.pt", torchscript())})
+
+    assert again.json()["inspection"]["status"] == "failed"
 
 
 def test_the_same_dataset_under_another_spec_is_another_dataset(admin: AppClient):
