@@ -1,5 +1,7 @@
 """How the service is: what it depends on, who works for it, and how much is waiting."""
 
+import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -14,6 +16,7 @@ from service.store import audit_store, workers
 from service.store.blobs import BlobStore
 from service.store.database import Database
 
+PROBE_SECONDS = 5.0
 State = Literal["ok", "down", "not_set"]
 
 
@@ -66,16 +69,21 @@ class Health:
         self, database: Database, blobs: BlobStore, settings: Settings
     ) -> None:
         self._database = database
-        self._blobs = blobs
         self._settings = settings
         self._alive = timedelta(seconds=settings.worker_alive_seconds)
+        self._writes = _Probe(database.probe)
+        self._keeps = _Probe(blobs.ping)
 
     def readiness(self) -> Readiness:
-        """Database and blobs decide; without broker or worker it is degraded."""
-        database = _state(self._database.ping)
-        blobs = _state(self._blobs.ping)
+        """Database and blobs decide; without broker or worker it is degraded.
+
+        Both are written to, every few seconds at most.
+        """
+        answers = _state(self._database.ping) == "ok"
+        database = self._writes.state() if answers else "down"
+        blobs = self._keeps.state()
         broker = self._broker()
-        alive = self._workers() if database == "ok" else []
+        alive = self._workers() if answers else []
         if "down" in (database, blobs):
             status: Literal["ready", "degraded", "down"] = "down"
         elif broker == "down" or not alive:
@@ -139,6 +147,24 @@ class Health:
             timeout_seconds=min(2.0, self._settings.broker_timeout_seconds),
         )
         return "ok" if answers else "down"
+
+
+class _Probe:
+    """A look that is dear, hence taken every few seconds at most."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+        self._lock = threading.Lock()
+        self._state: State = "down"
+        self._until = 0.0
+
+    def state(self) -> State:
+        """Say how it is, or was a moment ago."""
+        with self._lock:
+            if time.monotonic() >= self._until:
+                self._state = _state(self._look)
+                self._until = time.monotonic() + PROBE_SECONDS
+            return self._state
 
 
 def _state(ping: Callable[[], None]) -> State:

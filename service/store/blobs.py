@@ -25,7 +25,7 @@ CHUNK_BYTES = 1024 * 1024
 # From here on it pays to hash in another thread; neither needs the interpreter's lock.
 _LARGE_BYTES = 256 * 1024
 ABANDONED_SECONDS = 24 * 3600
-_NOT_WRITABLE = "the folder cannot be written"
+_PROBE = bytes(4096)
 
 
 class BlobMissingError(Exception):
@@ -188,7 +188,7 @@ class BlobStore(Protocol):
         """Remove the file; the caller holds `lock_bytes`. None there is no error."""
 
     def ping(self) -> None:
-        """Raise BlobStoreDown unless the store can be reached."""
+        """Raise BlobStoreDown unless files can be kept; it writes."""
 
 
 class FolderBlobs:
@@ -226,12 +226,7 @@ class FolderBlobs:
 
     def ping(self) -> None:
         """Raise BlobStoreDown unless the folder can be written."""
-        try:
-            self._incoming.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BlobStoreDown(error.strerror or "cannot write") from error
-        if not os.access(self._incoming, os.W_OK | os.X_OK):
-            raise BlobStoreDown(_NOT_WRITABLE)
+        probe_folder(self._incoming)
 
     def _path(self, sha256: str) -> Path:
         return self._root / sha256[:2] / sha256
@@ -268,6 +263,17 @@ def chunks(file: BinaryIO) -> Iterator[bytes]:
     with file:
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
+
+
+def probe_folder(folder: Path) -> None:
+    """Write a small file to the disk of a folder and take it back.
+
+    Raises:
+        BlobStoreDown: that fails.
+    """
+    with BlobWriter(folder, lambda _path, _sha256: None) as writer:
+        writer.write(_PROBE)
+        writer.finish()
 
 
 def remove_abandoned(incoming: Path) -> None:

@@ -18,6 +18,7 @@ from service.store.blobs import (
     BlobMissingError,
     BlobStoreDown,
     BlobWriter,
+    probe_folder,
     remove_abandoned,
 )
 
@@ -100,7 +101,8 @@ class BucketBlobs:
             raise BlobStoreDown(_first_line(error)) from error
 
     def ping(self) -> None:
-        """Raise BlobStoreDown unless the bucket answers."""
+        """Raise BlobStoreDown unless files can come in and the bucket answers."""
+        probe_folder(self._incoming)
         try:
             next(iter(obstore.list(self._store, chunk_size=1)), None)
         except (BaseError, FileNotFoundError) as error:

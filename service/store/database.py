@@ -1,5 +1,6 @@
 """The database: one synchronous session style for SQLite and PostgreSQL."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,8 +14,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from service.contract.errors import Unavailable
+from service.store.tables import IdempotencyRow
 
 BUSY_TIMEOUT_SECONDS = 20
+HASTE_SECONDS = 2
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 60
 POOL_SIZE = 10
@@ -58,22 +61,29 @@ class Database:
         self.engine: Engine = (
             _sqlite(address) if self.dialect == "sqlite" else _postgresql(address)
         )
+        self._hasty = (
+            _sqlite(address, wait_seconds=HASTE_SECONDS)
+            if self.dialect == "sqlite"
+            else self.engine
+        )
         self._readers = self.engine.execution_options(reading=True)
         self._glances = self.engine.execution_options(glancing=True)
 
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
+    def transaction(self, *, hasty: bool = False) -> Iterator[Session]:
         """Open a session that writes; commit at the end, roll back on an error.
 
         On SQLite the write lock is taken at once, so that what was read cannot change
-        before it is written.
+        before it is written; `hasty` gives up after two seconds without it.
 
         Raises:
             DatabaseDown: the database does not answer, or is locked for too long.
         """
         try:
             with (
-                Session(self.engine, expire_on_commit=False) as session,
+                Session(
+                    self._hasty if hasty else self.engine, expire_on_commit=False
+                ) as session,
                 session.begin(),
             ):
                 yield session
@@ -115,6 +125,25 @@ class Database:
         with self.reading() as session:
             session.execute(text("SELECT 1"))
 
+    def probe(self) -> None:
+        """Write a row and take it back.
+
+        Raises:
+            DatabaseDown: nothing can be written.
+        """
+        row = IdempotencyRow(
+            project="",
+            route="probe",
+            key=secrets.token_hex(16),
+            request_sha256="",
+            resource_id="",
+            created_at=datetime.now(UTC),
+        )
+        with self.transaction(hasty=True) as session:
+            session.add(row)
+            session.flush()
+            session.delete(row)
+
     def migrate(self) -> None:
         """Bring the tables to the newest version; several processes may do so at once.
 
@@ -136,6 +165,7 @@ class Database:
     def close(self) -> None:
         """Close all pooled connections."""
         self.engine.dispose()
+        self._hasty.dispose()
 
 
 def _is_newest(connection: Connection) -> bool:
@@ -166,10 +196,10 @@ def _address(url: str) -> URL:
     return address.set(drivername=driver)
 
 
-def _sqlite(address: URL) -> Engine:
+def _sqlite(address: URL, *, wait_seconds: int = BUSY_TIMEOUT_SECONDS) -> Engine:
     engine = create_engine(
         address,
-        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+        connect_args={"timeout": wait_seconds, "check_same_thread": False},
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
         pool_timeout=POOL_WAIT_SECONDS,

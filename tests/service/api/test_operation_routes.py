@@ -1,6 +1,9 @@
 import re
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from service.contract.causes import Cause
 from service.contract.errors import PROBLEMS
+from service.health import Health
 from service.store.tables import WorkerRow
 from tests.service.api.app_client import AppClient
 from tests.service.api.callers import new_audit, problem
@@ -76,6 +80,52 @@ def test_without_a_database_it_is_not_ready_and_says_so_everywhere(
         problem(answer, "unavailable", 503)
         assert "retry-after" in answer.headers
     assert stranger.get("/metrics").status_code == 200
+
+
+@pytest.fixture
+def unwritable(app: FastAPI) -> Iterator[None]:
+    """Have another process hold the write lock for long."""
+    path = app.state.desk.settings.data_dir / "model-audit.sqlite3"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+@pytest.fixture
+def fresh(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what was seen of database and file store a moment ago."""
+    desk = app.state.desk
+    health = Health(desk.database, desk.uploads._blobs, desk.settings)
+    monkeypatch.setattr(desk.health, "readiness", health.readiness)
+
+
+@pytest.mark.usefixtures("fresh", "unwritable")
+def test_a_database_that_cannot_be_written_is_not_ready(stranger: AppClient):
+    ready = stranger.get("/readyz")
+
+    assert (ready.status_code, ready.json()["database"]) == (503, "down")
+    assert ready.json()["blobs"] == "ok"
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_full_file_store_is_not_ready(stranger: AppClient, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("service.store.blobs.os.fsync", full)
+
+    ready = stranger.get("/readyz")
+
+    assert (ready.status_code, ready.json()["blobs"]) == (503, "down")
+
+
+def test_reading_goes_on_while_nothing_can_be_written(
+    viewer: AppClient, request: pytest.FixtureRequest
+):
+    request.getfixturevalue("unwritable")
+
+    assert viewer.get("/v1/models").status_code == 200
 
 
 def test_a_silent_broker_degrades_but_audits_are_still_accepted(
