@@ -88,12 +88,16 @@ class Scheduler:
                 return self._try(session, schedule_id, now)
         except Unavailable:
             raise
-        except (Problem, ValidationError) as error:  # an older version's request, say
-            LOG.warning("schedule %s: %s", schedule_id, error)
+        except Problem as error:
+            problem = error
+        except ValidationError as error:  # an older version's request, say
+            problem = InvalidFields("The schedule's audit is not valid any more.")
+            problem.__cause__ = error
+        LOG.warning("schedule %s: %s", schedule_id, problem, exc_info=problem.__cause__)
         # What the audit's part of the transaction wrote is rolled back; what came of
         # the due time is recorded in another.
         with self._database.transaction() as session:
-            return self._note_failure(session, schedule_id, now)
+            return self._note_failure(session, schedule_id, problem, now)
 
     def _try(self, session: Session, schedule_id: str, now: datetime) -> bool:
         schedule = _lock_due(session, schedule_id, now)
@@ -116,13 +120,17 @@ class Scheduler:
         _finish(session, schedule, due_at, result, audit_id=audit_id, now=now)
         return True
 
-    def _note_failure(self, session: Session, schedule_id: str, now: datetime) -> bool:
+    @staticmethod
+    def _note_failure(
+        session: Session, schedule_id: str, problem: Problem, now: datetime
+    ) -> bool:
         schedule = _lock_due(session, schedule_id, now)
         if schedule is None or schedule.next_run_at is None:
             return False
         _finish(
             session, schedule, schedule.next_run_at, "failed", audit_id=None, now=now
         )
+        schedule.last_problem = problem.document().model_dump(mode="json")
         return True
 
 
@@ -154,6 +162,8 @@ def _finish(
             schedule_id=schedule.id, due_at=due_at, audit_id=audit_id, result=result
         )
     )
+    schedule.last_result = result
+    schedule.last_problem = None
     _move_on(schedule, now)
     LOG.info("schedule %s, due %s: %s", schedule.id, due_at, result)
 

@@ -250,6 +250,8 @@ def schedule_body(row: ScheduleRow) -> ScheduleBody:
             "next_run_at": row.next_run_at,
             "last_run_at": row.last_run_at,
             "last_audit_id": row.last_audit_id,
+            "last_result": row.last_result,
+            "last_problem": row.last_problem,
         }
     )
 

@@ -12,7 +12,7 @@ from service.contract.jobs import DatasetBody, ModelBody, Page
 from service.cursors import Slice, as_page
 from service.ids import Prefix, is_id
 from service.promises import promise
-from service.store import idempotency
+from service.store import idempotency, schedule_store
 from service.store.tables import DatasetRow, ModelRow
 from service.store.work import Kind, add_inspection, repeat_inspection
 from service.upload_bodies import inspection, may_be_repeated
@@ -139,16 +139,20 @@ class Shelf(Generic[Row, Body]):
         return self.body(there or row), there is None
 
     def remove(self, session: Session, project: str, upload_id: str) -> str:
-        """Remove an upload that no audit refers to; return the hash of its bytes.
+        """Remove an upload that nothing refers to; return the hash of its bytes.
 
         Raises:
             NotFound: not in this project.
-            Conflict: an audit refers to it.
+            Conflict: an audit or a schedule refers to it.
         """
         row = self.find(session, project, upload_id)
         if self.rows.is_used(session, upload_id):
             raise Conflict(
                 detail=f"Audits refer to this {self.word}; delete them first."
+            )
+        if schedule_store.refers_to(session, upload_id):
+            raise Conflict(
+                detail=f"A schedule needs this {self.word}; change or delete it first."
             )
         session.delete(row)
         return row.sha256

@@ -199,22 +199,22 @@ class Uploads:
             return DATASETS.page(session, caller.project, chosen, filters)
 
     def delete_model(self, caller: Caller, model_id: str) -> None:
-        """Remove a model that no audit refers to.
+        """Remove a model that no audit and no schedule refers to.
 
         Raises:
             NotFound: not in the caller's project.
-            Conflict: an audit refers to it.
+            Conflict: an audit or a schedule refers to it.
         """
         with self._database.transaction() as session:
             sha256 = MODELS.remove(session, caller.project, model_id)
         self.forget_bytes(sha256)
 
     def delete_dataset(self, caller: Caller, dataset_id: str) -> None:
-        """Remove a dataset that no audit refers to.
+        """Remove a dataset that no audit and no schedule refers to.
 
         Raises:
             NotFound: not in the caller's project.
-            Conflict: an audit refers to it.
+            Conflict: an audit or a schedule refers to it.
         """
         with self._database.transaction() as session:
             sha256 = DATASETS.remove(session, caller.project, dataset_id)

@@ -225,7 +225,7 @@ def read_dataset(dataset_id: str, caller: Viewer, desk: Services) -> DatasetBody
     responses=problems(NotFound, Conflict),
 )
 def delete_model(model_id: str, caller: Admin, desk: Services) -> None:
-    """Delete a model that no audit refers to."""
+    """Delete a model that no audit and no schedule refers to."""
     desk.uploads.delete_model(caller, model_id)
 
 
@@ -237,7 +237,7 @@ def delete_model(model_id: str, caller: Admin, desk: Services) -> None:
     responses=problems(NotFound, Conflict),
 )
 def delete_dataset(dataset_id: str, caller: Admin, desk: Services) -> None:
-    """Delete a dataset that no audit refers to."""
+    """Delete a dataset that no audit and no schedule refers to."""
     desk.uploads.delete_dataset(caller, dataset_id)
 
 

@@ -72,7 +72,7 @@ def list_schedules(
 ) -> None:
     """List the schedules."""
     table = bare_table(
-        "Id", "Name", "Cron", "Zone", "Enabled", "Next run", "Last audit"
+        "Id", "Name", "Cron", "Zone", "Enabled", "Next run", "Last audit", "Last result"
     )
     with connect(url, key, data_dir) as client:
         for row in client.schedules():
@@ -85,6 +85,7 @@ def list_schedules(
                 "yes" if row.enabled else "no",
                 f"{due:%Y-%m-%d %H:%M} UTC" if due else "",
                 row.last_audit_id or "",
+                row.last_result or "",
             )
     Console().print(table)
 

@@ -202,7 +202,12 @@ class WebhookEvent(_Body):
 
 
 class ScheduleBody(_Body):
-    """A schedule: what is repeated, and when next."""
+    """A schedule: what is repeated, and when next.
+
+    `last_result` says what came of its latest due time: an audit was started; the time
+    was skipped, since the audit before was unfinished or the time long past; or no
+    audit could be started, and `last_problem` says why.
+    """
 
     id: Annotated[str, Field(examples=["sch_01k6z8yq0v4d5s6t7u8w9x0y1z"])]
     name: str
@@ -214,6 +219,10 @@ class ScheduleBody(_Body):
     next_run_at: AwareDatetime | None
     last_run_at: AwareDatetime | None = None
     last_audit_id: str | None = None
+    last_result: (
+        Literal["started", "skipped_overlap", "skipped_late", "failed"] | None
+    ) = None
+    last_problem: ProblemDocument | None = None
 
 
 class NewScheduleBody(ScheduleBody):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from service.store.paging import read_page, where_equal
@@ -16,6 +16,18 @@ def find(
     """Find a schedule of a project; `lock` keeps others from changing it."""
     row = session.get(ScheduleRow, schedule_id, with_for_update=lock or None)
     return row if row is not None and row.project == project else None
+
+
+def refers_to(session: Session, upload_id: str) -> bool:
+    """Say whether a schedule needs an upload."""
+    audit = ScheduleRow.audit
+    query = select(ScheduleRow.id).where(
+        or_(
+            audit["model_id"].as_string() == upload_id,
+            audit["dataset_id"].as_string() == upload_id,
+        )
+    )
+    return session.execute(query.limit(1)).first() is not None
 
 
 def page(

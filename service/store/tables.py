@@ -249,6 +249,8 @@ class ScheduleRow(Table):
     next_run_at: Mapped[datetime | None] = mapped_column(index=True)
     last_run_at: Mapped[datetime | None]
     last_audit_id: Mapped[str | None]
+    last_result: Mapped[str | None]  # as of its latest run
+    last_problem: Mapped[dict[str, Any] | None]
 
 
 class ScheduleRunRow(Table):

@@ -82,6 +82,18 @@ def test_a_change_touches_only_the_given_fields(admin: AppClient):
     assert admin.get(address).json() == on
 
 
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_what_a_schedule_needs_is_not_deleted(admin: AppClient, kind: str):
+    body = schedule_of(admin)
+    made = admin.post("/v1/schedules", json=body).json()
+    address = f"/v1/{kind}s/{made['audit'][f'{kind}_id']}"
+
+    problem(admin.delete(address), "conflict", 409)
+    admin.delete(f"/v1/schedules/{made['id']}")
+
+    assert admin.delete(address).status_code == 204
+
+
 def test_a_deleted_schedule_is_gone(admin: AppClient):
     made = admin.post("/v1/schedules", json=schedule_of(admin)).json()
     address = f"/v1/schedules/{made['id']}"

@@ -32,6 +32,7 @@ SCHEDULE = {
     "created_at": NOW,
     "next_run_at": None,
     "last_audit_id": AUDIT,
+    "last_result": "started",
 }
 
 
@@ -74,8 +75,8 @@ def test_a_paused_schedule_is_listed_without_a_next_run(lists):
     heads, row = printed("schedule", "list", "--url", lists)
 
     assert heads == [
-        "Id", "Name", "Cron", "Zone", "Enabled", "Next run", "Last audit"
+        "Id", "Name", "Cron", "Zone", "Enabled", "Next run", "Last audit", "Last result"
     ]  # fmt: skip
     assert row == [
-        "sch_1", "nightly", "0 3 * * *", "Europe/Berlin", "no", AUDIT
+        "sch_1", "nightly", "0 3 * * *", "Europe/Berlin", "no", AUDIT, "started"
     ]  # fmt: skip

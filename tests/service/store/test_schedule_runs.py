@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import select
 
 from service.scheduler import MISFIRE_BOUND, Scheduler
-from service.schedules import start_scheduled
+from service.schedules import schedule_body, start_scheduled
 from service.store.database import Database
 from service.store.tables import (
     AuditRow,
@@ -84,6 +84,7 @@ def test_a_due_schedule_starts_a_normal_audit(database: Database) -> None:
     assert audit.tags == ["mine", f"schedule:{schedule_id}"]
     assert runs(database) == [(DUE, "started")]
     assert (schedule.last_run_at, schedule.last_audit_id) == (NOW, audit.id)
+    assert (schedule.last_result, schedule.last_problem) == ("started", None)
     assert schedule.next_run_at == datetime(2026, 11, 25, 3, 0, tzinfo=UTC)
     with database.reading() as session:
         of_audit = {"subject_id": audit.id}
@@ -175,7 +176,11 @@ def test_an_audit_that_cannot_be_made_is_recorded_and_does_not_repeat(
 
     run(database)
 
+    shown = schedule_body(schedule_row(database))
     assert runs(database) == [(DUE, "failed")]
+    assert shown.last_result == "failed"
+    assert shown.last_problem is not None
+    assert shown.last_problem.errors[0].pointer == "/model_id"
     assert scheduled_audits(database) == []
     assert run(database) == 0
 
