@@ -305,7 +305,9 @@ class Client:
         """Delete a schedule; the audits it started stay."""
         self._send("DELETE", f"/v1/schedules/{schedule_id}")
 
-    def create_key(self, *, name: str, role: str, project: str) -> NewKeyBody:
+    def create_key(
+        self, *, name: str, role: str, project: str | None = None
+    ) -> NewKeyBody:
         """Make a key; the answer is the only place that shows its secret."""
         body = {"name": name, "role": role, "project": project}
         answer = self._send("POST", "/v1/keys", json_body=body)

@@ -12,9 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy.orm import Session
+
 from service.contract.errors import (
     Conflict,
     FieldError,
+    Forbidden,
     InvalidFields,
     NotFound,
     Unauthorized,
@@ -31,6 +34,7 @@ from service.store.database import Database
 from service.store.tables import KeyRow
 
 BOOTSTRAP_NAME = "bootstrap"
+FIRST_PROJECT = "default"  # of the bootstrap key; its admins manage all keys
 _RANK: dict[str, int] = {"viewer": 0, "submitter": 1, "admin": 2}
 _CACHED_KEYS = 10_000
 _LONGEST_SECRET = 512
@@ -48,6 +52,10 @@ class Caller:
     def may_act_as(self, role: Role) -> bool:
         """Say whether the caller's role covers another role."""
         return _RANK[self.role] >= _RANK[role]
+
+    def manages_keys_of(self, project: str) -> bool:
+        """Say whether the caller, an admin, manages the keys of a project."""
+        return self.project in {project, FIRST_PROJECT}
 
 
 class Keys:
@@ -103,6 +111,7 @@ class Keys:
 
         Raises:
             InvalidFields: it would have expired already.
+            Forbidden: it is for a project whose keys the caller does not manage.
             Conflict: the idempotency key was used with another key of the project.
         """
         now = datetime.now(UTC)
@@ -112,6 +121,12 @@ class Keys:
                 errors=[
                     FieldError(pointer="/expires_at", detail="expected a future time")
                 ],
+            )
+        project = request.project or caller.project
+        if not caller.manages_keys_of(project):
+            raise Forbidden(
+                detail=f"An admin of the project {caller.project!r} makes keys of that "
+                "project only."
             )
         promised = promise(
             caller.project, "POST /v1/keys", idempotency_key, request.model_dump_json()
@@ -135,7 +150,7 @@ class Keys:
                 id=key_id,
                 name=request.name,
                 role=request.role,
-                project=request.project,
+                project=project,
                 secret_sha256=_hash(secret),
                 created_at=now,
                 expires_at=request.expires_at,
@@ -143,20 +158,29 @@ class Keys:
             key_store.add(session, row)
         return NewKeyBody(**_body(row).model_dump(), key=secret)
 
-    def find(self, key_id: str) -> KeyBody:
+    def find(self, caller: Caller, key_id: str) -> KeyBody:
         """Show a key, without its secret.
 
         Raises:
-            NotFound: no such key in force.
+            NotFound: no such key in force, or not one that the caller manages.
         """
         with self._database.reading() as session:
-            row = key_store.find(session, key_id) if is_id(key_id, "key") else None
-        if row is None or row.revoked_at is not None:
-            raise NotFound(detail=f"There is no key {key_id[:64]!r}.")
-        return _body(row)
+            return _body(_found(session, caller, key_id))
 
-    def page(self, chosen: Slice, **filters: str | None) -> Page[KeyBody]:
-        """List the keys that are in force, of all projects."""
+    def page(
+        self,
+        caller: Caller,
+        chosen: Slice,
+        *,
+        project: str | None,
+        **filters: str | None,
+    ) -> Page[KeyBody]:
+        """List the keys in force that the caller manages."""
+        if caller.project != FIRST_PROJECT:
+            if project not in {None, caller.project}:
+                return Page(items=[])
+            project = caller.project
+        filters["project"] = project
         with self._database.reading() as session:
             rows, more = key_store.page(
                 session, filters, before=chosen.before, limit=chosen.limit
@@ -167,15 +191,13 @@ class Keys:
         """Revoke a key; other processes honour it for a few seconds more.
 
         Raises:
-            NotFound: no such key in force.
+            NotFound: no such key in force, or not one that the caller manages.
             Conflict: it is the key that asks, and nobody shall lock themselves out.
         """
         if key_id == caller.key_id:
             raise Conflict(detail="A key cannot revoke itself.")
         with self._database.transaction() as session:
-            row = key_store.find(session, key_id) if is_id(key_id, "key") else None
-            if row is None or row.revoked_at is not None:
-                raise NotFound(detail=f"There is no key {key_id[:64]!r}.")
+            row = _found(session, caller, key_id)
             row.revoked_at = datetime.now(UTC)
             digest = row.secret_sha256
         with self._lock:
@@ -204,7 +226,7 @@ class Keys:
                         id=new_id("key"),
                         name=BOOTSTRAP_NAME,
                         role="admin",
-                        project="default",
+                        project=FIRST_PROJECT,
                         secret_sha256=_hash(secret),
                         created_at=datetime.now(UTC),
                     ),
@@ -272,6 +294,17 @@ def _read_or_write(settings: Settings, make: Callable[[], str]) -> str:
         finally:
             fresh.unlink()
     return path.read_text(encoding="utf-8").strip()
+
+
+def _found(session: Session, caller: Caller, key_id: str) -> KeyRow:
+    row = key_store.find(session, key_id) if is_id(key_id, "key") else None
+    if (
+        row is None
+        or row.revoked_at is not None
+        or not caller.manages_keys_of(row.project)
+    ):
+        raise NotFound(detail=f"There is no key {key_id[:64]!r}.")
+    return row
 
 
 def _role(text: str) -> Role:

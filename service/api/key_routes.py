@@ -31,7 +31,10 @@ def create_key(
     desk: Services,
     idempotency_key: IdempotencyKey = None,
 ) -> NewKeyBody:
-    """Make a key. Its secret is shown this once; only a hash of it is kept."""
+    """Make a key. Its secret is shown this once; only a hash of it is kept.
+
+    Admins of the project `default` make keys of every project, others of their own.
+    """
     key = desk.keys.create(caller, body, idempotency_key)
     response.headers["Location"] = f"/v1/keys/{key.id}"
     response.headers["Cache-Control"] = "no-store"
@@ -39,8 +42,8 @@ def create_key(
 
 
 @router.get("/keys", summary="List keys", responses=problems())
-def list_keys(
-    _caller: Admin,
+def list_keys(  # noqa: PLR0913, PLR0917 - filters
+    caller: Admin,
     desk: Services,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -48,15 +51,18 @@ def list_keys(
     role: Role | None = None,
     project: Annotated[str | None, Query(max_length=63)] = None,
 ) -> Page[KeyBody]:
-    """List the keys in force, of all projects, newest first."""
+    """List the keys in force, newest first.
+
+    Admins of the project `default` see those of all projects, others of their own.
+    """
     chosen = slice_of(cursor, limit, "key")
-    return desk.keys.page(chosen, name=name, role=role, project=project)
+    return desk.keys.page(caller, chosen, name=name, role=role, project=project)
 
 
 @router.get("/keys/{key_id}", summary="Look at a key", responses=problems(NotFound))
-def read_key(key_id: str, _caller: Admin, desk: Services) -> KeyBody:
+def read_key(key_id: str, caller: Admin, desk: Services) -> KeyBody:
     """Look at a key, without its secret."""
-    return desk.keys.find(key_id)
+    return desk.keys.find(caller, key_id)
 
 
 @router.delete(

@@ -27,7 +27,10 @@ def create(
         Literal["viewer", "submitter", "admin"],
         typer.Option(help="viewer reads; submitter uploads and audits; admin: all."),
     ] = "submitter",
-    project: Annotated[str, typer.Option(help="What the key can see.")] = "default",
+    project: Annotated[
+        str | None,
+        typer.Option(help="What the key can see; default: as the key that asks."),
+    ] = None,
     url: UrlOption = DEFAULT_URL,
     key: KeyOption = None,
     data_dir: DataDirOption = None,
@@ -35,7 +38,7 @@ def create(
     """Make a key; it is shown this once and kept only as a hash."""
     with connect(url, key, data_dir) as client:
         made = client.create_key(name=name, role=role, project=project)
-    Console(stderr=True).print(inert(f"{made.id}: {role} of project {project}"))
+    Console(stderr=True).print(inert(f"{made.id}: {role} of project {made.project}"))
     typer.echo(made.key)
 
 

@@ -203,5 +203,12 @@ class KeyRequest(_Strict):
 
     name: Name
     role: Literal["viewer", "submitter", "admin"]
-    project: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")] = "default"
+    project: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
+            description="What the key can see. Default: the project of the key that "
+            "asks; only admins of the project `default` may name another.",
+        ),
+    ] = None
     expires_at: AwareDatetime | None = None

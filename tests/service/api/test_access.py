@@ -65,6 +65,28 @@ def test_a_key_sees_only_its_own_project(app: FastAPI, admin: AppClient):
     assert upload_model(other) != model_id
 
 
+def test_an_admin_of_another_project_manages_only_its_keys(
+    app: FastAPI, admin: AppClient
+):
+    other = AppClient(app, headers=bearer(new_key(admin, "admin", project="other")))
+    [theirs] = admin.get("/v1/keys?project=other").json()["items"]
+    [first] = admin.get("/v1/keys?project=default").json()["items"]
+    body = {"name": "n", "role": "viewer"}
+
+    made = other.post("/v1/keys", json=body)
+    foreign = other.post("/v1/keys", json={**body, "project": "default"})
+
+    assert made.json()["project"] == "other"
+    problem(foreign, "forbidden", 403)
+    listed = {key["id"] for key in other.get("/v1/keys").json()["items"]}
+    assert listed == {theirs["id"], made.json()["id"]}
+    assert other.get("/v1/keys?project=default").json()["items"] == []
+    problem(other.get(f"/v1/keys/{first['id']}"), "not-found", 404)
+    problem(other.delete(f"/v1/keys/{first['id']}"), "not-found", 404)
+    assert other.delete(f"/v1/keys/{made.json()['id']}").status_code == 204
+    assert len(admin.get("/v1/keys").json()["items"]) == 2
+
+
 def test_only_the_hash_of_a_key_is_stored(app: FastAPI, admin: AppClient):
     secret = new_key(admin, "viewer")
 
