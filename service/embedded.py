@@ -55,7 +55,9 @@ def serve(
     Returns:
         The exit code; what went wrong was written to standard error in one line.
     """
-    from service.app import create_app  # noqa: PLC0415 - half a second for --help
+    # Here, since they would cost --help half a second.
+    from service.api.http_protocol import HttpProtocol  # noqa: PLC0415
+    from service.app import create_app  # noqa: PLC0415
 
     _allow_many_connections()
     try:
@@ -71,7 +73,7 @@ def serve(
                 access_log=False,
                 server_header=False,
                 loop="uvloop",
-                http="httptools",
+                http=HttpProtocol,
                 ws="none",
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
