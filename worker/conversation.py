@@ -25,6 +25,7 @@ from worker.failures import (
 from worker.frames import BadFrame, FrameReader
 from worker.inmate import MAX_SCRATCH_FILES, MAX_THREADS, Inmate
 
+SCRATCH_GONE = "its scratch folder is gone"
 _TICK_SECONDS = 0.05
 _WATCH_SECONDS = 0.05
 _STOP_SECONDS = 0.25
@@ -171,7 +172,9 @@ class Conversation:
                 raise self._died(reason=broken)
 
     def _broken_limit(self) -> str:
-        """Name the limit that it broke, if any."""
+        """Name the limit that it broke, or what it lacks, if any."""
+        if not self._inmate.has_scratch():
+            return SCRATCH_GONE
         used = self._inmate.resident_bytes()
         if used > self._limits.memory_bytes:
             return f"memory: {used} of {self._limits.memory_bytes} bytes"
@@ -205,11 +208,14 @@ class Conversation:
         Raises:
             Problem: it says what is wrong with the files.
             ChildCrashed: it says that our own code raised an exception.
+            ChildDied: that is so because its folder is gone.
             ChildMisbehaved: it says none of these.
         """
         if answer["kind"] == "result" and "value" in answer:
             return answer["value"]
         if answer["kind"] == "crash":
+            if not self._inmate.has_scratch():
+                raise self._died(reason=SCRATCH_GONE)
             raise ChildCrashed(_text(answer.get("trace"), _TRACE_CHARACTERS))
         document = answer.get("problem")
         if answer["kind"] != "problem" or not isinstance(document, dict):

@@ -2,6 +2,7 @@
 
 ChildFailed
 ├── ChildDied          it ended: by a signal, by itself, or by us for a broken limit
+│   │                  or a lost folder
 │   └── ChildMisbehaved    it spoke no sense
 ├── ChildTimedOut      it took longer than allowed
 ├── ChildStopped       the caller asked to stop
@@ -19,7 +20,8 @@ class ChildDied(ChildFailed):
     Attributes:
         signal: the signal that ended it, None where it exited.
         exit_code: its exit status, None where a signal ended it.
-        reason: the limit that it broke, empty where it ended by itself.
+        reason: the limit that it broke or what it lacked, empty where it ended by
+            itself.
         printed: the end of what it printed; untrusted text.
     """
 

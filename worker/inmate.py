@@ -178,6 +178,10 @@ class Inmate:
         except (OSError, IndexError):
             return 0
 
+    def has_scratch(self) -> bool:
+        """Say whether its folder is still there: whoever cleans up may take it."""
+        return self.scratch.is_dir()
+
     def scratch_use(self) -> tuple[int, int]:
         """Bytes and files in its folder; the count stops above the allowed number."""
         total = count = 0

@@ -18,7 +18,13 @@ from typing import BinaryIO, Self
 
 from pydantic import JsonValue
 
-from worker.conversation import Conversation, Exchange, Limits, OnProgress
+from worker.conversation import (
+    SCRATCH_GONE,
+    Conversation,
+    Exchange,
+    Limits,
+    OnProgress,
+)
 from worker.failures import (
     ChildCrashed,
     ChildDied,
@@ -159,7 +165,11 @@ class Child:
     @property
     def is_alive(self) -> bool:
         """Whether it can serve."""
-        return self._open and self._inmate.process.poll() is None
+        return (
+            self._open
+            and self._inmate.process.poll() is None
+            and self._inmate.has_scratch()
+        )
 
     @property
     def printed(self) -> str:
@@ -172,8 +182,14 @@ class Child:
         Raises:
             ValueError: the name is a path, or the thing is no plain file.
             OSError: there is no such file.
+            ChildDied: its folder is gone.
         """
-        return self._inmate.open_scratch(name)
+        try:
+            return self._inmate.open_scratch(name)
+        except FileNotFoundError as error:
+            if self._inmate.has_scratch():
+                raise
+            raise ChildDied(self._inmate.end(), reason=SCRATCH_GONE) from error
 
     def call(
         self,

@@ -1,6 +1,7 @@
 """The worker's side: whatever the child does, the worker gets an answer or an error."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +104,17 @@ def test_the_child_has_a_clean_environment_and_no_other_descriptor(start, monkey
     assert "secret" not in str(environment)
     assert environment["HOME"] == str(child.scratch)
     assert len(descriptors) == 4  # three standard streams and the channel
+
+
+def test_a_child_whose_folder_is_gone_does_not_serve(start):
+    child = start()
+    child.call("echo", {}, seconds=10)
+
+    shutil.rmtree(child.scratch)
+
+    assert not child.is_alive
+    with pytest.raises(ChildDied, match="folder"):
+        child.call("echo", {}, seconds=10)
 
 
 def test_progress_is_told_in_between(start):

@@ -1,8 +1,10 @@
 import json
+import shutil
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -295,6 +297,20 @@ def test_a_file_that_is_gone_fails_the_audit(here: Stage) -> None:
     error = here.row(audit_id).error
     assert error is not None
     assert "not in the store" in error["detail"]
+
+
+def test_an_audit_goes_on_though_somebody_clears_the_scratch_folder(
+    here: Stage, tmp_path: Path
+) -> None:
+    audit_id = here.audit({"seconds": 1.0, "writes": True})
+    here.companion.warm_up()
+    turn = in_background(here, audit_id)
+    wait_for(lambda: here.row(audit_id).progress.get("detail") == "0 done")
+
+    shutil.rmtree(tmp_path / "scratch")
+    turn.join(30)
+
+    assert (here.row(audit_id).status, here.row(audit_id).error) == ("succeeded", None)
 
 
 def test_a_turn_ends_so_that_others_are_served(here: Stage) -> None:

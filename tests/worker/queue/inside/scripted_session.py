@@ -64,6 +64,8 @@ class Session:
         self.progress(0.5, f"at {name}")
         time.sleep(self.script.get("seconds", 0))
         self._act(name)
+        if self.script.get("writes"):
+            (self.scratch / name).touch()
         if self.script.get("nonsense") == name:
             return {"kind": "training", "values": "nonsense"}
         return {"kind": "measurement", "values": {"pid": os.getpid(), "name": name}}
