@@ -40,7 +40,10 @@ PROGRESS_SECONDS = 1.0
 CHUNK_BYTES = 1 << 20
 DEFECT = "This is a defect in the service; the operator's log has details."
 NONSENSE = "The confined process gave an answer that cannot be used."
-LOST_FILE = "A file of this audit is not in the store any more."
+LOST_FILE = (
+    "A file of this audit is not in the store any more, or damaged there; upload it "
+    "again."
+)
 
 
 class Turn:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
@@ -33,6 +34,10 @@ class BlobMissingError(Exception):
 
     def __init__(self, sha256: str) -> None:
         super().__init__(f"no blob {sha256}")
+
+
+class BlobDamagedError(BlobMissingError):
+    """Other bytes lie under this digest than were stored."""
 
 
 class BlobStoreDown(Unavailable):
@@ -174,12 +179,12 @@ class BlobStore(Protocol):
         """Open a file for reading; it has a real descriptor (`fileno()`).
 
         Raises:
-            BlobMissingError: there is no such file.
+            BlobMissingError: there is no such file, or it is damaged.
             BlobStoreDown: the store does not work.
         """
 
     def stream(self, sha256: str) -> Iterator[bytes]:
-        """Read a file in chunks of about a mebibyte; raises as `open` does."""
+        """Read a file in chunks of about a mebibyte, unverified; raises as `open`."""
 
     def exists(self, sha256: str) -> bool:
         """Say whether the file is there."""
@@ -197,6 +202,7 @@ class FolderBlobs:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._incoming = root / "incoming"
+        self._verified: dict[str, tuple[int, ...]] = {}
         remove_abandoned(self._incoming)
 
     def writer(self) -> BlobWriter:
@@ -204,7 +210,24 @@ class FolderBlobs:
         return BlobWriter(self._incoming, self._keep)
 
     def open(self, sha256: str) -> BinaryIO:
-        """Open a file for reading."""
+        """Open a file for reading; its bytes are verified once a process."""
+        file = self._open(sha256)
+        found = os.fstat(file.fileno())
+        version = (found.st_ino, found.st_size, found.st_mtime_ns)
+        if self._verified.get(sha256) != version:
+            try:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                file.close()
+                raise BlobStoreDown(error.strerror or "cannot read") from error
+            if digest != sha256:
+                file.close()
+                raise BlobDamagedError(sha256)
+            file.seek(0)
+            self._verified[sha256] = version
+        return file
+
+    def _open(self, sha256: str) -> BufferedReader:
         try:
             return self._path(sha256).open("rb")
         except FileNotFoundError as error:
@@ -214,7 +237,7 @@ class FolderBlobs:
 
     def stream(self, sha256: str) -> Iterator[bytes]:
         """Read a file in chunks."""
-        return chunks(self.open(sha256))
+        return chunks(self._open(sha256))
 
     def exists(self, sha256: str) -> bool:
         """Say whether the file is there."""

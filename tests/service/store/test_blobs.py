@@ -4,7 +4,13 @@ from pathlib import Path
 import pytest
 
 from service.contract.errors import Unavailable
-from service.store.blobs import BlobMissingError, BlobStore, FolderBlobs, open_blobs
+from service.store.blobs import (
+    BlobDamagedError,
+    BlobMissingError,
+    BlobStore,
+    FolderBlobs,
+    open_blobs,
+)
 from service.store.bucket import BucketBlobs
 
 TEXT = b"some bytes" * 1000
@@ -137,6 +143,21 @@ def test_a_copy_that_differs_from_its_digest_is_refused(
 
     with pytest.raises(Unavailable, match="other bytes"):
         blobs.open(other)
+
+
+def test_a_file_that_is_damaged_is_not_opened(tmp_path: Path) -> None:
+    blobs = FolderBlobs(tmp_path)
+    keep(blobs, TEXT)
+    blobs.open(DIGEST).close()
+    path = tmp_path / DIGEST[:2] / DIGEST
+
+    path.write_bytes(TEXT[:-1] + b"?")
+
+    with pytest.raises(BlobDamagedError):
+        blobs.open(DIGEST)
+    keep(blobs, TEXT)
+    with blobs.open(DIGEST) as file:
+        assert file.read() == TEXT
 
 
 def test_the_cache_of_a_bucket_is_bounded(s3: str, tmp_path: Path) -> None:

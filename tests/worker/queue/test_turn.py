@@ -285,17 +285,25 @@ def test_an_inspection_that_fails_says_why(here: Stage, how: str, problem: str) 
         assert model.inspection["problem"]["type"] == f"/problems/{problem}"
 
 
-def test_a_file_that_is_gone_fails_the_audit(here: Stage) -> None:
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_file_that_is_gone_or_damaged_fails_the_audit(
+    here: Stage, tmp_path: Path, *, is_damaged: bool
+) -> None:
     audit_id = here.audit({})
     with here.database.reading() as session:
         model = session.get(ModelRow, here.row(audit_id).model_id)
         assert model is not None
-        here.blobs.delete(model.sha256)
+    path = tmp_path / "blobs" / model.sha256[:2] / model.sha256
+    if is_damaged:
+        path.write_bytes(path.read_bytes().replace(b"{", b"[", 1))
+    else:
+        path.unlink()
 
     here.turn.take(audit_id)
 
     error = here.row(audit_id).error
     assert error is not None
+    assert error["type"] == "/problems/internal"
     assert "not in the store" in error["detail"]
 
 
