@@ -1,5 +1,6 @@
 """Audits: asked for, looked at, cancelled, compared, removed."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from service.contract.errors import Conflict, FieldError, InvalidFields, NotFoun
 from service.contract.jobs import (
     TERMINAL,
     AuditBody,
+    ExperimentBody,
     NewAuditBody,
     NewWebhook,
     Page,
@@ -24,11 +26,18 @@ from service.ids import is_id, new_id
 from service.keys import Caller
 from service.promises import promise
 from service.settings import Settings
-from service.store import audit_store, dataset_store, ending, idempotency, model_store
+from service.store import (
+    audit_store,
+    dataset_store,
+    ending,
+    idempotency,
+    model_store,
+    rounds,
+)
 from service.store.audit_store import Version
 from service.store.blobs import BlobMissingError, BlobStore
 from service.store.database import Database
-from service.store.tables import AuditRow, WebhookRow
+from service.store.tables import AuditRow, OutcomeRow, PieceRow, WebhookRow
 from service.store.work import add_first_advance
 from service.upload_bodies import inspection
 from service.webhooks import add_webhook
@@ -164,9 +173,25 @@ class Audits:
         if text is None:
             raise Conflict(
                 detail=f"The audit is {row.status}; a report is there once an audit "
-                "has succeeded."
+                "has succeeded. Its experiments so far are listed under "
+                f"/v1/audits/{row.id}/experiments."
             )
         return text
+
+    def experiments(
+        self, caller: Caller, audit_id: str, chosen: Slice
+    ) -> Page[ExperimentBody]:
+        """List the experiments of an audit that are done, however it ended.
+
+        Raises:
+            NotFound: not in the caller's project.
+        """
+        with self._database.reading() as session:
+            self._found(session, caller, audit_id)
+            rows, more = rounds.page_of_outcomes(
+                session, audit_id, before=chosen.before, limit=chosen.limit
+            )
+        return as_page([_experiment_body(*pair) for pair in rows], more=more)
 
     def compare(self, caller: Caller, earlier: str, later: str) -> Comparison:
         """Say what changed from one audit to another.
@@ -355,6 +380,19 @@ def _new_audit_body(
     return shown.model_copy(update={"webhook": webhook})
 
 
+def _experiment_body(piece: PieceRow, outcome: OutcomeRow) -> ExperimentBody:
+    values = json.loads(outcome.body)
+    values.pop("file", None)  # a name within the store
+    return ExperimentBody(
+        id=piece.id,
+        question=str(piece.body.get("question", "")),
+        finished_at=piece.finished_at,
+        seconds=outcome.seconds,
+        experiment=piece.body,
+        outcome=values,
+    )
+
+
 def audit_links(row: AuditRow) -> dict[str, str]:
     """Say where an audit and what belongs to it can be found."""
     here = f"/v1/audits/{row.id}"
@@ -362,6 +400,7 @@ def audit_links(row: AuditRow) -> dict[str, str]:
         "self": here,
         "page": f"/audits/{row.id}",
         "events": f"{here}/events",
+        "experiments": f"{here}/experiments",
         "model": f"/v1/models/{row.model_id}",
         "dataset": f"/v1/datasets/{row.dataset_id}",
     }

@@ -10,6 +10,7 @@ from service.contract.errors import FieldError, InvalidFields
 from service.contract.jobs import (
     AuditBody,
     DatasetBody,
+    ExperimentBody,
     KeyBody,
     ModelBody,
     Page,
@@ -17,7 +18,9 @@ from service.contract.jobs import (
 )
 from service.ids import Prefix, is_id
 
-Item = TypeVar("Item", ModelBody, DatasetBody, AuditBody, ScheduleBody, KeyBody)
+Item = TypeVar(
+    "Item", ModelBody, DatasetBody, AuditBody, ExperimentBody, ScheduleBody, KeyBody
+)
 
 
 @dataclass(frozen=True)

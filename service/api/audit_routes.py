@@ -30,7 +30,13 @@ from service.contract.errors import (
     UnusableDataset,
     UnusableModel,
 )
-from service.contract.jobs import AuditBody, AuditStatus, NewAuditBody, Page
+from service.contract.jobs import (
+    AuditBody,
+    AuditStatus,
+    ExperimentBody,
+    NewAuditBody,
+    Page,
+)
 from service.contract.request import AuditRequest
 from service.cursors import slice_of
 from service.keys import Caller
@@ -207,8 +213,27 @@ async def _events(
     responses=problems(NotFound, Conflict),
 )
 def cancel_audit(audit_id: str, caller: Submitter, desk: Services) -> AuditBody:
-    """Cancel an audit; whatever was finished stays readable."""
+    """Cancel an audit; the experiments that are done stay readable."""
     return desk.audits.cancel(caller, audit_id)
+
+
+@router.get(
+    "/audits/{audit_id}/experiments",
+    summary="List the experiments that are done",
+    responses=problems(NotFound),
+)
+def list_experiments(
+    audit_id: str,
+    caller: Viewer,
+    desk: Services,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[ExperimentBody]:
+    """List what an audit has found out so far, newest first.
+
+    Also of one that was cancelled or failed, and so has no report.
+    """
+    return desk.audits.experiments(caller, audit_id, slice_of(cursor, limit, "pce"))
 
 
 @router.get(

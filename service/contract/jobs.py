@@ -201,6 +201,21 @@ class WebhookEvent(_Body):
     data: EndedAudit
 
 
+class ExperimentBody(_Body):
+    """An experiment that is done: what was asked and what came out, as it was kept.
+
+    Readable from the moment it is done, whatever becomes of its audit. The fields of
+    `experiment` and `outcome` may change with the engine's version.
+    """
+
+    id: Annotated[str, Field(examples=["pce_01k6z8yq0v4d5s6t7u8w9x0y1z"])]
+    question: str
+    finished_at: AwareDatetime | None
+    seconds: float
+    experiment: dict[str, JsonValue]
+    outcome: dict[str, JsonValue]
+
+
 class ScheduleBody(_Body):
     """A schedule: what is repeated, and when next.
 

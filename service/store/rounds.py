@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from service.contract.jobs import TERMINAL
 from service.store import webhook_store
 from service.store.outbox import invite
+from service.store.paging import read_page
 from service.store.tables import AuditRow, OutcomeRow, PieceRow, ReportRow
 from service.store.work import Claim, add_piece, close, hold, is_held, pieces_of
 
@@ -138,6 +139,21 @@ def outcomes_of(
         .order_by(PieceRow.position, PieceRow.id)
     )
     return [(experiment, json.loads(outcome)) for experiment, outcome in rows]
+
+
+def page_of_outcomes(
+    session: Session, audit_id: str, *, before: str | None, limit: int
+) -> tuple[list[tuple[PieceRow, OutcomeRow]], bool]:
+    """Read a page of an audit's experiments with outcomes, newest first."""
+    query = select(PieceRow).where(
+        PieceRow.subject_id == audit_id,
+        PieceRow.kind == "experiment",
+        PieceRow.status == "done",
+        PieceRow.digest.in_(select(OutcomeRow.digest)),
+    )
+    pieces, more = read_page(session, query, PieceRow.id, before=before, limit=limit)
+    found = [(piece, session.get_one(OutcomeRow, piece.digest)) for piece in pieces]
+    return found, more
 
 
 def forget_outcomes_with(session: Session, sha256: str) -> bool:

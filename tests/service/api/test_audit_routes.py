@@ -347,6 +347,40 @@ def test_a_cancelled_audit_stays_cancelled(app: FastAPI, admin: AppClient):
         assert piece.status == "failed"
 
 
+def test_what_was_finished_of_a_cancelled_audit_stays_readable(
+    app: FastAPI, admin: AppClient
+):
+    audit_id = new_audit(admin)
+    now = datetime.now(UTC)
+    with app.state.desk.database.transaction() as session:
+        for place, name in enumerate("abc"):
+            body = {"kind": "measurement", "question": f"{name}?", "name": name}
+            add_piece(
+                session,
+                audit_id,
+                "experiment",
+                name,
+                position=place,
+                body=body,
+                done=name != "c",
+                now=now,
+            )
+            outcome = json.dumps({"kind": "measurement", "values": {"found": name}})
+            session.add(
+                OutcomeRow(digest=name, body=outcome, seconds=1, created_at=now)
+            )
+    links = admin.post(f"/v1/audits/{audit_id}/cancel").json()["links"]
+
+    newest = admin.get(links["experiments"], params={"limit": 1}).json()
+    rest = admin.get(links["experiments"], params={"cursor": newest["next_cursor"]})
+
+    [b], [a] = newest["items"], rest.json()["items"]
+    assert (b["question"], b["outcome"]["values"]) == ("b?", {"found": "b"})
+    assert (a["experiment"]["name"], a["outcome"]["values"]) == ("a", {"found": "a"})
+    refused = problem(admin.get(f"/v1/audits/{audit_id}/report"), "conflict", 409)
+    assert links["experiments"] in refused["detail"]
+
+
 def test_an_audit_that_has_ended_cannot_be_cancelled(app: FastAPI, admin: AppClient):
     audit_id = new_audit(admin)
     change_audit(app, audit_id, status="succeeded")
