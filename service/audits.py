@@ -92,12 +92,15 @@ class Audits:
                     session, promised, audit_id, now=now, kept=self._kept
                 )
                 if earlier is not None:
-                    found = self._found(session, caller, earlier)
-                    return _new_audit_body(session, found, request)
+                    return NewAuditBody.model_validate(earlier.answer)
             row = start_audit(
                 session, caller.project, request, now=now, audit_id=audit_id
             )
-            return _new_audit_body(session, row, request)
+            body = _new_audit_body(session, row, request)
+            if promised is not None:
+                answer = body.model_dump(mode="json", exclude_unset=True)
+                idempotency.keep_answer(session, promised, answer)
+        return body
 
     def find(self, caller: Caller, audit_id: str) -> AuditBody:
         """Find an audit.

@@ -139,7 +139,7 @@ class Keys:
                     session, promised, key_id, now=now, kept=kept
                 )
                 if earlier is not None:
-                    row = session.get_one(KeyRow, earlier)
+                    row = session.get_one(KeyRow, earlier.resource_id)
                     return _shown_again(row, _derived(caller, promised.key, row.id))
             secret = (
                 f"mak_{secrets.token_urlsafe(32)}"
@@ -275,7 +275,7 @@ def _shown_again(row: KeyRow, secret: str) -> NewKeyBody:
             detail="This idempotency key was used with another API key, to which alone "
             "the new key was shown."
         )
-    return NewKeyBody(**_body(row).model_dump(), key=secret)
+    return NewKeyBody(**_body(row).model_dump(exclude={"last_used_at"}), key=secret)
 
 
 def _read_or_write(settings: Settings, make: Callable[[], str]) -> str:

@@ -66,13 +66,14 @@ class Schedules:
                     session, promised, row.id, now=now, kept=self._kept
                 )
                 if earlier is not None:
-                    found = schedule_store.find(session, caller.project, earlier)
-                    if found is None:
-                        raise _unknown(earlier)
-                    return _new_schedule_body(found, request.audit)
+                    return NewScheduleBody.model_validate(earlier.answer)
             check_request(session, caller.project, request.audit)
             session.add(row)
-        return _new_schedule_body(row, request.audit)
+            body = _new_schedule_body(row, request.audit)
+            if promised is not None:
+                answer = body.model_dump(mode="json", exclude_unset=True)
+                idempotency.keep_answer(session, promised, answer)
+        return body
 
     def find(self, caller: Caller, schedule_id: str) -> ScheduleBody:
         """Find a schedule.

@@ -104,7 +104,8 @@ class Shelf(Generic[Row, Body]):
     ) -> tuple[Body, bool]:
         """Keep a row, unless it repeats one, and ask for its inspection.
 
-        A row whose inspection failed for no fault of its file is inspected again.
+        A row whose inspection failed for no fault of its file is inspected again. What
+        an idempotency key made and was since deleted is made anew: its bytes are here.
 
         Args:
             session: in a transaction.
@@ -123,8 +124,9 @@ class Shelf(Generic[Row, Body]):
         promised = promise(
             row.project, f"POST /v1/{self.word}s", idempotency_key, described
         )
+        earlier = None
         if promised is not None:
-            idempotency.redeem(
+            earlier = idempotency.redeem(
                 session,
                 promised,
                 row.id if there is None else there.id,
@@ -136,7 +138,16 @@ class Shelf(Generic[Row, Body]):
             add_inspection(session, self.inspection, row.id, now=row.created_at)
         elif may_be_repeated(inspection(there.inspection)):
             repeat_inspection(session, self.inspection, there, now=row.created_at)
-        return self.body(there or row), there is None
+        body, is_new = self.body(there or row), there is None
+        if promised is None:
+            return body, is_new
+        if earlier is not None and not is_new:
+            return body.model_validate(earlier.answer["body"]), earlier.answer["is_new"]
+        if earlier is not None:
+            earlier.resource_id = body.id
+        answer = {"body": body.model_dump(mode="json"), "is_new": is_new}
+        idempotency.keep_answer(session, promised, answer)
+        return body, is_new
 
     def remove(self, session: Session, project: str, upload_id: str) -> str:
         """Remove an upload that nothing refers to; return the hash of its bytes.

@@ -137,6 +137,7 @@ class Database:
             key=secrets.token_hex(16),
             request_sha256="",
             resource_id="",
+            answer={},
             created_at=datetime.now(UTC),
         )
         with self.transaction(hasty=True) as session:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
@@ -28,8 +29,10 @@ def redeem(
     *,
     now: datetime,
     kept: timedelta,
-) -> str | None:
+) -> IdempotencyRow | None:
     """Note what a request makes, or find what it made before.
+
+    Who makes something notes the answer with `keep_answer` in the same transaction.
 
     The primary key decides between two requests at once: the second waits for the
     first one's transaction, then finds its row.
@@ -42,7 +45,7 @@ def redeem(
         kept: how long an answer is remembered.
 
     Returns:
-        None, or the id of what it made before; then nothing must be made now.
+        None, or what it made before and was answered; then nothing must be made now.
 
     Raises:
         IdempotencyMismatch: the key was used for another request.
@@ -56,6 +59,7 @@ def redeem(
         key=promise.key,
         request_sha256=promise.request_sha256,
         resource_id=resource_id,
+        answer={},
         created_at=now,
     )
     try:
@@ -66,8 +70,19 @@ def redeem(
     return None
 
 
-def _earlier(session: Session, promise: Promise) -> str:
-    row = session.get_one(IdempotencyRow, (promise.project, promise.route, promise.key))
+def keep_answer(session: Session, promise: Promise, answer: dict[str, Any]) -> None:
+    """Keep what a request is answered with, to answer its like with the same."""
+    _row(session, promise).answer = answer
+
+
+def _row(session: Session, promise: Promise) -> IdempotencyRow:
+    return session.get_one(
+        IdempotencyRow, (promise.project, promise.route, promise.key)
+    )
+
+
+def _earlier(session: Session, promise: Promise) -> IdempotencyRow:
+    row = _row(session, promise)
     if row.request_sha256 != promise.request_sha256:
         raise IdempotencyMismatch(
             detail="This idempotency key was used for a request with another body.",
@@ -77,4 +92,4 @@ def _earlier(session: Session, promise: Promise) -> str:
                 )
             ],
         )
-    return row.resource_id
+    return row

@@ -229,6 +229,7 @@ class IdempotencyRow(Table):
     key: Mapped[str] = mapped_column(primary_key=True)
     request_sha256: Mapped[str]
     resource_id: Mapped[str]
+    answer: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(index=True)
 
 

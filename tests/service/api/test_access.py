@@ -155,6 +155,7 @@ def test_the_same_key_request_sent_twice_makes_one_key(admin: AppClient):
     headers = {"Idempotency-Key": "k1"}
 
     first = admin.post("/v1/keys", json=body, headers=headers)
+    admin.get("/v1/models", headers=bearer(first.json()["key"]))
     second = admin.post("/v1/keys", json=body, headers=headers)
     other = admin.post("/v1/keys", json={**body, "name": "m"}, headers=headers)
 

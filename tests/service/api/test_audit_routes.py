@@ -72,6 +72,24 @@ def test_the_same_request_sent_twice_makes_one_audit(admin: AppClient):
     assert len(admin.get("/v1/audits").json()["items"]) == 2
 
 
+def test_the_same_request_gets_the_same_answer_whatever_became_of_its_audit(
+    app: FastAPI, admin: AppClient
+):
+    body = request_of(admin)
+    headers = {"Idempotency-Key": "once"}
+    first = admin.post("/v1/audits", json=body, headers=headers)
+    address = first.headers["location"]
+
+    change_audit(app, first.json()["id"], status="succeeded")
+    finished = admin.post("/v1/audits", json=body, headers=headers)
+    admin.delete(address)
+    deleted = admin.post("/v1/audits", json=body, headers=headers)
+
+    for again in (finished, deleted):
+        assert (again.status_code, again.json()) == (202, first.json())
+        assert again.headers["location"] == address
+
+
 def test_the_same_request_sent_many_times_at_once_makes_one_audit(admin: AppClient):
     body = request_of(admin)
 

@@ -112,6 +112,7 @@ def test_the_same_schedule_sent_twice_is_made_once(admin: AppClient):
     headers = {"Idempotency-Key": "k"}
 
     first = admin.post("/v1/schedules", json=body, headers=headers)
+    admin.patch(first.headers["location"], json={"name": "weekly"})
     second = admin.post("/v1/schedules", json=body, headers=headers)
 
     assert first.json() == second.json()

@@ -230,13 +230,15 @@ def test_a_zip_bomb_is_refused(admin: AppClient, settings: Settings):
 
 
 def test_an_idempotency_key_for_another_upload_is_refused_and_nothing_kept(
-    admin: AppClient, settings: Settings
+    app: FastAPI, admin: AppClient, settings: Settings
 ):
     headers = {**RAW, "Idempotency-Key": "k"}
     first = admin.post("/v1/models", content=torchscript(), headers=headers)
+    inspected(app, first.json()["id"], {"status": "ok", "facts": {}})
     same = admin.post("/v1/models", content=torchscript(), headers=headers)
     other = admin.post("/v1/models", content=torchscript("x"), headers=headers)
 
+    assert first.status_code == same.status_code == 201
     assert first.json() == same.json()
     problem(other, "idempotency-mismatch", 422)
     assert len(kept(settings)) == 1
@@ -280,6 +282,22 @@ def test_an_upload_waits_for_the_deletion_of_equal_bytes(
     upload_model(other)
     deletion.join()
 
+    assert len(kept(settings)) == 1
+
+
+def test_what_an_idempotency_key_made_is_made_anew_once_it_was_deleted(
+    admin: AppClient, settings: Settings
+):
+    headers = {**RAW, "Idempotency-Key": "k"}
+    first = admin.post("/v1/models", content=torchscript(), headers=headers).json()
+    admin.delete(f"/v1/models/{first['id']}")
+
+    second = admin.post("/v1/models", content=torchscript(), headers=headers)
+    third = admin.post("/v1/models", content=torchscript(), headers=headers)
+
+    assert second.status_code == third.status_code == 201
+    assert first["id"] != second.json()["id"]
+    assert second.json() == third.json()
     assert len(kept(settings)) == 1
 
 
