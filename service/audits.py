@@ -99,7 +99,7 @@ class Audits:
             body = _new_audit_body(session, row, request)
             if promised is not None:
                 answer = body.model_dump(mode="json", exclude_unset=True)
-                idempotency.keep_answer(session, promised, answer)
+                idempotency.keep_answer(session, promised, row.id, answer)
         return body
 
     def find(self, caller: Caller, audit_id: str) -> AuditBody:

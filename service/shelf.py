@@ -141,12 +141,10 @@ class Shelf(Generic[Row, Body]):
         body, is_new = self.body(there or row), there is None
         if promised is None:
             return body, is_new
-        if earlier is not None and not is_new:
+        if earlier is not None and earlier.resource_id == body.id:
             return body.model_validate(earlier.answer["body"]), earlier.answer["is_new"]
-        if earlier is not None:
-            earlier.resource_id = body.id
         answer = {"body": body.model_dump(mode="json"), "is_new": is_new}
-        idempotency.keep_answer(session, promised, answer)
+        idempotency.keep_answer(session, promised, body.id, answer)
         return body, is_new
 
     def remove(self, session: Session, project: str, upload_id: str) -> str:

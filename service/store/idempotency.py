@@ -70,9 +70,13 @@ def redeem(
     return None
 
 
-def keep_answer(session: Session, promise: Promise, answer: dict[str, Any]) -> None:
+def keep_answer(
+    session: Session, promise: Promise, resource_id: str, answer: dict[str, Any]
+) -> None:
     """Keep what a request is answered with, to answer its like with the same."""
-    _row(session, promise).answer = answer
+    row = _row(session, promise)
+    row.resource_id = resource_id
+    row.answer = answer
 
 
 def _row(session: Session, promise: Promise) -> IdempotencyRow:
