@@ -10,6 +10,7 @@ from worker.engine.probes.material import (
     Values,
     batches,
     choose,
+    on_device,
     sample_places,
 )
 
@@ -31,13 +32,15 @@ def dead_units(material: Material) -> Values:
     low: dict[str, Tensor] = {}
     high: dict[str, Tensor] = {}
     prepare = AsTrained(material)
+    parameters = on_device(material, material.network.parameters)
+    buffers = on_device(material, material.network.buffers)
     with torch.no_grad():
         for rows in batches(len(sample), sample.x[:1].size):
             batch = prepare(sample.x[rows])
             with own_code(on_samples(batch)):
                 seen = material.network.activations(
-                    dict(material.network.parameters),
-                    dict(material.network.buffers),
+                    parameters,
+                    buffers,
                     batch,
                 )
             for place, layer in enumerate(seen):

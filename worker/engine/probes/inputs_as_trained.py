@@ -9,7 +9,14 @@ from torch import Tensor
 
 from worker.engine.data import Dataset, Split, channel_axis
 from worker.engine.network.own_code import check_answer, on_samples, own_code
-from worker.engine.probes.material import Array, Flags, Floats, Material, batches
+from worker.engine.probes.material import (
+    Array,
+    Flags,
+    Floats,
+    Material,
+    batches,
+    on_device,
+)
 
 MOST_VALUES = 20_000_000  # of the training inputs, to measure figures on
 _VALUES_AT_ONCE = 500_000
@@ -133,7 +140,8 @@ def outputs(material: Material, x: Array, prepare: AsTrained | None = None) -> T
     """
     prepare = prepare or AsTrained(material)
     network = material.network
-    parameters, buffers = dict(network.parameters), dict(network.buffers)
+    parameters = on_device(material, network.parameters)
+    buffers = on_device(material, network.buffers)
     parts: list[Tensor] = []
     with torch.no_grad():
         for rows in batches(len(x), int(np.prod(x.shape[1:]))):

@@ -142,6 +142,11 @@ class Material(Protocol):
 Probe = Callable[[Material, Values], Values]
 
 
+def on_device(material: Material, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring parameters or buffers to where the samples are; copies only if needed."""
+    return {name: tensor.to(material.device) for name, tensor in tensors.items()}
+
+
 def held_out(material: Material) -> Split:
     """Join `decide` and `final`."""
     parts = [part for part in (material.decide, material.final) if len(part)]

@@ -32,6 +32,7 @@ from worker.engine.probes.material import (
     choose,
     integer,
     note,
+    on_device,
     sample_places,
 )
 from worker.engine.probes.selection import (
@@ -117,12 +118,15 @@ def _try_all(
 def _hits(
     material: Material, split: Split, prepare: AsTrained, name: str, known: Figures
 ) -> Flags | None:
+    parameters = on_device(material, material.network.parameters)
+    buffers = on_device(material, material.network.buffers)
+
     def run(x: Array) -> Tensor:
         batch = transform(name, prepare(x), known)
         with own_code(on_samples(batch)):
             raw, _ = material.network.forward(
-                dict(material.network.parameters),
-                dict(material.network.buffers),
+                parameters,
+                buffers,
                 batch,
                 training=False,
             )
@@ -163,15 +167,16 @@ def first_norm(material: Material, x: Tensor) -> Values | None:
     if std_name not in network.buffers:
         return None
 
+    parameters = on_device(material, network.parameters)
+    stored_buffers = on_device(material, network.buffers)
+
     def updated(start: float) -> tuple[Tensor, Tensor]:
-        buffers = dict(network.buffers)
+        buffers = dict(stored_buffers)
         for name in (mean_name, std_name):
             buffers[name] = torch.full_like(buffers[name], start)
         with torch.no_grad(), own_code("in training mode"):
-            _, new = network.forward(
-                dict(network.parameters), buffers, x, training=True
-            )
-        return new[mean_name].double(), new[std_name].double()
+            _, new = network.forward(parameters, buffers, x, training=True)
+        return new[mean_name].double().cpu(), new[std_name].double().cpu()
 
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(0)
