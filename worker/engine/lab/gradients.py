@@ -57,11 +57,12 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each parameter lies in a member's row."""
+    """Where each parameter lies in a member's row, whose type holds all of theirs."""
 
     names: tuple[str, ...]
     shapes: tuple[torch.Size, ...]
     sizes: tuple[int, ...]
+    dtypes: tuple[torch.dtype, ...]
 
     @classmethod
     def of(cls, parameters: dict[str, Tensor]) -> "Layout":
@@ -70,6 +71,7 @@ class Layout:
             tuple(parameters),
             tuple(value.shape for value in parameters.values()),
             tuple(value.numel() for value in parameters.values()),
+            tuple(value.dtype for value in parameters.values()),
         )
 
     def row(self, parameters: dict[str, Tensor]) -> Tensor:
@@ -77,10 +79,18 @@ class Layout:
         return torch.cat([parameters[name].detach().reshape(-1) for name in self.names])
 
     def parameters(self, row: Tensor) -> dict[str, Tensor]:
-        """Give the pieces of a row their shapes."""
+        """Give the pieces of a row their shapes and, of several types, their own."""
         pieces = torch.split(row, list(self.sizes))
-        named = zip(self.names, pieces, self.shapes, strict=True)
-        return {name: piece.view(shape) for name, piece, shape in named}
+        found = {
+            name: piece.view(shape)
+            for name, piece, shape in zip(self.names, pieces, self.shapes, strict=True)
+        }
+        if len(set(self.dtypes)) == 1:
+            return found
+        return {
+            name: found[name].to(dtype)
+            for name, dtype in zip(self.names, self.dtypes, strict=True)
+        }
 
     def span(self, name: str) -> slice:
         """Where a parameter lies."""
