@@ -14,11 +14,11 @@ Values:
         can be believed); at most 100, the worst first.
     suspected: how many are suspect, as many contradicted labels as are thought wrong;
         doubtful: how many others are not likely enough to be right.
-    mask: training rows better left out (`pack_mask`), the suspect and the doubtful;
-        random_mask: as many random rows of each given class.
+    mask: the suspect training rows (`pack_mask`); random_mask: as many random rows of
+        each given class; doubtful_mask, doubtful_random_mask: the same for suspect and
+        doubtful rows together.
     sure_mask: suspects whose suggestion can be believed; corrections: the class that
-        is suggested for each of these, in row order; unsure_mask: the other rows that
-        are better left out.
+        is suggested for each of these, in row order; unsure_mask: the other suspects.
 """
 
 import numpy as np
@@ -137,17 +137,19 @@ def _name(values: Values, doubts: Doubts, train: Split, names: tuple[str, ...]) 
 def _mask(
     values: Values, doubts: Doubts, y: Labels, *, places: Labels, rows: int
 ) -> None:
-    """Flag among all training rows those to leave out, and those to correct."""
+    """Flag among all training rows those that may be left out, or corrected."""
     flags, sure = doubts.suspects(y), doubts.sure
     left_out = flags | (doubts.mistakes.right < LIKELY)
     values["suspected"] = int(flags.sum())
     values["doubtful"] = int((left_out & ~flags).sum())
     values["corrections"] = [int(k) for k in doubts.suggested[flags & sure]]
     for name, flagged in (
-        ("mask", left_out),
-        ("random_mask", as_many(left_out, y)),
+        ("mask", flags),
+        ("random_mask", as_many(flags, y)),
+        ("doubtful_mask", left_out),
+        ("doubtful_random_mask", as_many(left_out, y)),
         ("sure_mask", flags & sure),
-        ("unsure_mask", left_out & ~(flags & sure)),
+        ("unsure_mask", flags & ~sure),
     ):
         everywhere = np.zeros(rows, dtype=np.bool_)
         everywhere[places] = flagged
