@@ -11,7 +11,7 @@ Source:    Northcutt et al. 2021, Confident Learning, arXiv:1911.00068; margins 
 Blind to:  mistakes that follow the features, such as two classes always swapped.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -31,10 +31,7 @@ from worker.engine.check import (
 from worker.engine.lab.experiment import Change, DataChange, RecipeChange
 from worker.engine.subject import Subject
 
-_LONG = (
-    *("mask", "random_mask", "doubtful_mask", "doubtful_random_mask"),
-    *("sure_mask", "unsure_mask", "corrections"),
-)
+_LONG = ("mask", "random_mask", "sure_mask", "unsure_mask", "corrections")
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,6 @@ class LabelNoise:
     )
     most_dropped: float = 0.6
     smoothing: float = 0.2  # of the labels that are left
-    many_doubtful: float = 0.1  # for each suspect; fewer make no difference
 
     def obstacle(self, subject: Subject) -> str | None:
         """Any labels can be doubted."""
@@ -76,7 +72,7 @@ class LabelNoise:
             urgent=True,
             evident=True,
         )
-        found = [plain, *self._with_doubtful(noise, plain)]
+        found = [plain]
         if corrected := _corrected(noise):
             found.append(replace(plain, key="suspects corrected", changes=corrected))
         if smoothed := self._smoothed(subject):
@@ -93,30 +89,6 @@ class LabelNoise:
                 )
             )
         return found
-
-    def _with_doubtful(
-        self, noise: Mapping[str, JsonValue], plain: Mend
-    ) -> Iterable[Mend]:
-        """Drop as well what nothing contradicts but may well be wrong."""
-        mask, random = noise.get("doubtful_mask"), noise.get("doubtful_random_mask")
-        doubtful, suspected = noise.get("doubtful"), noise.get("suspected")
-        if not (
-            isinstance(mask, str)
-            and isinstance(random, str)
-            and isinstance(doubtful, int)
-            and isinstance(suspected, int)
-            and doubtful >= self.many_doubtful * suspected
-        ):
-            return
-        yield replace(
-            plain,
-            key="suspects and doubtful dropped",
-            text=f"{plain.text}, and {doubtful} doubtful ones",
-            changes=(DataChange(name="drop", mask=mask),),
-            control=(DataChange(name="drop", mask=random),),
-            control_name="as many random rows dropped",
-            late_control=True,
-        )
 
     def _smoothed(self, subject: Subject) -> RecipeChange | None:
         """Smooth the labels, where the loss is one that can and does not do so yet."""

@@ -14,11 +14,12 @@ Values:
         can be believed); at most 100, the worst first.
     suspected: how many are suspect, as many contradicted labels as are thought wrong;
         doubtful: how many others are not likely enough to be right.
-    mask: the suspect training rows (`pack_mask`); random_mask: as many random rows of
-        each given class; doubtful_mask, doubtful_random_mask: the same for suspect and
-        doubtful rows together.
+    mask: training rows better left out (`pack_mask`), the suspect and, where there are
+        many of them, the doubtful; random_mask: as many random rows of each given
+        class.
     sure_mask: suspects whose suggestion can be believed; corrections: the class that
-        is suggested for each of these, in row order; unsure_mask: the other suspects.
+        is suggested for each of these, in row order; unsure_mask: the other rows that
+        are better left out.
 """
 
 import numpy as np
@@ -48,7 +49,8 @@ MOST_LISTED = 100
 LEAST_ROWS = 40
 MOST_CELLS = 4_000_000  # rows times classes; of more, fewer rows are checked
 LITTLE = 0.005  # rate below which its error is that of counting rows
-LIKELY = 0.8  # probability of being right, below which a label is not learned from
+LIKELY = 0.8  # probability of being right, below which a label is doubtful
+MANY = 0.1  # doubtful labels for each suspect, from which they are left out, too
 FEWEST = 10.0  # rows that any estimate is worth
 
 
@@ -139,17 +141,17 @@ def _mask(
 ) -> None:
     """Flag among all training rows those that may be left out, or corrected."""
     flags, sure = doubts.suspects(y), doubts.sure
-    left_out = flags | (doubts.mistakes.right < LIKELY)
+    doubtful = (doubts.mistakes.right < LIKELY) & ~flags
+    is_much = doubtful.sum() >= MANY * flags.sum()
+    left_out = flags | doubtful if is_much else flags
     values["suspected"] = int(flags.sum())
-    values["doubtful"] = int((left_out & ~flags).sum())
+    values["doubtful"] = int(doubtful.sum())
     values["corrections"] = [int(k) for k in doubts.suggested[flags & sure]]
     for name, flagged in (
-        ("mask", flags),
-        ("random_mask", as_many(flags, y)),
-        ("doubtful_mask", left_out),
-        ("doubtful_random_mask", as_many(left_out, y)),
+        ("mask", left_out),
+        ("random_mask", as_many(left_out, y)),
         ("sure_mask", flags & sure),
-        ("unsure_mask", flags & ~sure),
+        ("unsure_mask", left_out & ~(flags & sure)),
     ):
         everywhere = np.zeros(rows, dtype=np.bool_)
         everywhere[places] = flagged
