@@ -21,6 +21,7 @@ SHORT_IN_A_SUBSAMPLE = frozenset(
     {Cause.INSUFFICIENT_TRAINING, Cause.LEARNING_RATE_TOO_LOW}
 )
 FEW_HELD_OUT = 2_000  # rows; from here on they decide alone
+DEAR = 0.25  # of what a screen may take, for one arm
 LEAST_LEFT_OUT = 0.5  # share of the training rows that is left out at some time
 SPOILS_ROWS = (Cause.CORRUPTED_INPUTS,)
 MOST_NOISE = 0.7  # of what makes labels worthless; beyond, noisy rows say too little
@@ -141,7 +142,10 @@ def _affordable(
     skipped: dict[Cause, str] = {}
     reached: set[Cause] = set()
     full = False
-    for arm, causes in _candidates(wanted):
+    candidates = list(_candidates(wanted))
+    # What alone takes much of the screen waits until the others have had their turn.
+    candidates.sort(key=lambda one: trainer.cost([one[0]], seeds) > DEAR * allowance)
+    for arm, causes in candidates:
         if arm.name in {known.name for known in arms}:
             continue
         cost = trainer.added_cost(arms, arm, seeds) * (

@@ -5,8 +5,15 @@ from service.contract.causes import Cause
 from tests.builders_engine import World, make_subject, no_effect
 from worker.engine.auditor import propose
 from worker.engine.catalog import CATALOG
-from worker.engine.lab.experiment import RecipeChange, pack_mask
-from worker.engine.screening import at_full_length, may_borrow
+from worker.engine.check import Mend
+from worker.engine.lab.experiment import (
+    Arm,
+    NetworkChange,
+    RecipeChange,
+    pack_mask,
+)
+from worker.engine.planning import Costs
+from worker.engine.screening import at_full_length, may_borrow, screen_mends
 from worker.engine.trainer import Trainer
 
 
@@ -76,3 +83,32 @@ def test_classes_too_small_to_be_divided_leave_the_decision_to_held_out_rows():
     mends, _ = propose(small, CATALOG, {})
 
     assert not may_borrow(Trainer(small), mends)
+
+
+def test_a_mend_that_takes_much_of_the_screen_waits_for_the_others():
+    trainer = Trainer(make_subject())
+    wide = Mend(
+        Cause.INSUFFICIENT_CAPACITY,
+        "width×8",
+        "Widen",
+        (NetworkChange(name="width", factor=8.0),),
+        urgent=True,
+    )
+    rates = [
+        Mend(
+            Cause.LEARNING_RATE_TOO_LOW,
+            f"lr={rate}",
+            "Raise it",
+            (RecipeChange(patch={"optimizer": {"lr": rate}}),),
+        )
+        for rate in (0.01, 0.1)
+    ]
+    mends = {wide.cause: [wide], Cause.LEARNING_RATE_TOO_LOW: rates}
+    seeds, allowance = trainer.screening_seeds, trainer.allowance("screen")
+    unit = trainer.cost([Arm(name="width×8", changes=wide.changes)], seeds)
+    trainer.costs = Costs(one=0.0, each=0.5 * allowance / unit * trainer.costs.each)
+
+    ask = next(screen_mends(trainer, mends, 0.0))
+
+    tried = [arm.name for training in ask.experiments for arm in training.arms]
+    assert tried == ["baseline", "lr=0.01", "lr=0.1", "width×8"]
