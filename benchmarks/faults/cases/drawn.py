@@ -58,6 +58,7 @@ class Fault:
         cause: its name.
         equivalents: causes whose mending is accepted in its place.
         changes: fields of the sketch that it alters.
+        mend: fields that mending it alters, where leaving `changes` out is not enough.
         spoils: what it does to the data before training.
         left: what stays done to the data once it is mended.
         delivery: what it does to the data after training.
@@ -67,6 +68,7 @@ class Fault:
     cause: Cause
     equivalents: tuple[Cause, ...] = ()
     changes: dict[str, Any] = field(default_factory=dict)
+    mend: dict[str, Any] = field(default_factory=dict)
     spoils: tuple[tuple[str, float], ...] = ()
     left: tuple[tuple[str, float], ...] = ()
     delivery: tuple[tuple[str, float], ...] = ()
@@ -85,6 +87,10 @@ class Fault:
     def is_of_delivery(self) -> bool:
         """Whether the training is sound and what is delivered is not."""
         return bool(self.delivery or self.weights)
+
+
+def _chance(rng: Random, probability: float) -> bool:
+    return bool(rng.random() < probability)
 
 
 def _between(rng: Random, low: float, high: float) -> float:
@@ -153,7 +159,7 @@ def _loss(sound: Sketch, rng: Random) -> Fault:
 
 def _tight(_sound: Sketch, rng: Random) -> Fault:
     changes: dict[str, Any] = {"dropout": round(float(rng.uniform(0.8, 0.95)), 2)}
-    if rng.random() < 0.5:  # noqa: PLR2004 - a coin
+    if _chance(rng, 0.5):
         changes = {"weight_decay": _between(rng, 0.05, 0.5)}
     others = (Cause.INSUFFICIENT_CAPACITY, Cause.INSUFFICIENT_TRAINING)
     return Fault(Cause.EXCESS_REGULARIZATION, others, changes)
@@ -188,9 +194,9 @@ def _noise(_sound: Sketch, rng: Random) -> Fault:
 
 def _unequal(_sound: Sketch, rng: Random) -> Fault:
     spoils = (("imbalance", _between(rng, 25, 80)),)
-    changes = {"sampler": "shuffle"}  # mended: balanced
     others = (Cause.INSUFFICIENT_DATA, Cause.INSUFFICIENT_REGULARIZATION)
-    return Fault(Cause.CLASS_IMBALANCE, others, changes, spoils=spoils, left=spoils)
+    mend = {"sampler": "balanced"}
+    return Fault(Cause.CLASS_IMBALANCE, others, mend=mend, spoils=spoils, left=spoils)
 
 
 def _corrupted(_sound: Sketch, rng: Random) -> Fault:
@@ -258,23 +264,23 @@ def _training(sketch: Sketch, rng: Random) -> Sketch:
         epochs=int(np.clip(updates * batch // sketch.rows, 8, 60)),
         activation=activations[rng.integers(len(activations))],
         initialization=schemes[rng.integers(len(schemes))],
-        traced=bool(rng.random() < 0.2),  # noqa: PLR2004
+        traced=_chance(rng, 0.2),
     )
 
 
 def _sound(rng: Random) -> Sketch:
     """Draw a program with nothing wrong, as far as one can tell without training."""
     rows = int(rng.choice([300, 600, 1200, 2000]))
-    if rng.random() < 0.75:  # noqa: PLR2004
+    if _chance(rng, 0.75):
         data = str(rng.choice(_DENSE))
         depth, width = int(rng.integers(1, 4)), int(rng.choice([32, 48, 64, 128]))
-        single = data in _TWO_CLASSES and bool(rng.random() < 0.5)  # noqa: PLR2004
+        single = data in _TWO_CLASSES and _chance(rng, 0.5)
         sketch = Sketch(
             data=data,
             rows=rows,
             widths=(width,) * depth,
-            norm="batch" if rng.random() < 0.2 else "none",  # noqa: PLR2004
-            dropout=0.2 if rng.random() < 0.2 else 0.0,  # noqa: PLR2004
+            norm="batch" if _chance(rng, 0.2) else "none",
+            dropout=0.2 if _chance(rng, 0.2) else 0.0,
             single_output=single,
             loss="bce_with_logits" if single else "cross_entropy",
         )
@@ -294,8 +300,7 @@ def _planted(sound: Sketch, faults: list[Fault], mended: list[Fault]) -> Sketch:
     for fault in faults:
         if fault in mended:
             spoils += fault.left
-            if fault.cause is Cause.CLASS_IMBALANCE:
-                changes["sampler"] = "balanced"
+            changes |= fault.mend
             continue
         changes |= fault.changes
         spoils += fault.spoils
@@ -311,7 +316,7 @@ def _planted(sound: Sketch, faults: list[Fault], mended: list[Fault]) -> Sketch:
 
 
 def _faults(sound: Sketch, rng: Random) -> list[Fault]:
-    if rng.random() < _SOUND_SHARE:
+    if _chance(rng, _SOUND_SHARE):
         return []
     wanted = int(rng.integers(1, _MOST_FAULTS + 1))
     faults: list[Fault] = []
