@@ -97,9 +97,8 @@ class Audits:
                 session, caller.project, request, now=now, audit_id=audit_id
             )
             body = _new_audit_body(session, row, request)
-            if promised is not None:
-                answer = body.model_dump(mode="json", exclude_unset=True)
-                idempotency.keep_answer(session, promised, row.id, answer)
+            answer = body.model_dump(mode="json", exclude_unset=True)
+            idempotency.keep_answer(session, promised, row.id, answer)
         return body
 
     def find(self, caller: Caller, audit_id: str) -> AuditBody:

@@ -70,9 +70,8 @@ class Schedules:
             check_request(session, caller.project, request.audit)
             session.add(row)
             body = _new_schedule_body(row, request.audit)
-            if promised is not None:
-                answer = body.model_dump(mode="json", exclude_unset=True)
-                idempotency.keep_answer(session, promised, row.id, answer)
+            answer = body.model_dump(mode="json", exclude_unset=True)
+            idempotency.keep_answer(session, promised, row.id, answer)
         return body
 
     def find(self, caller: Caller, schedule_id: str) -> ScheduleBody:

@@ -139,8 +139,6 @@ class Shelf(Generic[Row, Body]):
         elif may_be_repeated(inspection(there.inspection)):
             repeat_inspection(session, self.inspection, there, now=row.created_at)
         body, is_new = self.body(there or row), there is None
-        if promised is None:
-            return body, is_new
         if earlier is not None and earlier.resource_id == body.id:
             return body.model_validate(earlier.answer["body"]), earlier.answer["is_new"]
         answer = {"body": body.model_dump(mode="json"), "is_new": is_new}

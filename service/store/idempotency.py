@@ -71,9 +71,21 @@ def redeem(
 
 
 def keep_answer(
-    session: Session, promise: Promise, resource_id: str, answer: dict[str, Any]
+    session: Session,
+    promise: Promise | None,
+    resource_id: str,
+    answer: dict[str, Any],
 ) -> None:
-    """Keep what a request is answered with, to answer its like with the same."""
+    """Keep what a request is answered with, to answer its like with the same.
+
+    Args:
+        session: the transaction that makes the resource.
+        promise: None of a request that may have an effect each time.
+        resource_id: what was made.
+        answer: as JSON.
+    """
+    if promise is None:
+        return
     row = _row(session, promise)
     row.resource_id = resource_id
     row.answer = answer
