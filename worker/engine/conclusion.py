@@ -137,9 +137,7 @@ def _doubted(finding: Finding, rows: int, trials: Mapping[Cause, Trial]) -> Find
         f" That holds for {rows} training rows; the repaired model, trained on all, "
         "does not bear it out."
     )
-    return finding.model_copy(
-        update={"verdict": "suspected", "summary": finding.summary + more}
-    )
+    return _taken_back(finding, more)
 
 
 def misled_by_the_form(
@@ -169,6 +167,11 @@ def _of_another_form(finding: Finding) -> Finding:
         " That holds for the data as uploaded; in the form that the delivered model "
         "expects, it does as well without."
     )
+    return _taken_back(finding, more)
+
+
+def _taken_back(finding: Finding, more: str) -> Finding:
+    """Suspect what was found, and say why it is no more than that."""
     return finding.model_copy(
         update={"verdict": "suspected", "summary": finding.summary + more}
     )

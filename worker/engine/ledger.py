@@ -56,7 +56,8 @@ class Learned:
     Attributes:
         obstacles: causes that cannot be judged, and why.
         mends: what was tried, by cause.
-        screen, confirm: results of the rounds; confirm is None where nothing survived.
+        screen, confirm: results of the rounds; screen is None where the network could
+            not be trained anew, confirm where nothing survived.
         together: the best combination that the screen found.
         chosen: what of it fresh seeds bore out.
         repaired: what the repaired model was given: that, and what else did it good.
@@ -69,15 +70,15 @@ class Learned:
     measures: Measures
     obstacles: Mapping[Cause, str]
     mends: Mapping[Cause, Sequence[Mend]]
-    screen: Results | None
-    confirm: Results | None
-    together: tuple[Mend, ...]
-    chosen: tuple[Mend, ...]
-    repaired: tuple[Mend, ...]
-    best: Mapping[Cause, Mend]
-    remedy: Entry | None
     ledger: Ledger
     signal: bool
+    screen: Results | None = None
+    confirm: Results | None = None
+    together: tuple[Mend, ...] = ()
+    chosen: tuple[Mend, ...] = ()
+    repaired: tuple[Mend, ...] = ()
+    best: Mapping[Cause, Mend] = field(default_factory=dict)
+    remedy: Entry | None = None
     crashed: Mapping[Cause, str] = field(default_factory=dict)
     subsample: int | None = None
     skipped: Mapping[Cause, str] = field(default_factory=dict)

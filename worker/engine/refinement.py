@@ -17,7 +17,13 @@ from worker.engine.lab.experiment import NetworkChange, RecipeChange
 from worker.engine.ledger import Round
 from worker.engine.recipe import CompleteRecipe, merge_patch
 from worker.engine.subject import Subject
-from worker.engine.sweeps import HIGHEST_RATE, rate_change, round_rate
+from worker.engine.sweeps import (
+    HIGHEST_RATE,
+    SMOOTHING,
+    rate_change,
+    round_rate,
+    smoothed_labels,
+)
 from worker.engine.trainer import Trainer
 
 SHARE_OF_BUDGET = 0.2  # that all steps together may take
@@ -25,7 +31,6 @@ SHARE_OF_LEFT = 0.5  # of the time left; the repaired model needs the rest
 MOST_STEPS = 4
 BY_CHANCE = 0.02  # p value that a step must pass, being the best of several
 RATE_STEP, LONGER, WIDER = 3.0, 2, 2.0
-SMOOTHING = 0.2  # of labels; see `checks/label_noise.py`
 WIDEST = 64.0  # times the delivered width
 
 
@@ -110,15 +115,14 @@ def _replaces(step: Mend, mend: Mend) -> bool:
 def _smoothed(recipe: CompleteRecipe, repaired: tuple[Mend, ...]) -> Iterable[Mend]:
     """Smooth labels of which wrong ones were left out: some were never suspected."""
     noise = next((m for m in repaired if m.cause is Cause.LABEL_NOISE), None)
-    loss = recipe.loss
-    if noise is None or loss.name != "cross_entropy" or loss.label_smoothing > 0:
+    smoothed = smoothed_labels(recipe)
+    if noise is None or smoothed is None:
         return
-    patch = {"loss": {"label_smoothing": SMOOTHING}}
     yield replace(
         noise,
         key=f"{noise.key}, labels smoothed",
         text=f"{noise.text}, and smooth the labels that are left by {SMOOTHING:g}",
-        changes=(*noise.changes, RecipeChange(patch=patch)),
+        changes=(*noise.changes, smoothed),
     )
 
 

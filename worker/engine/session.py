@@ -5,7 +5,6 @@ Every method takes and returns plain JSON values, since they cross a process bou
 
 import time
 from collections.abc import Callable, Mapping
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -487,12 +486,9 @@ def _as_tensor(x: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
 
 
 def _fitted(network: Network, sample: np.ndarray[Any, Any]) -> Network:
-    """Fit a network to samples; one that fails on them stays as it is.
-
-    A copy is fitted: what samples of a wrong layout tell is not true of the others.
-    """
+    """Fit a network to samples; one that fails on them stays as it is."""
     try:
-        return copy(network).fitted(_as_tensor(sample, torch.device("cpu")))
+        return network.fitted(_as_tensor(sample, torch.device("cpu")))
     except FAILURES:
         return network
 

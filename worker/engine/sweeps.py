@@ -4,7 +4,7 @@ import math
 
 from service.contract.recipe import OptimizerName
 from worker.engine.lab.experiment import RecipeChange
-from worker.engine.recipe import default_optimizer
+from worker.engine.recipe import CompleteRecipe, default_optimizer
 from worker.engine.subject import Subject
 
 RATE_FACTORS = (0.001, 0.01, 0.03, 0.1, 0.3, 3.0, 10.0, 30.0, 100.0, 1000.0)
@@ -30,7 +30,15 @@ LOWEST_RATE = 1e-6
 NEAR = 20.0  # times the given rate
 AROUND = 10.0  # times the customary one
 LONGEST_FACTOR = 500
+SMOOTHING = 0.2  # of labels, some of which are wrong
 ENOUGH_UPDATES = 2000  # optimiser steps after which a small network has settled
+
+
+def smoothed_labels(recipe: CompleteRecipe) -> RecipeChange | None:
+    """Smooth the labels, where the loss is one that can and does not do so yet."""
+    if recipe.loss.name != "cross_entropy" or recipe.loss.label_smoothing > 0:
+        return None
+    return RecipeChange(patch={"loss": {"label_smoothing": SMOOTHING}})
 
 
 def round_rate(rate: float) -> float:

@@ -28,8 +28,9 @@ from worker.engine.check import (
     noise_rate,
     undecided,
 )
-from worker.engine.lab.experiment import Change, DataChange, RecipeChange
+from worker.engine.lab.experiment import Change, DataChange
 from worker.engine.subject import Subject
+from worker.engine.sweeps import SMOOTHING, smoothed_labels
 
 _LONG = ("mask", "random_mask", "sure_mask", "unsure_mask", "corrections")
 
@@ -44,7 +45,6 @@ class LabelNoise:
         0.04  # of the labels; cross-fitting sees about 2 % in clean
     )
     most_dropped: float = 0.6
-    smoothing: float = 0.2  # of the labels that are left
 
     def obstacle(self, subject: Subject) -> str | None:
         """Any labels can be doubted."""
@@ -75,13 +75,13 @@ class LabelNoise:
         found = [plain]
         if corrected := _corrected(noise):
             found.append(replace(plain, key="suspects corrected", changes=corrected))
-        if smoothed := self._smoothed(subject):
+        if smoothed := smoothed_labels(subject.recipe):
             found.append(
                 replace(
                     plain,
                     key="suspects dropped, labels smoothed",
                     text=f"{text}; correct or drop them, and smooth the labels that "
-                    f"are left by {self.smoothing:g}",
+                    f"are left by {SMOOTHING:g}",
                     changes=(dropped, smoothed),
                     control=(random, smoothed),
                     control_name="random rows dropped, labels smoothed",
@@ -89,13 +89,6 @@ class LabelNoise:
                 )
             )
         return found
-
-    def _smoothed(self, subject: Subject) -> RecipeChange | None:
-        """Smooth the labels, where the loss is one that can and does not do so yet."""
-        loss = subject.recipe.loss
-        if loss.name != "cross_entropy" or loss.label_smoothing > 0:
-            return None
-        return RecipeChange(patch={"loss": {"label_smoothing": self.smoothing}})
 
     def judge(self, subject: Subject, case: Case) -> Finding:
         """Without the suspects against without random rows."""

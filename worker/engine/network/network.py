@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, BinaryIO
 
 import torch
@@ -124,6 +125,11 @@ class Network:
             return x if x.dtype in {torch.int64, torch.int32} else x.long()
         return x if x.dtype == self.dtype else x.to(self.dtype)
 
+    def apart(self, x: torch.Tensor) -> torch.Tensor:
+        """The same in memory of its own, for a module that may write to it."""
+        given = self.prepared(x)
+        return given.clone() if given is x else given
+
     def forward(
         self,
         parameters: Tensors,
@@ -244,6 +250,7 @@ class Network:
         if edited is not None:
             network = network._made(edited, network.module)  # noqa: SLF001
         if network.stackable and not network._stacks(sample):  # noqa: SLF001
+            network = copy(network)
             network.stackable = False
             network.facts = network.facts.model_copy(
                 update={"notes": (*network.facts.notes, _NOT_STACKED)}
@@ -494,9 +501,7 @@ class Network:
         buffers = [(one, one.clone()) for one in self.module.buffers()]
         with torch.no_grad():
             try:
-                given = self.prepared(x)
-                given = given.clone() if given is x else given  # it may write to it
-                return self.module(given)  # type: ignore[no-any-return]
+                return self.module(self.apart(x))  # type: ignore[no-any-return]
             finally:
                 for written, before in buffers:
                     written.copy_(before)

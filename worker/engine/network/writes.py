@@ -80,21 +80,23 @@ class Writes:
     ) -> None:
         """Remember what an operator's results share their storage with."""
         kind = op.partition(".")[0]
-        made = _numbers(results)
+        made, given = _numbers(results), _numbers(inputs)
+        first = _numbers(inputs[:1])
         if kind in _COLLECTIONS or kind in LIST_MUTATORS:
-            inside = set(_numbers(inputs))
-            for number in _numbers(inputs):
+            inside = set(given)
+            for number in given:
                 inside |= self.held.get(number, set())
-            for number in (*made, *_numbers(inputs[: kind in LIST_MUTATORS])):
+            changed = first if kind in LIST_MUTATORS else []
+            for number in (*made, *changed):
                 self.held.setdefault(number, set()).update(inside)
         elif kind in _PARTS:
-            self.same(made, _numbers(inputs[:1]))
-            for number in _numbers(inputs[:1]):
+            self.same(made, first)
+            for number in first:
                 for part in made:
                     self.held.setdefault(part, set()).update(self.held.get(number, ()))
                 self.same(made, self.held.get(number, ()))
         elif kind in DROPOUT_KINDS or shares(op):
-            self.same(made, _numbers(inputs))
+            self.same(made, given)
             for owner in filter(_is_held, inputs):
                 for number in made:
                     self.owners.setdefault(self._root(number), owner)
