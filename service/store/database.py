@@ -1,6 +1,8 @@
 """The database: one synchronous session style for SQLite and PostgreSQL."""
 
 import secrets
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +20,7 @@ from service.store.tables import IdempotencyRow
 
 BUSY_TIMEOUT_SECONDS = 20
 HASTE_SECONDS = 2
+LOCK_POLL_SECONDS = 0.01
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 60
 POOL_SIZE = 10
@@ -212,7 +215,7 @@ def _sqlite(address: URL, *, wait_seconds: int = BUSY_TIMEOUT_SECONDS) -> Engine
         # https://docs.sqlalchemy.org/en/21/dialects/sqlite.html
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _keep_a_log(cursor, wait_seconds)
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
@@ -226,6 +229,23 @@ def _sqlite(address: URL, *, wait_seconds: int = BUSY_TIMEOUT_SECONDS) -> Engine
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _keep_a_log(cursor: sqlite3.Cursor, wait_seconds: float) -> None:
+    """Write ahead; processes that open a new database together wait for each other.
+
+    SQLite's own timeout does not hold while it changes to this mode.
+    """
+    until = time.monotonic() + wait_seconds
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(LOCK_POLL_SECONDS)
+        else:
+            return
 
 
 def _postgresql(address: URL) -> Engine:

@@ -1,3 +1,4 @@
+import sqlite3
 from threading import Thread
 
 import pytest
@@ -10,6 +11,7 @@ from service.contract.errors import Unavailable
 from service.store.database import (
     Database,
     UnknownDatabaseError,
+    _keep_a_log,
     database_time,
     lock_bytes,
 )
@@ -145,3 +147,28 @@ def test_of_two_who_keep_or_delete_the_same_bytes_one_waits(database: Database) 
     other.join()
 
     assert order == ["first", "second"]
+
+
+class Busy:
+    """A cursor of a database that another process is changing."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+        self.done: list[str] = []
+
+    def execute(self, statement: str) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise sqlite3.OperationalError
+        self.done.append(statement)
+
+
+def test_who_opens_a_new_database_waits_for_others_that_do() -> None:
+    patient, hasty = Busy(3), Busy(3)
+
+    _keep_a_log(patient, 20)  # type: ignore[arg-type]
+    with pytest.raises(sqlite3.OperationalError):
+        _keep_a_log(hasty, 0)  # type: ignore[arg-type]
+
+    assert patient.done == ["PRAGMA journal_mode=WAL"]
+    assert hasty.done == []
