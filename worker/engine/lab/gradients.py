@@ -13,11 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from worker.engine.lab.hoisting import Compiled
 from worker.engine.lab.losses import Form, batch_loss
 from worker.engine.lab.peephole import streamlined
+from worker.engine.lab.recording import recorded
 from worker.engine.network.network import Network
 
 Buffers = dict[str, Tensor]
@@ -235,9 +235,8 @@ class Gradients:
             gradient, loss, fresh = self._direct(rows, held, again)
             return [gradient, loss, *(fresh[name] for name in names)]
 
-        graph = make_fx(step)(rows, *buffers.values(), *_tensors(batch))
-        examples = (rows, *buffers.values(), *_tensors(batch))
-        return streamlined(graph, examples, len(rows))
+        graph = recorded(step, rows, *buffers.values(), *_tensors(batch))
+        return streamlined(graph, rows, len(rows))
 
     def _looped(self, rows: Tensor, buffers: Buffers, batch: Batch) -> _Answer:
         gradients, losses, fresh = [], [], []

@@ -1,17 +1,17 @@
 """Leaves out of a captured step what does nothing, and joins what belongs together.
 
-`torch.func` and `make_fx` write a step down faithfully and at length: copies that copy
+What is recorded of `torch.func` is faithful and long: copies that copy
 nothing, products with one, a bias added after its matrix product. On small networks
 those calls are most of the time. Every rule here keeps the numbers (a fused bias may
 round differently in the last place); the equality tests hold the step to that.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import GraphModule, Node
 
 from worker.engine.lab import narrow, pictures
 from worker.engine.lab.graph_nodes import RESHAPES, reshaped, shape_of
@@ -46,33 +46,17 @@ _DIRECT: dict[Any, Callable[..., Any]] = {
 }
 
 
-class _Shapes(Interpreter):
-    """Runs the graph once and notes the shape and strides of every value."""
-
-    def run_node(self, n: Node) -> Any:  # noqa: ANN401 - whatever the node gives
-        value = super().run_node(n)
-        if isinstance(value, Tensor):
-            n.meta["shape"] = tuple(value.shape)
-            n.meta["stride"] = value.stride()
-            n.meta["dtype"] = value.dtype
-        return value
-
-
-def streamlined(
-    module: GraphModule, examples: Sequence[Tensor], members: int
-) -> Compiled:
+def streamlined(module: GraphModule, rows: Tensor, members: int) -> Compiled:
     """Return the captured step with less to do.
 
     Args:
-        module: as captured; it is rewritten.
-        examples: what it is called with; the first is `(members, parameters)`.
+        module: as `recorded`; it is rewritten.
+        rows: an example of its first argument.
         members: of the stack.
 
     Returns:
         A function of the same arguments and results, but for the views of weights.
     """
-    with torch.no_grad():
-        _Shapes(module).run(*examples)
     for node in list(module.graph.nodes):
         _simplify(node)
     _sweep(module)
@@ -90,7 +74,7 @@ def streamlined(
     _share(module)
     for node in list(module.graph.nodes):
         _write_in_place(node)
-    compiled = hoisted(module, examples[0])
+    compiled = hoisted(module, rows)
     for node in module.graph.nodes:
         if node.target in _DIRECT and not node.kwargs:
             node.target = _DIRECT[node.target]

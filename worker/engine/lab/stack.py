@@ -25,7 +25,7 @@ from worker.engine.lab.signs import (
 
 _CHUNK_BYTES = 16 << 20  # of inputs gathered at once
 _CHUNK_STEPS = 64
-_CAPTURE_SECONDS = 0.12  # about what tracing a step costs
+_CAPTURE_SECONDS = 0.03  # about what tracing a step costs
 _CAPTURE_SAVES = 0.0015  # seconds a step, about what a traced step of a small one saves
 _LONG_MEASURE = 0.05  # seconds, after which a step was measured well enough
 

@@ -1,13 +1,13 @@
 """Views of the weights are made once, and see what is written into the weights."""
 
 import torch
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from worker.engine.lab.hoisting import hoisted
+from worker.engine.lab.recording import recorded
 
 
 def captured(step, *examples: torch.Tensor):
-    return hoisted(make_fx(step)(*examples), examples[0])
+    return hoisted(recorded(step, *examples), examples[0])
 
 
 def names(compiled) -> str:
@@ -37,7 +37,7 @@ def test_what_copies_the_weights_stays_in_the_step():
         return [x * turned.reshape(2, 4)]
 
     rows, x = torch.randn(2, 4), torch.randn(2, 4)
-    module = make_fx(step)(rows, x)
+    module = recorded(step, rows, x)
     for node in list(module.graph.nodes):  # as the peephole rules leave them
         if node.target == torch.ops.aten.clone.default:
             node.replace_all_uses_with(node.args[0])

@@ -2,9 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from worker.engine.lab.peephole import streamlined
+from worker.engine.lab.recording import recorded
 
 
 def _gradient(x: torch.Tensor) -> list[torch.Tensor]:
@@ -17,9 +17,9 @@ def _gradient(x: torch.Tensor) -> list[torch.Tensor]:
 def test_a_layer_is_pooled_before_it_is_rectified() -> None:
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     expected = _gradient(x)
-    graph = make_fx(_gradient)(x)
+    graph = recorded(_gradient, x)
 
-    found = streamlined(graph, [x], 1)(x)
+    found = streamlined(graph, x, 1)(x)
 
     rectified = [n for n in graph.graph.nodes if "relu" in str(n.target)]
     assert [node.meta["shape"][-2:] for node in rectified] == [(4, 4)]

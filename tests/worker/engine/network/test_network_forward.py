@@ -11,9 +11,9 @@ from network_models import (
     settled,
     without_dropout,
 )
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
+from worker.engine.lab.recording import recorded
 from worker.engine.network.torch_export import load_torch_export
 from worker.engine.network.torchscript import load_torchscript
 
@@ -115,12 +115,18 @@ def test_a_stacked_training_step_can_be_captured(name):
         return raw.square().sum(), after
 
     step = torch.func.vmap(torch.func.grad(loss, has_aux=True))
-    graph = make_fx(step)(parameters, buffers, noise)
-
     expected, _ = step(parameters, buffers, noise)
-    found, _ = graph(parameters, buffers, noise)
-    for key, value in expected.items():
-        torch.testing.assert_close(found[key], value, **TOLERANCE)
+
+    def flat(*values):
+        own = dict(zip(parameters, values, strict=False))
+        return [*step(own, buffers, noise)[0].values()]
+
+    graph = recorded(flat, *parameters.values())
+
+    for found, value in zip(
+        graph(*parameters.values()), expected.values(), strict=True
+    ):
+        torch.testing.assert_close(found, value, **TOLERANCE)
 
 
 @pytest.mark.parametrize("how", ["scripted", "traced"])
