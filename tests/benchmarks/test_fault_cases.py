@@ -172,6 +172,15 @@ def test_mending_all_but_one_fault_of_a_drawn_program_leaves_that_one():
             assert (sketch == case.sketch) is (len(case.causes) == 1), case.name
 
 
+def test_token_ids_are_drawn_no_fault_of_numbers():
+    tokens = [c for c in drawn_cases(2, 200) if c.sketch.family == "tokens"]
+    done = {kind for case in tokens for kind, _ in case.sketch.spoils}
+    done |= {kind for case in tokens for kind, _ in case.sketch.delivery}
+
+    assert len(tokens) > 5
+    assert all(kind.startswith("label") or kind == "imbalance" for kind in done), done
+
+
 def test_what_proves_harmless_in_a_drawn_program_may_be_named_but_need_not():
     [case] = [case for case in DRAWN if len(case.causes) == 3][:1]
     first, *others = case.causes

@@ -243,6 +243,7 @@ _FAULTS: tuple[Callable[[Sketch, Random], Fault | None], ...] = (
     *(_head, _head, _loss, _loss, _tight, _narrow, _scale, _scale, _noise, _unequal),
     *(_corrupted, _few, _order, _preparation, _weights),
 )
+_OF_NUMBERS = {_scale, _corrupted, _preparation}  # which token ids are not
 
 
 def _training(sketch: Sketch, rng: Random) -> Sketch:
@@ -321,7 +322,10 @@ def _faults(sound: Sketch, rng: Random) -> list[Fault]:
     wanted = int(rng.integers(1, _MOST_FAULTS + 1))
     faults: list[Fault] = []
     for _ in range(_TRIES):
-        fault = _FAULTS[rng.integers(len(_FAULTS))](sound, rng)
+        draw = _FAULTS[rng.integers(len(_FAULTS))]
+        if sound.family == "tokens" and draw in _OF_NUMBERS:
+            continue
+        fault = draw(sound, rng)
         if fault is None or any(fault.clashes_with(other) for other in faults):
             continue
         faults.append(fault)
