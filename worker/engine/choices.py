@@ -62,26 +62,35 @@ def best_of_each(
         tried = [m for m in options if m.key in screen and not m.measuring]
         if tried:
             found[cause] = max(tried, key=lambda m: gain_of(screen, m).value)
-    for cause in set(RATES) & set(found):
-        found[cause] = _steadiest(screen, mends, found[cause])
+    for cause, row in _sweeps(screen, mends).items():
+        if cause in found:
+            found[cause] = _steadiest(screen, row, found[cause])
     return found
 
 
-def _steadiest(
-    screen: Results, mends: Mapping[Cause, Sequence[Mend]], best: Mend
-) -> Mend:
-    """Of the rates that do as well as the best, the one whose neighbours do, too.
+def _sweeps(
+    screen: Results, mends: Mapping[Cause, Sequence[Mend]]
+) -> dict[Cause, list[Mend | None]]:
+    """Put what was tried of a sweep in order; None stands for what is given."""
+
+    def tried(cause: Cause) -> list[Mend]:
+        return [m for m in mends.get(cause, ()) if m.key in screen]
+
+    # The given rate lies between the lower and the higher ones, and gains nothing.
+    lower, higher = (sorted(tried(cause), key=_rate) for cause in RATES)
+    rates = [*lower, None, *higher]
+    lengths = [None, *sorted(tried(Cause.INSUFFICIENT_TRAINING), key=_epochs)]
+    return {**dict.fromkeys(RATES, rates), Cause.INSUFFICIENT_TRAINING: lengths}
+
+
+def _steadiest(screen: Results, row: Sequence[Mend | None], best: Mend) -> Mend:
+    """Of the values that do as well as the best, the one whose neighbours do, too.
 
     Few seeds cannot tell a rate at the edge of what the network bears from one in the
-    middle; the rates beside them can.
+    middle, nor a length that is just enough from one that is not; those beside can.
     """
-    swept = [m for cause in RATES for m in mends.get(cause, ()) if m.key in screen]
-    gains = {m.key: gain_of(screen, m) for m in swept}
+    gains = {m.key: gain_of(screen, m) for m in row if m}
     top = gains[best.key]
-    # The given rate lies between the lower and the higher ones, and gains nothing.
-    lower = sorted((m for m in swept if m.cause is RATES[0]), key=_rate)
-    higher = sorted((m for m in swept if m.cause is RATES[1]), key=_rate)
-    row = [*lower, None, *higher]
     values = [gains[m.key].value if m else 0.0 for m in row]
 
     def worst_beside(mend: Mend) -> float:
@@ -90,7 +99,9 @@ def _steadiest(
         return min(beside)
 
     least = top.value - min(top.error, ABOUT * max(0.0, top.value) + 0.01)
-    equal = [m for m in swept if m.cause is best.cause and gains[m.key].value >= least]
+    equal = [
+        m for m in row if m and m.cause is best.cause and gains[m.key].value >= least
+    ]
     steadier = max(equal, key=worst_beside)
     return steadier if worst_beside(steadier) > worst_beside(best) else best
 
@@ -111,6 +122,10 @@ def between(options: Sequence[Mend], chosen: Mend) -> list[Mend]:
 
 def _rate(mend: Mend) -> float:
     return float((mend.patch or {})["optimizer"]["lr"])
+
+
+def _epochs(mend: Mend) -> int:
+    return int((mend.patch or {})["epochs"])
 
 
 def best_single(

@@ -54,3 +54,26 @@ def test_rates_between_the_given_and_the_chosen_one_start_at_the_given_one():
     assert [m.key for m in between(higher, higher[2])] == ["lr=0.01", "lr=0.1"]
     assert [m.key for m in between(lower, lower[0])] == ["lr=0.0001", "lr=1e-05"]
     assert between(lower, lower[-1]) == []
+
+
+def length(hits: dict[int, int], given: int) -> str:
+    cause = Cause.INSUFFICIENT_TRAINING
+    longer = [
+        Mend(cause, f"epochs={n}", "Go on", (RecipeChange(patch={"epochs": n}),))
+        for n in hits
+        if n > given
+    ]
+    screen = trained(
+        {"baseline": hits[given]}
+        | {m.key: hits[n] for m, n in zip(longer, sorted(hits)[1:], strict=True)},
+        (0, 1, 2),
+    )
+    return best_of_each(screen, {cause: longer})[cause].key
+
+
+def test_of_lengths_that_do_as_well_the_one_amid_its_like_is_taken():
+    assert length({4: 70, 8: 81, 16: 80, 48: 80, 156: 80}, given=4) == "epochs=16"
+
+
+def test_the_shortest_length_is_taken_where_longer_ones_lose():
+    assert length({4: 70, 8: 85, 16: 78, 48: 70}, given=4) == "epochs=8"
