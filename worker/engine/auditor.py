@@ -137,7 +137,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     yield from confirmation.measure_alone(confirm, mends, together, chosen)
 
     repaired = confirmation.enriched(confirm, together, chosen, best)
-    repaired = yield from refine(trainer, repaired)
+    repaired = yield from refine(trainer, repaired, mends, screen)
     remedy = yield from repair(trainer, repaired, screen, measures)
     return Learned(
         measures=measures,

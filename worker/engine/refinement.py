@@ -3,19 +3,23 @@
 What is named was proven by then; here only the repaired model gains. A network that is
 eight times wider than one of two units may still be too small, and a rate that was fit
 for the fault may not be the best without it: the recipe's customary knobs are turned
-from where the mends have brought it, a step at a time, as long as that pays.
+from where the mends have brought it, a step at a time, as long as that pays. Other
+answers to a cause that screened about as well are compared once more, too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from service.contract.causes import Cause
 from worker.engine.check import Mend
 from worker.engine.choices import RATES
-from worker.engine.combination import compatible, compose, name
+from worker.engine.combination import compatible, compose, everything, name
 from worker.engine.lab.experiment import NetworkChange, RecipeChange
 from worker.engine.ledger import Round
 from worker.engine.recipe import CompleteRecipe, merge_patch
+from worker.engine.results import Results
+from worker.engine.stats.decisions import Floors
+from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 from worker.engine.sweeps import (
     HIGHEST_RATE,
@@ -32,14 +36,23 @@ MOST_STEPS = 4
 BY_CHANCE = 0.02  # p value that a step must pass, being the best of several
 RATE_STEP, LONGER, WIDER = 3.0, 2, 2.0
 WIDEST = 64.0  # times the delivered width
+MOST_ANSWERS = 2  # to one cause, beside the one that was confirmed
+TURNED = {*RATES, Cause.INSUFFICIENT_TRAINING}  # causes whose knobs are turned anyhow
 
 
-def refine(trainer: Trainer, repaired: tuple[Mend, ...]) -> Round[tuple[Mend, ...]]:
+def refine(
+    trainer: Trainer,
+    repaired: tuple[Mend, ...],
+    mends: Mapping[Cause, Sequence[Mend]],
+    screen: Results,
+) -> Round[tuple[Mend, ...]]:
     """Turn the knobs of a repaired model, one at a time, while it pays.
 
     Args:
         trainer: of the audit.
         repaired: the mends so far, of different causes.
+        mends: all that were proposed, by cause.
+        screen: what came out of the first look.
 
     Returns:
         The mends of the best model, some of them taken further. Nothing is refined
@@ -48,6 +61,7 @@ def refine(trainer: Trainer, repaired: tuple[Mend, ...]) -> Round[tuple[Mend, ..
     """
     if not repaired or trainer.rows is not None:
         return repaired
+    answers = other_answers(repaired, mends, screen)
     seeds = trainer.seeds("refine", trainer.effort.remedy_seeds)
     begun = trainer.ledger.seconds
     for _ in range(MOST_STEPS):
@@ -57,7 +71,12 @@ def refine(trainer: Trainer, repaired: tuple[Mend, ...]) -> Round[tuple[Mend, ..
             SHARE_OF_LEFT * trainer.left,
         )
         options = {name(repaired): repaired}
-        for option in variations(trainer.subject, repaired):
+        instead = {name(option): option for option in _instead(repaired, answers)}
+        for option in (
+            *instead.values(),
+            *variations(trainer.subject, repaired),
+            *_with_more(repaired, mends),
+        ):
             arms = [compose(o) for o in (*options.values(), option)]
             if trainer.cost(arms, seeds) <= allowance:
                 options[name(option)] = option
@@ -80,12 +99,54 @@ def refine(trainer: Trainer, repaired: tuple[Mend, ...]) -> Round[tuple[Mend, ..
         better = {
             key: gain.value
             for key, gain in gains.items()
-            if gain.value >= trainer.floors.proven and gain.p_above(0.0) <= BY_CHANCE
+            if _is_better(gain, trainer.floors, answers_alike=key in instead)
         }
         if not better:
             break
         repaired = options[max(better, key=lambda key: better[key])]
     return repaired
+
+
+def _is_better(gain: PairedGain, floors: Floors, *, answers_alike: bool) -> bool:
+    """Whether to take a step; of answers that both mend the cause the better is it."""
+    if answers_alike:
+        return gain.value > 0
+    return gain.value >= floors.proven and gain.p_above(0.0) <= BY_CHANCE
+
+
+def other_answers(
+    repaired: Sequence[Mend], mends: Mapping[Cause, Sequence[Mend]], screen: Results
+) -> dict[Cause, list[Mend]]:
+    """Other mends of the causes mended that did about as well in the screen."""
+    found: dict[Cause, list[Mend]] = {}
+    for mend in repaired:
+        if mend.cause in TURNED or mend.key not in screen:
+            continue
+        own = screen.gain(mend.key)  # what the controls show was settled before
+        alike = [
+            m
+            for m in mends.get(mend.cause, ())
+            if m.key in screen
+            and m.key != mend.key
+            and not m.measuring
+            and screen.gain(m.key).value >= own.value - own.error
+        ]
+        alike.sort(key=lambda m: -screen.gain(m.key).value)
+        found[mend.cause] = [mend, *alike[:MOST_ANSWERS]]
+    return found
+
+
+def _instead(
+    repaired: tuple[Mend, ...], answers: Mapping[Cause, Sequence[Mend]]
+) -> Iterable[tuple[Mend, ...]]:
+    """Give each cause one of its other answers."""
+    for mend in repaired:
+        others = tuple(m for m in repaired if m != mend)
+        known = answers.get(mend.cause, ())
+        # A knob of it was turned since: then its answers were compared before.
+        for other in known if mend in known else ():
+            if other != mend and all(compatible(other, m) for m in others):
+                yield (*others, other)
 
 
 def variations(
@@ -105,6 +166,15 @@ def variations(
         others = tuple(mend for mend in repaired if not _replaces(step, mend))
         if all(compatible(step, mend) for mend in others):
             yield (*others, step)
+
+
+def _with_more(
+    repaired: tuple[Mend, ...], mends: Mapping[Cause, Sequence[Mend]]
+) -> Iterable[tuple[Mend, ...]]:
+    """Add what belongs to a sane recipe, though too little was missed without it."""
+    for more in everything(mends):
+        if all(compatible(more, mend) for mend in repaired):
+            yield (*repaired, more)
 
 
 def _replaces(step: Mend, mend: Mend) -> bool:

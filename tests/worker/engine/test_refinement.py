@@ -1,10 +1,13 @@
 """How far a repaired model is taken."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from service.contract.causes import Cause
 from tests.builders_engine import World, make_subject, no_effect
+from tests.worker.engine.test_results import trained
 from worker.engine.check import Mend
 from worker.engine.lab.experiment import (
     Arm,
@@ -35,11 +38,18 @@ def widths(arm: Arm) -> float:
     return max([c.factor for c in arm.changes if c.kind == "network"], default=1.0)
 
 
-def refined(effect, repaired: tuple[Mend, ...]) -> tuple[World, list[str]]:
+def refined(
+    effect,
+    repaired: tuple[Mend, ...],
+    others: tuple[Mend, ...] = (),
+    screened: dict[str, int] | None = None,
+) -> tuple[World, list[str]]:
     world = World(make_subject(), base=0.6, effect=effect)
+    screen = trained({"baseline": 60, **(screened or {})}, (0, 1, 2))
     trainer = Trainer(world.subject)
     trainer.costs = Costs(one=0.0, each=1e-7)
-    steps = refine(trainer, repaired)
+    mends = {other.cause: (other,) for other in others}
+    steps = refine(trainer, repaired, mends, screen)
     answers = None
     try:
         while True:
@@ -71,7 +81,7 @@ def test_nothing_is_refined_where_nothing_was_mended_or_on_a_part_of_the_rows():
 
     for repaired in ((), (rate(0.01),)):
         with pytest.raises(StopIteration) as end:
-            next(refine(trainer, repaired))
+            next(refine(trainer, repaired, {}, trained({"baseline": 60}, (0, 1, 2))))
         assert end.value.value == repaired
 
 
@@ -115,3 +125,41 @@ def test_labels_that_are_left_are_smoothed_where_that_pays():
     _, keys = refined(effect, (dropped,))
 
     assert keys == ["suspects dropped, labels smoothed"]
+
+
+def activation(to: str) -> Mend:
+    change = NetworkChange(name="activation", to=to)
+    return Mend(Cause.UNSUITABLE_ACTIVATION, f"activation={to}", "Use it", (change,))
+
+
+def leaky_is_better(arm: Arm) -> float:
+    return 0.02 if any(getattr(c, "to", "") == "leaky_relu" for c in arm.changes) else 0
+
+
+def test_answers_that_screened_alike_are_compared_once_more():
+    hits = {"activation=tanh": 71, "activation=leaky_relu": 70}
+
+    _, keys = refined(
+        leaky_is_better, (activation("tanh"),), (activation("leaky_relu"),), hits
+    )
+
+    assert keys == ["activation=leaky_relu"]
+
+
+def test_an_answer_that_screened_worse_is_not_trained_again():
+    hits = {"activation=tanh": 71, "activation=leaky_relu": 62}
+
+    world, keys = refined(
+        leaky_is_better, (activation("tanh"),), (activation("leaky_relu"),), hits
+    )
+
+    assert keys == ["activation=tanh"]
+    assert not any("leaky" in arm.name for t in world.trained for arm in t.arms)
+
+
+def test_what_a_sane_recipe_holds_is_added_where_that_pays():
+    sane = replace(activation("leaky_relu"), sane=True)
+
+    _, keys = refined(leaky_is_better, (rate(0.01),), (sane,))
+
+    assert keys == ["lr=0.01", "activation=leaky_relu"]
