@@ -361,6 +361,28 @@ def test_a_shift_costs_what_unseen_training_rows_are_judged_better_by(lost, show
     assert ("costs 12.0 points" in finding.summary) is (lost == 0.12)
 
 
+def test_labels_are_doubted_where_classes_moved_and_inputs_did_not():
+    values = {
+        "auc": {"value": 0.7},
+        "p_value": 1e-6,
+        "label_shift": {"p_value": 1e-9, "distance": 0.3},
+        "any_class": {"value": 0.51, "p_value": 0.4},
+    }
+    check, subject = DistributionShift(), make_subject()
+
+    alike = check.judge(subject, Case(measures={"shift": values}))
+    moved = check.judge(
+        subject,
+        Case(
+            measures={"shift": {**values, "any_class": {"value": 0.7, "p_value": 0.0}}}
+        ),
+    )
+
+    assert alike.verdict == "suspected"
+    assert "labels of one may be wrong" in alike.summary
+    assert moved.verdict == "found"
+
+
 def test_a_layer_that_was_never_trained_is_found_where_the_recipe_yields_more():
     weights = {"untouched": ["9.weight"], "untouched_share": 0.05}
     weak = {"value": 0.24, "standard_error": 0.02}

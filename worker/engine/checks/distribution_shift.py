@@ -67,7 +67,7 @@ class DistributionShift:
         evidence = [
             Evidence(
                 kind="two_sample_test",
-                statement=f"A classifier tells the splits apart with AUC {auc}.",
+                statement=self._statement(auc, values.get("any_class")),
                 values=dict(values),
             )
         ]
@@ -76,6 +76,7 @@ class DistributionShift:
             and isinstance(p_value, int | float)
             and p_value <= self.p_value
             and auc >= self.material_auc
+            and not self._are_alike(values.get("any_class"))
         )
         labels_moved = (
             isinstance(labels, dict)
@@ -115,20 +116,22 @@ class DistributionShift:
             if inputs_moved
             else "The mix of classes moved"
         )
+        remark = ", which balanced accuracy does not feel"
+        if inputs_moved:
+            remark = (
+                f", which costs {points(lost.value).lstrip('+')}"
+                if costs and lost is not None
+                else ""
+            )
+        elif self._are_alike(values.get("any_class")):
+            remark = " although their inputs did not: labels of one may be wrong"
         return Finding(
             cause=self.cause,
             group=entry.group,
             verdict="found" if inputs_moved else "suspected",
             severity=severity_of(worth),
             confidence=0.97,
-            summary=f"{what} between training and held-out data"
-            + (
-                ", which balanced accuracy does not feel."
-                if not inputs_moved
-                else f", which costs {points(lost.value).lstrip('+')}."
-                if costs and lost is not None
-                else "."
-            ),
+            summary=f"{what} between training and held-out data{remark}.",
             gain=gain_of(lost, METHOD) if lost is not None and inputs_moved else None,
             evidence=evidence,
             recommendation=Recommendation(
@@ -137,6 +140,21 @@ class DistributionShift:
             ),
             docs=entry.docs,
         )
+
+    def _statement(self, auc: object, any_class: object) -> str:
+        if not isinstance(auc, int | float):
+            return "The inputs of the splits could not be compared."
+        text = f"A classifier tells rows of equal classes apart with AUC {auc:.2f}"
+        if isinstance(any_class, dict):
+            whatever = self._number(any_class.get("value"), 0.5)
+            text += f", rows whatever their class with AUC {whatever:.2f}"
+        return f"{text}; 0.5 is chance."
+
+    def _are_alike(self, any_class: object) -> bool:
+        """Whether the inputs as a whole, of whatever class, were seen not to differ."""
+        if not isinstance(any_class, dict):
+            return False
+        return self._number(any_class.get("p_value"), 0.0) > self.p_value
 
     def _names(self, moved: object) -> list[str]:
         if not isinstance(moved, list):

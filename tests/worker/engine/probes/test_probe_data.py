@@ -277,6 +277,20 @@ def test_a_moved_feature_is_named():
     assert values["auc"]["low"] > 0.6
     assert values["features"][0]["name"] == "age"
     assert values["features"][0]["p_value"] < 1e-6
+    assert values["any_class"]["p_value"] < 1e-6
+
+
+def test_wrong_labels_on_one_side_do_not_move_the_inputs():
+    rng = np.random.default_rng(0)
+    x, y = table(4000)[0], np.asarray(rng.random(4000) < 0.2, dtype=np.int64)
+    x[y == 1, 0] += 60  # a rare class that is easy to tell
+    given = np.where(rng.random(2000) < 0.35, 1 - y[:2000], y[:2000])
+
+    values = shift.measure(table_subject(x[:2000], given, (x[2000:], y[2000:])), {})
+
+    assert values["p_value"] < 1e-4  # its rows in the training data are others
+    assert values["label_shift"]["p_value"] < 1e-6
+    assert values["any_class"]["p_value"] > 0.01
 
 
 def test_another_mix_of_classes_is_not_another_kind_of_input():
