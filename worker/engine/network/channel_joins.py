@@ -46,12 +46,13 @@ def same(axes: Axes, node: Node) -> bool:
 
 def pool(axes: Axes, node: Node) -> bool:
     """Pooling over the dimensions beside the channels."""
-    if len(node.outputs) > 1:
-        return False
     axis = axes.axis(node.inputs[0])
-    spatial = int(node.kind[-2]) if node.kind[-1] == "d" else 0
+    digits = [int(sign) for sign in node.kind if sign.isdigit()]  # max_pool2d, say
+    spatial = digits[0] if digits else 0
     if axis is not None and axis.place != axes.rank(node.inputs[0]) - spatial - 1:
         return False
+    for places in node.outputs[1:]:  # where the largest were lies as they do
+        axes.known[places] = axis
     return axes.put(node, axis)
 
 

@@ -46,6 +46,41 @@ def test_width_follows_every_hidden_channel(name, factor):
     runs_everywhere(wider, x)
 
 
+@pytest.mark.parametrize("how", ["scripted", "traced"])
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.AdaptiveMaxPool1d(1),
+        nn.MaxPool1d(8),
+        nn.MaxPool1d(8, return_indices=True),
+        nn.AdaptiveAvgPool1d(1),
+    ],
+    ids=lambda pool: f"{type(pool).__name__}",
+)
+def test_width_follows_channels_through_pooling(pool, how):
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.pool = nn.Conv1d(3, 6, 5, padding=2), pool
+            self.last = nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            pooled = self.pool(torch.relu(self.first(x)))
+            if isinstance(pooled, tuple):
+                pooled = pooled[0]
+            return self.last(pooled.flatten(1))
+
+    x = torch.randn(4, 3, 8)
+    network = lifted(Net().eval(), x, how)
+
+    wider = changed(network, x, name="width", factor=2.0)
+
+    assert {tuple(p.shape) for p in wider.parameters.values()} == {
+        (12, 3, 5), (12,), (3, 12), (3,)
+    }  # fmt: skip
+    runs_everywhere(wider, x)
+
+
 def test_width_of_a_perceptron_is_exact():
     network = lifted(*settled("perceptron"))
 
