@@ -138,7 +138,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
 
     repaired = confirmation.enriched(confirm, together, chosen, best)
     repaired = yield from refine(trainer, repaired, mends, screen)
-    remedy = yield from repair(trainer, repaired, screen, measures)
+    remedy = yield from repair(trainer, repaired, confirm or screen, measures)
     return Learned(
         measures=measures,
         obstacles=obstacles,

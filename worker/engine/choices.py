@@ -174,10 +174,10 @@ def has_signal(subject: Subject, measures: Measures, screen: Results | None) -> 
     return bool(screen.best > chance + max(4 * error, 0.02))
 
 
-def retraining_helps(measures: Measures, screen: Results, floors: Floors) -> bool:
+def retraining_helps(measures: Measures, results: Results, floors: Floors) -> bool:
     """Whether training anew by the same recipe repairs the delivered weights."""
     masks = measures.get("delivered", {}).get("correct")
-    if BASELINE not in screen or not isinstance(masks, dict):
+    if BASELINE not in results or not isinstance(masks, dict):
         return False
-    gain = against_delivered(screen, str(masks["decide"]))
+    gain = against_delivered(results, str(masks["decide"]))
     return gain.value >= floors.material and gain.low > floors.proven

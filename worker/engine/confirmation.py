@@ -176,7 +176,11 @@ class Confirmation:
                 (m, gain)
                 for m, gain in known
                 if gain.value >= material
-                and (m in chosen or self._is_proven(gain, tested=len(best)))
+                and (
+                    m in chosen
+                    or self._is_proven(gain, tested=len(best))
+                    or self._is_proven_beside(confirm, chosen, m, tested=len(best))
+                )
             ]
             if not worth:
                 return ()
@@ -312,6 +316,18 @@ class Confirmation:
             and not self._is_proven(gain, tested=tested)
             for gain in gains
         )
+
+    def _is_proven_beside(
+        self, results: Results, chosen: tuple[Mend, ...], mend: Mend, *, tested: int
+    ) -> bool:
+        """Whether a mend's gain is proven with the chosen ones made, too."""
+        whole = name([*chosen, mend])
+        if whole not in results:
+            return False
+        rivals = [name([*chosen, mend.rival])] if mend.rival else []
+        gain = results.gain_over_best(whole, rivals, over=name(chosen))
+        is_material = gain.value >= self.floors.material
+        return is_material and self._is_proven(gain, tested=tested)
 
     def _is_proven(self, gain: PairedGain, *, tested: int) -> bool:
         """Whether a gain will be found: among so many, looked at alone and on top."""

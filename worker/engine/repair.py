@@ -12,16 +12,22 @@ from worker.engine.trainer import Trainer
 def repair(
     trainer: Trainer,
     chosen: tuple[Mend, ...],
-    screen: Results,
+    results: Results,
     measures: Measures,
 ) -> Round[Entry | None]:
     """Train the best combination, or the recipe anew where that alone helps.
+
+    Args:
+        trainer: of the audit.
+        chosen: the mends to make.
+        results: of the latest round that holds the baseline.
+        measures: of the probes.
 
     Returns:
         None where there is nothing to repair, or it could not be trained.
     """
     arm = compose(chosen) if chosen else Arm(name=BASELINE)
-    if not chosen and not retraining_helps(measures, screen, trainer.floors):
+    if not chosen and not retraining_helps(measures, results, trainer.floors):
         return None
     seeds = trainer.seeds("remedy", trainer.effort.remedy_seeds)
     while len(seeds) > 1 and trainer.cost([arm], seeds, full=True) > trainer.left:

@@ -1,6 +1,7 @@
 """What is confirmed first where time is short."""
 
 import numpy as np
+import pytest
 
 from service.contract.causes import Cause
 from tests.builders_engine import make_subject
@@ -83,6 +84,21 @@ def test_what_the_report_could_not_prove_does_not_become_the_remedy():
     assert gain_of(confirm, evident).low > settling.floors.proven
     assert few == (evident,)
     assert many == (strange,)
+
+
+@pytest.mark.parametrize(("together", "kept"), [(80, ["raw"]), (53, [])])
+def test_what_is_proven_beside_a_mend_that_fell_becomes_the_remedy(together, kept):
+    settling, _, _ = confirmation(1e-9)
+    arms = {"baseline": 50, "balanced": 50, "raw": 53, "raw + balanced": together}
+    confirm = trained(arms, tuple(range(4)))
+    balanced = Mend(Cause.CLASS_IMBALANCE, "balanced", "Balance", ())
+    raw = Mend(Cause.UNSUITABLE_ACTIVATION, "raw", "Take it off", ())
+    best = {balanced.cause: balanced, raw.cause: raw}
+
+    settled = settling.settle(confirm, (balanced,), best)
+
+    assert not settling._is_proven(gain_of(confirm, raw), tested=len(best))
+    assert [mend.key for mend in settled] == kept
 
 
 def measured_beside_a_wide_network() -> tuple[Confirmation, Results, Mend, list[Mend]]:
