@@ -1,5 +1,6 @@
 """What a training costs, and what fits into the budget."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -99,7 +100,7 @@ class Costs:
     def of(self, subject: Subject, training: Training) -> float:
         """Predict the seconds that a training takes."""
         return sum(
-            self._planned(subject, training, arms) * self._correction(_kind(arms[0]))
+            self._planned(subject, training, arms) * self._correction(arms[0])
             for arms in group(training.arms)
         )
 
@@ -142,17 +143,39 @@ class Costs:
             longest[key] = max(longest.get(key, 0), steps_of_arm)
         steps = longest.values()
         members = len(training.seeds)
-        weight = self.relative.get(network_key(arms[0].changes), _weight(arms[0]))
+        weight = self._relative_to_given(arms[0])
         each = sum(steps) * members * self.each * weight
         return SCORING * (max(steps) * self.one + each)
 
-    def _correction(self, kind: str) -> float:
-        """Seconds taken over seconds planned, of this kind or else of all."""
-        planned, taken = self.seen.get(kind, (0.0, 0.0))
-        if not planned:
-            planned = sum(one for one, _ in self.seen.values())
-            taken = sum(one for _, one in self.seen.values())
-        return (PRIOR_SECONDS + taken) / (PRIOR_SECONDS + planned)
+    def _relative_to_given(self, arm: Arm) -> float:
+        """How many times a member costs what one of the subject costs."""
+        known = self.relative.get(network_key(arm.changes))
+        return known if known is not None else math.prod(self._weights(arm).values())
+
+    def _weights(self, arm: Arm) -> dict[str, float]:
+        """What each change of the network is thought, or was seen, to multiply."""
+        return {
+            network_key((change,)): self.relative.get(
+                network_key((change,)), _weight_of(change)
+            )
+            for change in arm.changes
+            if _alters(change)
+        }
+
+    def _correction(self, arm: Arm) -> float:
+        """Seconds taken over seconds planned: of this kind, its like, or else of all.
+
+        Its like share the change that makes the network dearest.
+        """
+        kind, weights = _kind(arm), self._weights(arm)
+        dearest = max(weights, key=lambda key: weights[key], default="")
+        like = [known for known in self.seen if dearest and dearest in _parts(known)]
+        for kinds in ([kind], like, list(self.seen)):
+            planned = sum(self.seen[one][0] for one in kinds if one in self.seen)
+            taken = sum(self.seen[one][1] for one in kinds if one in self.seen)
+            if planned:
+                return (PRIOR_SECONDS + taken) / (PRIOR_SECONDS + planned)
+        return 1.0
 
 
 def group(arms: Sequence[Arm]) -> list[list[Arm]]:
@@ -178,6 +201,10 @@ def _kind(arm: Arm) -> str:
             if (change.patch.get("loss") or {}).get("name"):
                 parts.append(str(change.patch["loss"]["name"]))
     return "/".join(parts)
+
+
+def _parts(kind: str) -> list[str]:
+    return kind.split("/")
 
 
 def _trajectory(arm: Arm) -> str:
@@ -209,15 +236,16 @@ def is_costly(arm: Arm) -> bool:
 
 
 def _weight(arm: Arm) -> float:
-    """How many times a member of this arm costs what one of the subject costs."""
-    weight = 1.0
-    for change in arm.changes:
-        if isinstance(change, NetworkChange):
-            if change.name == "width" and change.factor:
-                weight *= max(0.3, change.factor**2)
-            elif change.name == "reference":
-                weight *= 3.0
-    return weight
+    """How many times a member of this arm may cost what one of the subject costs."""
+    return math.prod(_weight_of(change) for change in arm.changes)
+
+
+def _weight_of(change: Change) -> float:
+    if isinstance(change, NetworkChange) and change.name == "width" and change.factor:
+        return max(0.3, change.factor**2)
+    if isinstance(change, NetworkChange) and change.name == "reference":
+        return 3.0
+    return 1.0
 
 
 def _steps(subject: Subject, arm: Arm, rows: int | None) -> int:

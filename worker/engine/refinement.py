@@ -36,6 +36,9 @@ MOST_STEPS = 4
 BY_CHANCE = 0.02  # p value that a step must pass, being the best of several
 RATE_STEP, LONGER, WIDER = 3.0, 2, 2.0
 WIDEST = 64.0  # times the delivered width
+MUCH = 0.03  # balanced accuracy; what seems to bring that is asked of more seeds
+MORE_SEEDS = 2  # times as many
+NOTHING = PairedGain(value=0.0, error=0.0, degrees=1, seeds=0)
 MOST_ANSWERS = 2  # to one cause, beside the one that was confirmed
 TURNED = {*RATES, Cause.INSUFFICIENT_TRAINING}  # causes whose knobs are turned anyhow
 
@@ -61,50 +64,97 @@ def refine(
     """
     if not repaired or trainer.rows is not None:
         return repaired
+    refinement = _Refinement(trainer, mends)
     answers = other_answers(repaired, mends, screen)
-    seeds = trainer.seeds("refine", trainer.effort.remedy_seeds)
-    begun = trainer.ledger.seconds
     for _ in range(MOST_STEPS):
-        spent = trainer.ledger.seconds - begun
-        allowance = min(
+        better = yield from refinement.step(repaired, answers)
+        if better is None:
+            break
+        repaired, answers = better, {}  # they were compared
+    return repaired
+
+
+class _Refinement:
+    """Looks for a better model, a step at a time, within the round's own budget."""
+
+    def __init__(self, trainer: Trainer, mends: Mapping[Cause, Sequence[Mend]]) -> None:
+        self.trainer, self.mends = trainer, mends
+        self.begun = trainer.ledger.seconds
+
+    @property
+    def allowance(self) -> float:
+        """Seconds that may be spent from now on."""
+        trainer = self.trainer
+        spent = trainer.ledger.seconds - self.begun
+        return min(
             SHARE_OF_BUDGET * trainer.effort.seconds - spent,
             SHARE_OF_LEFT * trainer.left,
         )
-        options = {name(repaired): repaired}
-        instead = {name(option): option for option in _instead(repaired, answers)}
-        for option in (
-            *instead.values(),
-            *variations(trainer.subject, repaired),
-            *_with_more(repaired, mends),
-        ):
-            arms = [compose(o) for o in (*options.values(), option)]
-            if trainer.cost(arms, seeds) <= allowance:
-                options[name(option)] = option
-        if len(options) == 1:
-            break
-        results = yield from trainer.train(
-            "remedy",
-            "Does the repaired model get better still?",
-            [compose(option) for option in options.values()],
-            seeds,
-        )
+
+    def step(
+        self, repaired: tuple[Mend, ...], answers: Mapping[Cause, Sequence[Mend]]
+    ) -> Round[tuple[Mend, ...] | None]:
+        """Try all that is one step away; returns the best of it, if any is better."""
+        seeds = self.trainer.seeds("refine", self.trainer.effort.remedy_seeds)
         now = name(repaired)
-        if now not in results:
-            break
+        instead = {name(option): option for option in _instead(repaired, answers)}
+        options = self._affordable(repaired, instead.values(), seeds)
+        if not options:
+            return None
+        arms = [compose(option) for option in (repaired, *options.values())]
+        question = "Does the repaired model get better still?"
+        results = yield from self.trainer.train("remedy", question, arms, seeds)
         gains = {
             key: results.gain(key, over=now)
             for key in options
-            if key in results and key != now
+            if key in results and now in results
         }
         better = {
             key: gain.value
             for key, gain in gains.items()
-            if _is_better(gain, trainer.floors, answers_alike=key in instead)
+            if _is_better(gain, self.trainer.floors, answers_alike=key in instead)
         }
-        if not better:
-            break
-        repaired = options[max(better, key=lambda key: better[key])]
-    return repaired
+        top = max(gains, key=lambda key: gains[key].value, default=now)
+        if top not in better and gains.get(top, NOTHING).value >= MUCH:
+            is_proven = yield from self._proven(options[top], repaired)
+            if is_proven:
+                return options[top]
+        return options[max(better, key=lambda key: better[key])] if better else None
+
+    def _affordable(
+        self,
+        repaired: tuple[Mend, ...],
+        instead: Iterable[tuple[Mend, ...]],
+        seeds: tuple[int, ...],
+    ) -> dict[str, tuple[Mend, ...]]:
+        """What is one step away, as much of it as there is time for."""
+        trainer, allowance = self.trainer, self.allowance
+        options: dict[str, tuple[Mend, ...]] = {}
+        for option in (
+            *instead,
+            *variations(trainer.subject, repaired),
+            *_with_more(repaired, self.mends),
+        ):
+            arms = [compose(o) for o in (repaired, *options.values(), option)]
+            if trainer.cost(arms, seeds) <= allowance:
+                options[name(option)] = option
+        return options
+
+    def _proven(
+        self, option: tuple[Mend, ...], repaired: tuple[Mend, ...]
+    ) -> Round[bool]:
+        """Ask fresh seeds, more of them, whether what looks much better is better."""
+        known = self.trainer.effort.remedy_seeds
+        seeds = self.trainer.seeds("refine", (1 + MORE_SEEDS) * known)[known:]
+        arms = [compose(repaired), compose(option)]
+        if self.trainer.cost(arms, seeds) > self.allowance:
+            return False
+        question = "Do more seeds bear out what looks better?"
+        more = yield from self.trainer.train("remedy", question, arms, seeds)
+        if any(arm.name not in more for arm in arms):
+            return False
+        gain = more.gain(name(option), over=name(repaired))
+        return _is_better(gain, self.trainer.floors, answers_alike=False)
 
 
 def _is_better(gain: PairedGain, floors: Floors, *, answers_alike: bool) -> bool:

@@ -33,6 +33,23 @@ def test_what_a_network_costs_is_known_whatever_weights_it_begins_with():
     assert begun == plain
 
 
+def test_a_dear_network_is_dear_in_a_combination_too():
+    subject = make_subject()
+    dear = NetworkChange(name="reference", to="recurrent")
+    bare = NetworkChange(name="output", to="none")
+    costs = Costs(one=0.0, each=1e-3, relative={network_key((dear,)): 20.0})
+
+    def training(*changes: NetworkChange) -> Training:
+        arm = Arm(name=str(len(changes)), changes=changes)
+        return Training(round="", question="", arms=(arm,), seeds=(0,))
+
+    alone, plain = costs.of(subject, training(dear)), costs.of(subject, training(bare))
+    assert alone == costs.of(subject, training(bare, dear)) == 20 * plain
+
+    costs.learn(subject, training(dear), 10 * alone)
+    assert costs.of(subject, training(bare, dear)) > 5 * alone
+
+
 def test_arms_that_differ_in_initial_weights_share_a_stack():
     arms = [initialized(scheme) for scheme in ("default", "he", "glorot")]
 

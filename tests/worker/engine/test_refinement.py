@@ -1,6 +1,7 @@
 """How far a repaired model is taken."""
 
 from dataclasses import replace
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -43,8 +44,9 @@ def refined(
     repaired: tuple[Mend, ...],
     others: tuple[Mend, ...] = (),
     screened: dict[str, int] | None = None,
+    spread: float = 0.01,
 ) -> tuple[World, list[str]]:
-    world = World(make_subject(), base=0.6, effect=effect)
+    world = World(make_subject(), base=0.6, effect=effect, spread=spread)
     screen = trained({"baseline": 60, **(screened or {})}, (0, 1, 2))
     trainer = Trainer(world.subject)
     trainer.costs = Costs(one=0.0, each=1e-7)
@@ -163,3 +165,18 @@ def test_what_a_sane_recipe_holds_is_added_where_that_pays():
     _, keys = refined(leaky_is_better, (rate(0.01),), (sane,))
 
     assert keys == ["lr=0.01", "activation=leaky_relu"]
+
+
+@pytest.mark.parametrize(
+    ("by_turns", "kept"), [((0.0, 0.3), ["width×2"]), ((-0.15, 0.25), [])]
+)
+def test_more_seeds_are_asked_where_few_cannot_tell(by_turns, kept):
+    turns = cycle(by_turns)
+
+    def effect(arm):
+        return next(turns) if widths(arm) == 2.0 else 0.0
+
+    world, keys = refined(effect, (rate(0.01),), spread=0.0)
+
+    assert {len(t.seeds) for t in world.trained if "more seeds" in t.question} == {8}
+    assert keys == ["lr=0.01", *kept]
