@@ -166,9 +166,15 @@ def blank(material: Material, share: float) -> Material:
 
 
 def mixed_units(material: Material, factor: float) -> Material:
-    """Give each feature its own unit, up to `factor` apart, everywhere."""
+    """Give each feature its own unit, up to `factor` apart, everywhere.
+
+    All of a series' channel, or of a picture's, has one unit.
+    """
     rng = np.random.default_rng(35)
     shape = material.train.x.shape[1:]
+    if len(shape) > 1:
+        series = len(shape) == 2  # noqa: PLR2004 - (steps, channels), else channels first
+        shape = (1, shape[1]) if series else (shape[0], 1, 1)
     unit = factor ** rng.random(shape)
     return _each(
         material, lambda x: (x * unit).astype(np.float32), "train", "val", "hidden"

@@ -212,7 +212,8 @@ def _corrupted(_sound: Sketch, rng: Random) -> Fault:
 
 def _few(_sound: Sketch, rng: Random) -> Fault:
     changes = {"rows": int(rng.integers(40, 120))}
-    others = (Cause.INSUFFICIENT_REGULARIZATION, Cause.EXCESS_CAPACITY)
+    # As many epochs of few rows are few updates.
+    others = (Cause.INSUFFICIENT_REGULARIZATION, Cause.EXCESS_CAPACITY, *_SLOW)
     return Fault(Cause.INSUFFICIENT_DATA, others, changes)
 
 
