@@ -75,6 +75,10 @@ class Confirmation:
         while len(seeds) < MOST_CONFIRMING:
             known = len(seeds)
             seeds = trainer.seeds("confirm", min(2 * known, MOST_CONFIRMING))
+            if self._is_mended(results, chosen, tested=len(best)):
+                idle = [m for m in singles if self._adds_nothing(results, chosen, m)]
+                singles = [m for m in singles if m not in idle]
+                arms = self._without(arms, idle, chosen, singles)
             arms = self._within_time(arms, seeds[known:])
             names = {arm.name for arm in arms}
             singles = [m for m in singles if m.key in names]
@@ -305,6 +309,43 @@ class Confirmation:
         own = (mend.patch or {}).get("epochs", given)
         change = RecipeChange(patch={"epochs": max(1, round(own * times))})
         return compose([*chosen, replace(mend, changes=(*mend.changes, change))])
+
+    def _is_mended(
+        self, results: Results, chosen: tuple[Mend, ...], *, tested: int
+    ) -> bool:
+        """Whether the combination is proven to help."""
+        whole = name(chosen)
+        return whole in results and self._is_proven(results.gain(whole), tested=tested)
+
+    def _adds_nothing(
+        self, results: Results, chosen: tuple[Mend, ...], mend: Mend
+    ) -> bool:
+        """Whether a mend is of no use beside the others, so that they explain it."""
+        rest = [m for m in chosen if m.cause != mend.cause]
+        whole, without = name([*rest, mend]), name(rest)
+        if mend in chosen or whole not in results or without not in results:
+            return False
+        gain = results.gain(whole, over=without)
+        return gain.value + gain.error < self.floors.material
+
+    def _without(
+        self,
+        arms: Sequence[Arm],
+        idle: Sequence[Mend],
+        chosen: tuple[Mend, ...],
+        singles: Sequence[Mend],
+    ) -> list[Arm]:
+        """Leave out the arms that only tell of mends that add nothing."""
+
+        def own(mends: Sequence[Mend]) -> set[str]:
+            return {
+                arm.name
+                for m in mends
+                for arm in (*self._open_controls(m), *on_top(chosen, m))
+            }
+
+        needed = own(singles) | {arm.name for arm in self._arms_of(chosen)}
+        return [arm for arm in arms if arm.name not in own(idle) - needed]
 
     def _is_undecided(
         self, results: Results, singles: Sequence[Mend], *, tested: int

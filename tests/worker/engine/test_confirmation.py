@@ -101,6 +101,29 @@ def test_what_is_proven_beside_a_mend_that_fell_becomes_the_remedy(together, kep
     assert [mend.key for mend in settled] == kept
 
 
+@pytest.mark.parametrize(("beside", "asked"), [(90, False), (99, True)])
+def test_what_adds_nothing_to_a_proven_mend_is_not_asked_again(beside, asked):
+    confirming, _, _ = confirmation(1e-9)
+    labels = Mend(Cause.LABEL_NOISE, "dropped", "Drop", ())
+    slower = Mend(Cause.LEARNING_RATE_TOO_HIGH, "lr=0.1", "Lower", ())
+    both = "lr=0.1 + dropped"
+    first = trained(
+        {"baseline": 50, "dropped": 90, "lr=0.1": 53, both: beside}, tuple(range(3))
+    )
+    confirming.screen = first
+    best = {labels.cause: labels, slower.cause: slower}
+    arms = confirming._without(
+        confirming._arms((labels,), [labels, slower], ()),
+        [m for m in (labels, slower) if confirming._adds_nothing(first, (labels,), m)],
+        (labels,),
+        [labels],
+    )
+
+    assert confirming._is_mended(first, (labels,), tested=2)
+    assert {"baseline", "dropped"} <= {arm.name for arm in arms}
+    assert (both in {arm.name for arm in arms}) is asked
+
+
 def measured_beside_a_wide_network() -> tuple[Confirmation, Results, Mend, list[Mend]]:
     """A combination, and two subsets that only its arms were confirmed with."""
     measuring, _, _ = confirmation(1e-9)
