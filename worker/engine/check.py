@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from pydantic import JsonValue
 
 from service.contract.causes import BY_CAUSE, Cause
-from service.contract.report import Evidence, Finding, Gain, Recommendation
+from service.contract.report import Evidence, Finding, Gain, Recommendation, Verdict
 from worker.engine.lab.experiment import Change, RecipeChange
 from worker.engine.recipe import merge_patch
 from worker.engine.stats.decisions import Decision, severity_of
@@ -374,28 +374,7 @@ def judge_gain(
     if named and trial.on_top is not None and trial.on_top.value > gain.value:
         shown = trial.on_top
         method = "paired retraining within the best combination"
-    if trial.role in ("primary", "component"):
-        verdict, confidence = "found", 1 - trial.adjusted_p
-        summary = f"{says}. {trial.mend.text}: {points(shown.value)} balanced accuracy."
-    elif trial.decision == "found" and trial.explained_by is not None:
-        verdict, confidence = "suspected", 1 - trial.adjusted_p
-        other = trial.explained_by.value
-        summary = (
-            f"Mending it alone brings {points(gain.value)}, but nothing once "
-            f"`{other}` is mended."
-        )
-    elif trial.decision == "found":
-        verdict, confidence = "suspected", 1 - trial.adjusted_p
-        summary = f"{says}. {trial.mend.text}: {points(gain.value)}, not in addition."
-    elif trial.decision == "not_found":
-        verdict, confidence = "not_found", 1 - gain.p_below(0.025)
-        summary = f"Mending it brings {points(gain.value)}: no material gain."
-    else:
-        verdict, confidence = "inconclusive", 0.5
-        summary = (
-            f"Mending it brings {points(gain.value)}, between {points(gain.low)} and "
-            f"{points(gain.high)}: too close to call with this data and budget."
-        )
+    verdict, confidence, summary = _said_of(trial, shown, says)
     acts = verdict in ("found", "suspected")
     return Finding(
         cause=check.cause,
@@ -415,6 +394,31 @@ def judge_gain(
         experiments=list(trial.experiments),
         docs=entry.docs,
     )
+
+
+def _said_of(trial: Trial, shown: PairedGain, says: str) -> tuple[Verdict, float, str]:
+    """Verdict, confidence and summary."""
+    gain, mended = trial.gain, f"{says}. {trial.mend.text}"
+    by = trial.explained_by
+    sure = 1 - trial.adjusted_p
+    if trial.role in ("primary", "component"):
+        return "found", sure, f"{mended}: {points(shown.value)} balanced accuracy."
+    if trial.decision == "found":
+        text = f"{mended}: {points(gain.value)}, not in addition."
+        if by is not None:
+            brings = f"Mending it alone brings {points(gain.value)}"
+            text = f"{brings}, but nothing once `{by.value}` is mended."
+        return "suspected", sure, text
+    if by is not None and trial.on_top is not None:
+        brings = f"Mending it alone might bring {points(gain.value)}"
+        text = f"{brings}, but nothing once `{by.value}` is mended."
+        return "not_found", 1 - trial.on_top.p_below(0.025), text
+    brings = f"Mending it brings {points(gain.value)}"
+    if trial.decision == "not_found":
+        return "not_found", 1 - gain.p_below(0.025), f"{brings}: no material gain."
+    between = f"between {points(gain.low)} and {points(gain.high)}"
+    text = f"{brings}, {between}: too close to call with this data and budget."
+    return "inconclusive", 0.5, text
 
 
 def _trial_evidence(trial: Trial) -> list[Evidence]:

@@ -50,7 +50,11 @@ def conclude(
     judged = [_judge(check, subject, learned, trials, delivered) for check in checks]
     if learned.subsample is not None and not bears_out(remedy):
         judged = [_doubted(f, learned.subsample, trials) for f in judged]
-    explained = {c: t.explained_by for c, t in trials.items() if t.explained_by}
+    explained = {
+        c: t.explained_by
+        for c, t in trials.items()
+        if t.explained_by and t.decision == "found"
+    }
     if misled := misled_by_the_form(judged, learned, trials, delivered):
         judged = [_of_another_form(f) if f.cause in misled else f for f in judged]
         explained |= dict.fromkeys(misled, Cause.PREPROCESSING_MISMATCH)

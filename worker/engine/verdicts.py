@@ -161,7 +161,20 @@ def _with_roles(
             roles[cause] = replace(trial, role="equivalent", explained_by=primary)
         else:
             roles[cause] = replace(trial, role="explained", explained_by=primary)
-    return roles
+    return roles | _idle_beside(primary, trials, floors)
+
+
+def _idle_beside(
+    primary: Cause, trials: Mapping[Cause, Trial], floors: Floors
+) -> dict[Cause, Trial]:
+    """Causes left open alone whose mending adds nothing to the best combination."""
+    return {
+        cause: replace(trial, decision="not_found", explained_by=primary)
+        for cause, trial in trials.items()
+        if trial.decision == "inconclusive"
+        and trial.on_top is not None
+        and trial.on_top.p_below(floors.material) <= 1 - floors.absence_level
+    }
 
 
 def _worth(trial: Trial) -> float:

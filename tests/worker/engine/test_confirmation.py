@@ -6,14 +6,18 @@ import pytest
 from service.contract.causes import Cause
 from tests.builders_engine import make_subject
 from tests.worker.engine.test_results import trained
-from worker.engine.check import Mend
+from worker.engine.catalog import CATALOG
+from worker.engine.check import Mend, judge_gain
 from worker.engine.choices import gain_of
 from worker.engine.confirmation import Confirmation
 from worker.engine.lab.experiment import Arm, NetworkChange, RecipeChange
+from worker.engine.ledger import Learned, Ledger
 from worker.engine.planning import Costs
 from worker.engine.results import BASELINE, Results
+from worker.engine.stats.decisions import Floors
 from worker.engine.stats.pairs import Rows
 from worker.engine.trainer import Trainer
+from worker.engine.verdicts import case_for, weigh
 
 SEEDS = tuple(range(100, 108))
 SEEDS_CONFIRMING = Trainer(make_subject()).seeds("confirm", 8)
@@ -111,7 +115,6 @@ def test_what_adds_nothing_to_a_proven_mend_is_not_asked_again(beside, asked):
         {"baseline": 50, "dropped": 90, "lr=0.1": 53, both: beside}, tuple(range(3))
     )
     confirming.screen = first
-    best = {labels.cause: labels, slower.cause: slower}
     arms = confirming._without(
         confirming._arms((labels,), [labels, slower], ()),
         [m for m in (labels, slower) if confirming._adds_nothing(first, (labels,), m)],
@@ -155,3 +158,40 @@ def test_where_the_combination_stands_nothing_is_measured_twice():
     mends = {wide.cause: [wide], Cause.INSUFFICIENT_DATA: subsets}
 
     assert list(measuring.measure_alone(confirm, mends, (wide,), (wide,))) == []
+
+
+@pytest.mark.parametrize(
+    ("beside", "verdict", "says"),
+    [
+        (90, "not_found", "nothing once `label_noise`"),
+        (96, "inconclusive", "too close"),
+    ],
+)
+def test_what_adds_nothing_beside_a_proven_mend_is_not_left_open(beside, verdict, says):
+    labels = Mend(Cause.LABEL_NOISE, "dropped", "Drop", ())
+    slower = Mend(Cause.LEARNING_RATE_TOO_HIGH, "lr=0.1", "Lower", ())
+    arms = {"baseline": 40, "dropped": 90, "lr=0.1": 43, "lr=0.1 + dropped": beside}
+    results = trained(arms, tuple(range(3)))
+    learned = Learned(
+        measures={},
+        obstacles={},
+        mends={},
+        ledger=Ledger(),
+        signal=True,
+        screen=results,
+        confirm=results,
+        together=(labels,),
+        chosen=(labels,),
+        best={labels.cause: labels, slower.cause: slower},
+    )
+
+    trials = weigh(learned, Floors())
+    trial = trials[slower.cause]
+    check = next(one for one in CATALOG if one.cause is slower.cause)
+    case = case_for(slower.cause, learned, trials, delivered=0.4)
+
+    assert trials[labels.cause].role == "primary"
+    assert trial.decision == verdict
+    finding = judge_gain(check, case, says="It is too fast")
+    assert finding.verdict == verdict
+    assert says in finding.summary
