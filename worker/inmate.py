@@ -57,18 +57,19 @@ def _gpu_environment(index: int) -> dict[str, str]:
 
 
 def _environment(*, scratch: Path, device: str, threads: int) -> dict[str, str]:
-    cores = str(threads)
     environment = {
         "HOME": str(scratch),
         "TMPDIR": str(scratch),
         "LANG": "C.UTF-8",
         "PATH": "",
-        "OMP_NUM_THREADS": cores,
+        # Only large networks get more than one thread, see `worker.engine.lab.threads`.
+        "MODEL_AUDIT_THREADS": str(threads),
+        "OMP_NUM_THREADS": "1",
         # Threads that spin while they wait take the cores from the threads they wait
         # for, as soon as anything else runs: small steps then take ten times as long.
         "OMP_WAIT_POLICY": "PASSIVE",
-        "MKL_NUM_THREADS": cores,
-        "OPENBLAS_NUM_THREADS": cores,
+        "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
         "JOBLIB_MULTIPROCESSING": "0",  # it would ask for semaphores and processes
         "TORCHINDUCTOR_CACHE_DIR": str(scratch),
     }

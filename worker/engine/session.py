@@ -105,6 +105,7 @@ class Session:
         if device == "auto":
             device = "cuda:0" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
+        torch.set_num_threads(1)  # what has enough to do for more takes them, `threads`
         self.scratch = scratch
         self.progress = progress
         self.clock = clock

@@ -14,6 +14,7 @@ from worker.engine.lab.inputs import Pipe
 from worker.engine.lab.losses import batch_loss, targets
 from worker.engine.lab.members import Member
 from worker.engine.lab.residence import ResidentSplit
+from worker.engine.lab.threads import threads, work_a_row
 from worker.engine.network.network import Network
 
 _VALUES = 4_000_000  # inputs times members in one pass
@@ -87,7 +88,9 @@ def outputs(
             for start in range(0, len(places), size):
                 at = torch.from_numpy(places[start : start + size]).to(split.device)
                 x = split.inputs(at, pipes[mine[0]], some.rows.dtype)
-                for k, raw in zip(mine, _forward(network, some, x), strict=True):
+                with threads(work_a_row(network, x).threads(len(x))):
+                    raws = _forward(network, some, x)
+                for k, raw in zip(mine, raws, strict=True):
                     found[k].append(raw)
     return [torch.cat(parts) for parts in found]
 

@@ -18,6 +18,7 @@ from worker.engine.lab.hoisting import Compiled
 from worker.engine.lab.losses import Form, batch_loss
 from worker.engine.lab.peephole import streamlined
 from worker.engine.lab.recording import recorded
+from worker.engine.lab.threads import Work, counted
 from worker.engine.network.network import Network
 
 Buffers = dict[str, Tensor]
@@ -109,6 +110,7 @@ class Gradients:
         layout: of a row.
         capture: trace a step once a shape, instead of working it out every time.
         graphs: what was traced so far; stacks of one network may share it.
+        threads: that pay for a step, known after the first one.
     """
 
     network: Network
@@ -116,6 +118,7 @@ class Gradients:
     layout: Layout
     capture: bool
     graphs: Graphs = field(default_factory=dict, repr=False)
+    threads: int = 1
     _block: int | None = None
     _ready: dict[tuple[int, torch.Size], _Ready] = field(
         default_factory=dict, repr=False
@@ -132,10 +135,10 @@ class Gradients:
         Returns:
             float, (members, parameters); float, (members,); each (members, ...).
         """
-        if not self.network.stackable:
-            return self._looped(rows, buffers, batch)
         if self._block is None:
             self._block = self._members_a_block(rows, buffers, batch)
+        if not self.network.stackable:
+            return self._looped(rows, buffers, batch)
         if len(rows) <= self._block:
             return self._together(rows, buffers, batch)
         answers = [
@@ -193,6 +196,7 @@ class Gradients:
         with (
             torch.enable_grad(),
             torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor),
+            counted() as work,
         ):
             self._loss(
                 row,
@@ -202,7 +206,10 @@ class Gradients:
                 batch.target[0],
                 batch.weight[0],
             )
-        return max(1, _CACHE_BYTES // max(1, sum(held.values())))
+        block = max(1, _CACHE_BYTES // max(1, sum(held.values())))
+        together = min(block, len(rows)) if self.network.stackable else 1
+        self.threads = Work(work.operations, work.calls).threads(together)
+        return block
 
     def _loss(
         self,

@@ -22,6 +22,7 @@ from worker.engine.lab.signs import (
     oscillation,
     size_distance,
 )
+from worker.engine.lab.threads import threads
 
 _CHUNK_BYTES = 16 << 20  # of inputs gathered at once
 _CHUNK_STEPS = 64
@@ -196,11 +197,12 @@ class Stack:
         x, target, weight, real = self._feed.take(start, steps)
         seen = []
         batches = zip(x.unbind(), target.unbind(), weight.unbind(), strict=True)
-        for t, (inputs, wanted, weighed) in enumerate(batches):
-            batch = Batch(inputs, self._noise.at(start + t), wanted, weighed)
-            if self._has_norm and (rows := int(real[t].sum())) < self._batch:
-                batch = _shortened(batch, rows)
-            seen.append(self._step(start + t, batch))
+        with threads(self.gradients.threads):
+            for t, (inputs, wanted, weighed) in enumerate(batches):
+                batch = Batch(inputs, self._noise.at(start + t), wanted, weighed)
+                if self._has_norm and (rows := int(real[t].sum())) < self._batch:
+                    batch = _shortened(batch, rows)
+                seen.append(self._step(start + t, batch))
         losses = torch.stack(seen).detach().cpu()
         # numpy has no word for bfloat16.
         return (losses.float() if losses.dtype == torch.bfloat16 else losses).numpy()
@@ -396,11 +398,12 @@ class Stack:
                 self.optimizer.step(self.rows, gradient, self._factor(0))
 
         once()  # traces, and gets memory
-        start, done = self._clock(), 0
-        while not done or (done < steps and self._clock() - start < _LONG_MEASURE):
-            once()
-            done += 1
-        return (self._clock() - start) / done
+        with threads(self.gradients.threads):
+            start, done = self._clock(), 0
+            while not done or (done < steps and self._clock() - start < _LONG_MEASURE):
+                once()
+                done += 1
+            return (self._clock() - start) / done
 
 
 def _agreement(member: Member) -> tuple[float, ...]:

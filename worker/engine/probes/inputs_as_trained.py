@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.data import Dataset, Split, channel_axis
+from worker.engine.lab.threads import threads, work_a_row
 from worker.engine.network.own_code import check_answer, on_samples, own_code
 from worker.engine.probes.material import (
     Array,
@@ -147,7 +148,9 @@ def outputs(material: Material, x: Array, prepare: AsTrained | None = None) -> T
         for rows in batches(len(x), int(np.prod(x.shape[1:]))):
             batch = prepare(x[rows])
             with own_code(on_samples(batch)):
-                raw, _ = network.forward(parameters, buffers, batch, training=False)
+                pays = work_a_row(network, batch).threads(len(batch))
+                with threads(pays):
+                    raw, _ = network.forward(parameters, buffers, batch, training=False)
             check_answer(raw, batch, material.head.outputs)
             parts.append(raw.detach().cpu())
     return torch.cat(parts)
