@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch._dynamo  # optimisers load it; a child that stands by has paid for it
 from pydantic import JsonValue, TypeAdapter
 
 from service.contract.causes import Cause

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value, vmap
+from torch.func import vmap
 
 from worker.engine.lab.hoisting import Compiled
 from worker.engine.lab.losses import Form, batch_loss
@@ -226,11 +226,22 @@ class Gradients:
         return batch_loss(self.form, raw, target, weight), fresh
 
     def _direct(self, rows: Tensor, buffers: Buffers, batch: Batch) -> _Answer:
-        each = vmap(grad_and_value(self._loss, has_aux=True))
-        gradient, (loss, fresh) = each(
-            rows, buffers, batch.x, batch.noise, batch.target, batch.weight
+        # The sum's gradient holds each member's own: no loss depends on another's row.
+        # (`torch.func.grad` would do, too, and imports the compiler for that.)
+        with torch.enable_grad():
+            held = rows.detach().requires_grad_()
+            losses, fresh = vmap(self._loss)(
+                held, buffers, batch.x, batch.noise, batch.target, batch.weight
+            )
+            if losses.requires_grad:
+                [gradient] = torch.autograd.grad(losses.sum(), [held])
+            else:
+                gradient = torch.zeros_like(rows)
+        return (
+            gradient,
+            losses.detach(),
+            {name: one.detach() for name, one in fresh.items()},
         )
-        return gradient, loss, fresh
 
     def _captured(self, rows: Tensor, buffers: Buffers, batch: Batch) -> Compiled:
         names, sites = list(buffers), len(batch.noise)

@@ -24,6 +24,10 @@ class DependsOnValuesError(RuntimeError):
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes every operator that reaches the kernels, below `vmap` and `grad`."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or the compiler is imported, for a second, to be kept out
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.graph = Graph()

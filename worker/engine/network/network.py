@@ -351,8 +351,15 @@ class Network:
             with torch.random.fork_rng(devices=[]):
                 noise = [torch.rand(2, *shape) for shape in self.noise_shapes(x)]
                 both = torch.stack([x, x])
-                slope = torch.func.grad(learn)
-                torch.func.vmap(slope)(parameters, buffers, both, noise)
+                with torch.enable_grad():
+                    leaves = [
+                        one.requires_grad_()
+                        for one in parameters.values()
+                        if one.is_floating_point()
+                    ]
+                    reached = torch.func.vmap(learn)(parameters, buffers, both, noise)
+                    if reached.requires_grad:
+                        torch.autograd.grad(reached.sum(), leaves, allow_unused=True)
                 with torch.no_grad():
                     torch.func.vmap(look)(parameters, buffers)
         except (RuntimeError, ValueError, NotImplementedError, TypeError, IndexError):

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worker.engine.lab.optimizers import StackedOptimizer
 from worker.engine.probes.material import Flags, Floats, Labels
+from worker.engine.recipe import default_optimizer
 
 FOLDS = 5
 WIDTH = 128
@@ -190,6 +192,13 @@ class _Stack:
         self.known = [torch.from_numpy(rows) for rows in known]
         self.generator = torch.Generator().manual_seed(seed)
         self.weights = self._initial()
+        self.rows = [weight.detach().flatten(1) for weight in self.weights]
+        setting = default_optimizer("adamw").model_copy(
+            update={"lr": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
+        )
+        self.optimizers = [
+            StackedOptimizer.fresh([setting] * len(rows), rows) for rows in self.rows
+        ]
         self.wide = self.x.shape[1] + classes
         self.looks_often = len(y) * self.wide <= MUCH
 
@@ -224,9 +233,6 @@ class _Stack:
         Returns:
             Probabilities, float32, (rows, askings, classes), and margins, (rows,).
         """
-        optimizer = torch.optim.AdamW(
-            self.weights, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
-        )
         least = min(most, *(len(rows) for rows in self.known))
         # Many rows make as many steps in fewer epochs, and take longer to look at.
         affordable = min(
@@ -242,7 +248,7 @@ class _Stack:
         for _ in range(spells):
             spell = self._empty(members)
             for epoch in range(SPELL):
-                self._epoch(optimizer, least, size)
+                self._epoch(least, size)
                 if self.looks_often or epoch == SPELL - 1:
                     self._observe(spell, members)
             level = self._agreement(spell)
@@ -263,7 +269,7 @@ class _Stack:
         said = torch.zeros(rows, askings, self.classes)
         return _Spell(said, torch.zeros(rows, dtype=torch.float64))
 
-    def _epoch(self, optimizer: torch.optim.Optimizer, least: int, size: int) -> None:
+    def _epoch(self, least: int, size: int) -> None:
         orders = [
             rows[torch.randperm(len(rows), generator=self.generator)][:least]
             for rows in self.known
@@ -271,13 +277,15 @@ class _Stack:
         together = torch.stack(orders)
         for start in range(0, least, size):
             batch = together[:, start : start + size]
-            optimizer.zero_grad()
             raw = self.forward(self.x[batch])
             loss = torch.nn.functional.cross_entropy(
                 raw.reshape(-1, self.classes), self.labels[batch].reshape(-1)
             )
-            (loss * len(orders)).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            slopes = torch.autograd.grad(loss * len(orders), self.weights)
+            for optimizer, own, slope in zip(
+                self.optimizers, self.rows, slopes, strict=True
+            ):
+                optimizer.step(own, slope.flatten(1))
 
     @torch.no_grad()
     def _observe(self, spell: _Spell, members: Tensor) -> None:
