@@ -5,6 +5,7 @@ shared experiments against one baseline, decides which gains are real, and hands
 check its `Case`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -136,6 +137,7 @@ class Case:
         mended: keys of the mends in that combination.
         subsample: training rows that retraining used, None where all.
         level: balanced accuracy that this cause's measuring arms are compared with.
+        judged: findings of the causes that the check comes `after`.
     """
 
     measures: Measures
@@ -155,6 +157,7 @@ class Case:
     mended: tuple[str, ...] = ()
     subsample: int | None = None
     level: float = 0.0
+    judged: Mapping[Cause, Finding] = field(default_factory=dict)
 
     @property
     def best_trained(self) -> float:
@@ -166,7 +169,13 @@ class Case:
 
 
 class Check(Protocol):
-    """One cause."""
+    """One cause.
+
+    Attributes:
+        cause: its name.
+        after: causes to be judged before, whose findings it sees in `Case.judged`; may
+            be left out.
+    """
 
     cause: ClassVar[Cause]
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from service.contract.causes import BY_CAUSE, CATALOGUE, Cause
@@ -47,7 +48,7 @@ def conclude(
     trials = weigh(learned, Floors())
     remedy = remedy_of(subject, learned)
     delivered = delivered_score(learned.measures, "balanced_accuracy") or 0.0
-    judged = [_judge(check, subject, learned, trials, delivered) for check in checks]
+    judged = _judge_all(checks, subject, learned, trials, delivered)
     if learned.subsample is not None and not bears_out(remedy):
         judged = [_doubted(f, learned.subsample, trials) for f in judged]
     explained = {
@@ -93,13 +94,23 @@ def conclude(
     )
 
 
-def _judge(
-    check: Check,
+def _judge_all(
+    checks: Sequence[Check],
     subject: Subject,
     learned: Learned,
     trials: Mapping[Cause, Trial],
     delivered: float,
-) -> Finding:
+) -> list[Finding]:
+    """Judge every cause, those last that look at what was found of others."""
+    findings: dict[Cause, Finding] = {}
+    for check in sorted(checks, key=lambda check: bool(getattr(check, "after", ()))):
+        case = case_for(check.cause, learned, trials, delivered)
+        case = replace(case, judged=dict(findings))
+        findings[check.cause] = _judge(check, subject, learned, case)
+    return [findings[check.cause] for check in checks]
+
+
+def _judge(check: Check, subject: Subject, learned: Learned, case: Case) -> Finding:
     cause = check.cause
     if cause not in subject.wanted:
         return not_applicable(cause, "it was not asked for")
@@ -107,7 +118,6 @@ def _judge(
         return not_applicable(cause, learned.obstacles[cause])
     if cause in learned.crashed:
         return crashed(cause, learned.crashed[cause])
-    case: Case = case_for(cause, learned, trials, delivered)
     try:
         return check.judge(subject, case)
     except Exception as error:  # one check must not take the others along

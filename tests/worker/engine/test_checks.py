@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from service.contract.causes import Cause
@@ -420,16 +422,29 @@ def test_exact_values_that_no_training_leaves_need_less_proof(sign, verdict):
         {"untouched": ["0.weight"], "untouched_share": 1.0},
     ],
 )
+@pytest.mark.parametrize("reached", [0.9, 0.55])
 def test_what_another_order_of_the_outputs_brings_back_is_no_fault_of_the_weights(
-    signs,
+    signs, reached
 ):
-    measures = {
-        "weights": signs,
-        "label_order": {"gain": {"value": 0.8, "standard_error": 0.02}},
+    order = {
+        "gain": {"value": reached - 0.1, "standard_error": 0.02},
+        "permutation": [1, 2, 0],
+        "after": reached,
     }
-    case = Case(measures=measures, retrained=gain(0.87))
+    case = Case(
+        measures={"weights": signs, "label_order": order},
+        retrained=gain(0.87),
+        arms={"baseline": {"balanced_accuracy": 0.97}},
+    )
+    subject = make_subject()
+    other = LabelOrderMismatch().judge(subject, case)
+    weights = DegenerateWeights().judge(
+        subject, replace(case, judged={other.cause: other})
+    )
 
-    assert DegenerateWeights().judge(make_subject(), case).verdict == "not_found"
+    # Exactly one of them takes the blame; neither leaves it to the other.
+    assert (other.verdict == "found") is (reached == 0.9)
+    assert (weights.verdict in {"found", "suspected"}) is (reached == 0.55)
 
 
 @pytest.mark.parametrize(("a_class", "verdict"), [(15, "found"), (400, "suspected")])

@@ -20,13 +20,17 @@ from worker.engine.check import (
     Mend,
     clear,
     found_in_delivery,
-    pair_of,
     points,
     undecided,
 )
 from worker.engine.subject import Subject
 
 EXACT_SIGNS = ("non_finite", "constant", "untouched_norms")
+OTHERS = {
+    Cause.LABEL_ORDER_MISMATCH: "the order of the outputs",
+    Cause.PREPROCESSING_MISMATCH: "the form of the inputs",
+    Cause.TRAINING_MODE_LEFT_ON: "the training mode left on",
+}
 METHOD = "the same recipe trained anew against the delivered weights"
 
 
@@ -35,6 +39,7 @@ class DegenerateWeights:
     """Read the weights and train anew."""
 
     cause: ClassVar[Cause] = Cause.DEGENERATE_WEIGHTS
+    after: ClassVar[tuple[Cause, ...]] = tuple(OTHERS)
 
     bar: Bar = Bar()
     # Exact values that no training leaves behind speak for themselves.
@@ -179,15 +184,11 @@ class DegenerateWeights:
 
     def _explained(self, case: Case) -> str | None:
         """Another fault of the delivery that explains why training anew is better."""
-        for probe, words in (
-            ("label_order", "the order of the outputs"),
-            ("preprocessing", "the form of the inputs"),
-            ("determinism", "the training mode left on"),
-        ):
-            gain = pair_of(case.measures.get(probe, {}).get("gain"))
-            enough = self.explaining_share * (
-                case.retrained.value if case.retrained else 0.0
-            )
-            if self.bar.passes(gain) and gain is not None and gain.value >= enough:
+        enough = self.explaining_share * (case.retrained.value if case.retrained else 0)
+        for cause, words in OTHERS.items():
+            other = case.judged.get(cause)
+            if other is None or other.verdict != "found":
+                continue
+            if other.gain is not None and other.gain.value >= enough:
                 return words
         return None
