@@ -7,7 +7,7 @@ import numpy as np
 
 from service.contract.causes import Cause
 from worker.engine.check import Measures, Mend
-from worker.engine.combination import first_to_name, name
+from worker.engine.combination import EVIDENT_SHARE, first_to_name, name
 from worker.engine.results import BASELINE, Results, against_delivered
 from worker.engine.stats.decisions import Floors
 from worker.engine.stats.pairs import PairedGain
@@ -61,11 +61,24 @@ def best_of_each(
     for cause, options in mends.items():
         tried = [m for m in options if m.key in screen and not m.measuring]
         if tried:
-            found[cause] = max(tried, key=lambda m: gain_of(screen, m).value)
+            found[cause] = _best_answer(screen, tried)
     for cause, row in _sweeps(screen, mends).items():
         if cause in found:
             found[cause] = _steadiest(screen, row, found[cause])
     return found
+
+
+def _best_answer(screen: Results, tried: Sequence[Mend]) -> Mend:
+    """The mend of one cause to take: the best, or an evident one nearly as good.
+
+    What the graph or the data speak for is not to lose by a hair to what they do not.
+    """
+    gains = {m.key: gain_of(screen, m).value for m in tried}
+    best = max(tried, key=lambda m: gains[m.key])
+    evident = [m for m in tried if m.evident]
+    likely = max(evident, key=lambda m: gains[m.key], default=best)
+    enough = EVIDENT_SHARE * max(0.0, gains[best.key])
+    return likely if gains[likely.key] >= enough else best
 
 
 def _sweeps(

@@ -1,5 +1,7 @@
 """Which of several mends the screen speaks for."""
 
+import pytest
+
 from service.contract.causes import Cause
 from tests.worker.engine.test_results import trained
 from worker.engine.check import Mend
@@ -77,3 +79,13 @@ def test_of_lengths_that_do_as_well_the_one_amid_its_like_is_taken():
 
 def test_the_shortest_length_is_taken_where_longer_ones_lose():
     assert length({4: 70, 8: 85, 16: 78, 48: 70}, given=4) == "epochs=8"
+
+
+@pytest.mark.parametrize(("bare", "taken"), [(79, "raw output"), (65, "tanh")])
+def test_an_evident_answer_does_not_lose_by_a_hair(bare, taken):
+    cause = Cause.UNSUITABLE_ACTIVATION
+    raw = Mend(cause, "raw output", "Take it off", (), evident=True)
+    other = Mend(cause, "tanh", "Use tanh", ())
+    screen = trained({"baseline": 50, "raw output": bare, "tanh": 80}, (0, 1, 2))
+
+    assert best_of_each(screen, {cause: [raw, other]})[cause].key == taken
