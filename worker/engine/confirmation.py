@@ -7,10 +7,12 @@ from service.contract.causes import Cause
 from worker.engine.check import Mend
 from worker.engine.choices import best_single, gain_of, is_promising, value_of
 from worker.engine.combination import (
+    EVIDENT_SHARE,
     compose,
     first_to_name,
     name,
     on_top,
+    preference,
     with_controls,
 )
 from worker.engine.lab.experiment import Arm, RecipeChange
@@ -326,7 +328,13 @@ class Confirmation:
         if mend in chosen or whole not in results or without not in results:
             return False
         gain = results.gain(whole, over=without)
-        return gain.value + gain.error < self.floors.material
+        if gain.value + gain.error >= self.floors.material:
+            return False
+        # A likelier one that does nearly as well may yet be named in their place.
+        alone, top = gain_of(results, mend), results.gain(name(chosen)).value
+        is_likelier = preference(mend) < min(map(preference, chosen))
+        is_near = alone.value + alone.error >= EVIDENT_SHARE * top
+        return not (is_likelier and is_near)
 
     def _without(
         self,

@@ -127,6 +127,17 @@ def test_what_adds_nothing_to_a_proven_mend_is_not_asked_again(beside, asked):
     assert (both in {arm.name for arm in arms}) is asked
 
 
+@pytest.mark.parametrize(("alone", "idle"), [(68, False), (56, True)])
+def test_a_likelier_mend_that_is_nearly_as_good_stays_in_question(alone, idle):
+    confirming, _, _ = confirmation(1e-9)
+    strange = Mend(Cause.UNSUITABLE_ACTIVATION, "tanh", "Use tanh", ())
+    evident = Mend(Cause.CLASS_IMBALANCE, "balanced", "Balance", (), evident=True)
+    arms = {"baseline": 50, "tanh": 72, "balanced": alone, "tanh + balanced": 70}
+    results = trained(arms, tuple(range(3)))
+
+    assert confirming._adds_nothing(results, (strange,), evident) is idle
+
+
 def measured_beside_a_wide_network() -> tuple[Confirmation, Results, Mend, list[Mend]]:
     """A combination, and two subsets that only its arms were confirmed with."""
     measuring, _, _ = confirmation(1e-9)
