@@ -122,6 +122,21 @@ def precision_with_equivalents(rows: Sequence[Row]) -> Share:
     )
 
 
+def precision_confirmed(rows: Sequence[Row], confirmed: dict[str, list[str]]) -> Share:
+    """The same, accepting what the referee confirmed on the mended program.
+
+    A program drawn by chance may lack rows, say, beside what was planted.
+    """
+    pairs = [(row, cause) for row in rows for cause in row["found"]]
+    return Share(
+        sum(
+            cause in accepted(row) | _excused(row) | set(confirmed.get(row["case"], []))
+            for row, cause in pairs
+        ),
+        len(pairs),
+    )
+
+
 def false_alarms(rows: Sequence[Row]) -> Share:
     """Healthy programs with anything found."""
     return _count(rows, lambda row: bool(row["found"]))

@@ -64,6 +64,18 @@ def summary(rows: Sequence[Row], table: dict[str, dict[str, Any]]) -> str:
             ],
         )
     add(
+        "the same, and what the referee confirmed",
+        "",
+        [
+            str(
+                figures.precision_confirmed(
+                    [row for row in group if row["causes"]], confirmed
+                )
+            )
+            for group in groups.values()
+        ],
+    )
+    add(
         "healthy audits with any `found`",
         "≤ .05",
         [

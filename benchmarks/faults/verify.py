@@ -122,7 +122,8 @@ def verify(case: Case, *, with_menu: bool) -> dict[str, Any]:
         row["needed"] = needed
         row["kept"] = is_large and bool(needed)
         if row["kept"] and with_menu:
-            row["kept"] = _health(case.mended[0], scores(case.mended[0]))["kept"]
+            health = _health(case.mended[0], scores(case.mended[0]))
+            row["kept"], row["confirmed"] = health["kept"], health["confirmed"]
     return row
 
 

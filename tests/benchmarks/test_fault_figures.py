@@ -62,6 +62,15 @@ def test_a_wrong_primary_does_not_excuse_what_it_is_called_equivalent_to():
     assert figures.precision_with_equivalents([row]) == Share(0, 2)
 
 
+def test_what_the_referee_confirmed_on_the_mended_program_is_no_wrong_name():
+    row = make_row(case="drawn/1/000", found=["insufficient_data"])
+    confirmed = {"drawn/1/000": ["insufficient_data"]}
+
+    assert figures.precision_confirmed([row], confirmed) == Share(1, 1)
+    assert figures.precision_confirmed([row], {}) == Share(0, 1)
+    assert figures.primary_with_equivalents([row]) == Share(0, 1)
+
+
 def test_a_finding_on_a_control_is_an_alarm_unless_the_referee_confirmed_it():
     row = make_row(case="controls/x", causes=[], found=["insufficient_data"])
 
