@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
+
+from worker.engine.lab.passing import Passing
 
 _READS = {torch.ops.aten._local_scalar_dense.default}  # noqa: SLF001 - operator's name
 
@@ -21,15 +22,11 @@ class DependsOnValuesError(RuntimeError):
     """A computation asks for a number that its inputs decide; no graph can hold it."""
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes every operator that reaches the kernels, below `vmap` and `grad`."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # or the compiler is imported, for a second, to be kept out
+class _Recorder(Passing):
+    """Notes every operator."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.graph = Graph()
         self.root = nn.Module()
         self._nodes: dict[int, Node] = {}
@@ -49,14 +46,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._note(value, self.graph.get_attr(name))
         return self._nodes[id(value)]
 
-    def __torch_dispatch__(
-        self,
-        func: Any,  # noqa: ANN401 - an operator's overload
-        types: Any,  # noqa: ANN401
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the operator gives
-        kwargs = kwargs or {}
+    def passes(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Run an operator and write it down."""
         asked: list[Tensor] = []
         tree_map_only(Tensor, asked.append, (args, kwargs))
         is_given = any(id(one) in self._given for one in asked)

@@ -16,8 +16,9 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from worker.engine.lab.passing import Passing
 
 MOST = int(os.environ.get("MODEL_AUDIT_THREADS") or torch.get_num_threads())
 TWO = 2  # rows; batch statistics of one do not exist
@@ -41,29 +42,20 @@ class Work:
         return MOST if self.operations * times >= ENOUGH * max(1, self.calls) else 1
 
 
-class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Counter(Passing):
     """Counts what passes."""
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # or the compiler is imported, for a second, to be kept out
-
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.operations = 0.0
         self.calls = 0
 
-    def __torch_dispatch__(
-        self,
-        func: Any,  # noqa: ANN401 - an operator's overload
-        types: Any,  # noqa: ANN401
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the operator gives
-        result = func(*args, **(kwargs or {}))
+    def passes(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Run an operator and count its work."""
+        result = super().passes(func, args, kwargs)
         count = flop_registry.get(getattr(func, "overloadpacket", func))
         if count is not None:
-            self.operations += count(*args, **(kwargs or {}), out_val=result)
+            self.operations += count(*args, **kwargs, out_val=result)
             self.calls += 1
         return result
 
@@ -95,8 +87,8 @@ class Runs(Protocol):
         x: Tensor,
         *,
         training: bool,
-    ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Run it."""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run it without changing it."""
         ...
 
 

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from worker.engine.data import Dataset, Split
+from worker.engine.lab.threads import Runs
 from worker.engine.recipe import CompleteRecipe
 
 Values = dict[str, JsonValue]
@@ -25,33 +26,12 @@ BATCH_ROWS = 256
 BATCH_VALUES = 4_000_000  # numbers in one batch of inputs, about 16 MB
 
 
-class AnyNetwork(Protocol):
+class AnyNetwork(Runs, Protocol):
     """The part of `network.Network` that probes use."""
-
-    @property
-    def parameters(self) -> Mapping[str, Tensor]:
-        """Delivered parameters."""
-        ...
-
-    @property
-    def buffers(self) -> Mapping[str, Tensor]:
-        """Delivered buffers."""
-        ...
 
     @property
     def facts(self) -> Any:  # noqa: ANN401 - a pydantic value of the network room
         """What the graph shows."""
-        ...
-
-    def forward(
-        self,
-        parameters: dict[str, Tensor],
-        buffers: dict[str, Tensor],
-        x: Tensor,
-        *,
-        training: bool,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run the network without changing it."""
         ...
 
     def as_delivered(self, x: Tensor) -> Tensor:
