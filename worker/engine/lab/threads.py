@@ -21,7 +21,7 @@ from torch.utils.flop_counter import flop_registry
 from worker.engine.lab.passing import Passing
 
 MOST = int(os.environ.get("MODEL_AUDIT_THREADS") or torch.get_num_threads())
-TWO = 2  # rows; batch statistics of one do not exist
+A_FEW_ROWS = 2  # batch statistics of one do not exist
 ENOUGH = 30e6  # multiplications and additions of an operator, about half a millisecond
 
 
@@ -106,8 +106,8 @@ def work_a_row(network: Runs, x: Tensor) -> Work:
         parameters = dict(zip(network.parameters, held, strict=True))
         buffers = {name: one.to(x.device) for name, one in network.buffers.items()}
         with torch.no_grad(), counted() as seen:
-            network.forward(parameters, buffers, x[:TWO], training=False)
-        work = Work(seen.operations / min(TWO, len(x)), seen.calls)
+            network.forward(parameters, buffers, x[:A_FEW_ROWS], training=False)
+        work = Work(seen.operations / min(A_FEW_ROWS, len(x)), seen.calls)
         if not work.calls:
             work = Work(2.0 * sum(one.numel() for one in held), len(held) // 2)
         _known[network] = work
