@@ -330,6 +330,8 @@ class Confirmation:
         gain = results.gain(whole, over=without)
         if gain.value + gain.error >= self.floors.material:
             return False
+        if mend.key not in results:  # there was no time to train it alone
+            return True
         # A likelier one that does nearly as well may yet be named in their place.
         alone, top = gain_of(results, mend), results.gain(name(chosen)).value
         is_likelier = preference(mend) < min(map(preference, chosen))
@@ -371,7 +373,7 @@ class Confirmation:
     ) -> bool:
         """Whether a mend's gain is proven with the chosen ones made, too."""
         whole = name([*chosen, mend])
-        if whole not in results:
+        if whole not in results or name(chosen) not in results:
             return False
         rivals = [name([*chosen, mend.rival])] if mend.rival else []
         gain = results.gain_over_best(whole, rivals, over=name(chosen))

@@ -103,6 +103,8 @@ def test_what_is_proven_beside_a_mend_that_fell_becomes_the_remedy(together, kep
 
     assert not settling._is_proven(gain_of(confirm, raw), tested=len(best))
     assert [mend.key for mend in settled] == kept
+    del confirm.arms["balanced"]  # where it could not be trained
+    assert settling.settle(confirm, (balanced,), best) == ()
 
 
 @pytest.mark.parametrize(("beside", "asked"), [(90, False), (99, True)])
@@ -136,6 +138,8 @@ def test_a_likelier_mend_that_is_nearly_as_good_stays_in_question(alone, idle):
     results = trained(arms, tuple(range(3)))
 
     assert confirming._adds_nothing(results, (strange,), evident) is idle
+    del results.arms["balanced"]  # where there was no time to train it alone
+    assert confirming._adds_nothing(results, (strange,), evident)
 
 
 def measured_beside_a_wide_network() -> tuple[Confirmation, Results, Mend, list[Mend]]:
