@@ -83,6 +83,18 @@ def living(processes: list[psutil.Process]) -> list[psutil.Process]:
     return found
 
 
+def workers_of(server: int) -> list[psutil.Process]:
+    """Workers that the server started and that are there now."""
+    found = []
+    for process in living(relatives(server)):
+        try:
+            if process.ppid() == server and process.cmdline()[-1:] == ["worker"]:
+                found.append(process)
+        except psutil.NoSuchProcess:  # it ended meanwhile
+            continue
+    return found
+
+
 def wait_for(condition: Callable[[], object], *, seconds: float = 40.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -163,21 +175,12 @@ def test_children_die_with_it_even_where_it_is_killed(tmp_path: Path) -> None:
 def test_a_worker_that_crashed_is_started_again(tmp_path: Path) -> None:
     with serving(tmp_path, worker=True) as (process, address):
         wait_for(lambda: workers_alive(address) == WORKERS)
-        crashed, _ = [
-            p
-            for p in relatives(process.pid)
-            if p.cmdline()[-1:] == ["worker"] and p.ppid() == process.pid
-        ]
+        crashed, other = workers_of(process.pid)
 
         crashed.kill()
 
         wait_for(
-            lambda: any(
-                p.ppid() == process.pid
-                and p.pid != crashed.pid
-                and p.cmdline()[-1:] == ["worker"]
-                for p in living(relatives(process.pid))
-            )
+            lambda: {p.pid for p in workers_of(process.pid)} - {crashed.pid, other.pid}
         )
 
 
