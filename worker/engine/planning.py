@@ -169,7 +169,7 @@ class Costs:
         """
         kind, weights = _kind(arm), self._weights(arm)
         dearest = max(weights, key=lambda key: weights[key], default="")
-        like = [known for known in self.seen if dearest and dearest in _parts(known)]
+        like = [known for known in self.seen if dearest and dearest in known.split("/")]
         for kinds in ([kind], like, list(self.seen)):
             planned = sum(self.seen[one][0] for one in kinds if one in self.seen)
             taken = sum(self.seen[one][1] for one in kinds if one in self.seen)
@@ -201,10 +201,6 @@ def _kind(arm: Arm) -> str:
             if (change.patch.get("loss") or {}).get("name"):
                 parts.append(str(change.patch["loss"]["name"]))
     return "/".join(parts)
-
-
-def _parts(kind: str) -> list[str]:
-    return kind.split("/")
 
 
 def _trajectory(arm: Arm) -> str:
