@@ -38,7 +38,6 @@ RATE_STEP, LONGER, WIDER = 3.0, 2, 2.0
 WIDEST = 64.0  # times the delivered width
 MUCH = 0.03  # balanced accuracy; what seems to bring that is asked of more seeds
 MORE_SEEDS = 2  # times as many
-NOTHING = PairedGain(value=0.0, error=0.0, degrees=1, seeds=0)
 MOST_ANSWERS = 2  # to one cause, beside the one that was confirmed
 TURNED = {*RATES, Cause.INSUFFICIENT_TRAINING}  # causes whose knobs are turned anyhow
 
@@ -114,8 +113,10 @@ class _Refinement:
             for key, gain in gains.items()
             if _is_better(gain, self.trainer.floors, answers_alike=key in instead)
         }
-        top = max(gains, key=lambda key: gains[key].value, default=now)
-        if top not in better and gains.get(top, NOTHING).value >= MUCH:
+        if not gains:
+            return None
+        top = max(gains, key=lambda key: gains[key].value)
+        if top not in better and gains[top].value >= MUCH:
             is_proven = yield from self._proven(options[top], repaired)
             if is_proven:
                 return options[top]
@@ -182,7 +183,7 @@ def other_answers(
             and screen.gain(m.key).value >= own.value - own.error
         ]
         alike.sort(key=lambda m: -screen.gain(m.key).value)
-        found[mend.cause] = [mend, *alike[:MOST_ANSWERS]]
+        found[mend.cause] = alike[:MOST_ANSWERS]
     return found
 
 
@@ -192,10 +193,8 @@ def _instead(
     """Give each cause one of its other answers."""
     for mend in repaired:
         others = tuple(m for m in repaired if m != mend)
-        known = answers.get(mend.cause, ())
-        # A knob of it was turned since: then its answers were compared before.
-        for other in known if mend in known else ():
-            if other != mend and all(compatible(other, m) for m in others):
+        for other in answers.get(mend.cause, ()):
+            if all(compatible(other, m) for m in others):
                 yield (*others, other)
 
 
