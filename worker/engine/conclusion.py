@@ -104,25 +104,31 @@ def _judge_all(
     """Judge every cause, those last that look at what was found of others."""
     findings: dict[Cause, Finding] = {}
     for check in sorted(checks, key=lambda check: bool(getattr(check, "after", ()))):
-        case = case_for(check.cause, learned, trials, delivered)
-        case = replace(case, judged=dict(findings))
-        findings[check.cause] = _judge(check, subject, learned, case)
+        finding = _not_judged(check.cause, subject, learned)
+        if finding is None:
+            case = case_for(check.cause, learned, trials, delivered)
+            finding = _judge(check, subject, replace(case, judged=dict(findings)))
+        findings[check.cause] = finding
     return [findings[check.cause] for check in checks]
 
 
-def _judge(check: Check, subject: Subject, learned: Learned, case: Case) -> Finding:
-    cause = check.cause
+def _not_judged(cause: Cause, subject: Subject, learned: Learned) -> Finding | None:
+    """What is said of a cause that cannot be judged; None of one that can."""
     if cause not in subject.wanted:
         return not_applicable(cause, "it was not asked for")
     if cause in learned.obstacles:
         return not_applicable(cause, learned.obstacles[cause])
     if cause in learned.crashed:
         return crashed(cause, learned.crashed[cause])
+    return None
+
+
+def _judge(check: Check, subject: Subject, case: Case) -> Finding:
     try:
         return check.judge(subject, case)
     except Exception as error:  # one check must not take the others along
-        LOGGER.exception("check %s crashed while judging", cause)
-        return crashed(cause, f"{type(error).__name__}: {error}")
+        LOGGER.exception("check %s crashed while judging", check.cause)
+        return crashed(check.cause, f"{type(error).__name__}: {error}")
 
 
 def crashed(cause: Cause, why: str) -> Finding:

@@ -45,6 +45,11 @@ class Ran:
     outcome: ArmOutcome
     experiment: str
 
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        """What its trainings showed, on average."""
+        return figures(self.outcome)
+
 
 @dataclass(frozen=True)
 class Results:

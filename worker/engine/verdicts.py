@@ -11,7 +11,6 @@ from worker.engine.results import (
     BASELINE,
     Results,
     against_delivered,
-    figures,
     share_of_relapses,
 )
 from worker.engine.stats.decisions import LOOKS, Floors, decide, holm
@@ -192,7 +191,7 @@ def case_for(
 ) -> Case:
     """Gather what a check may look at."""
     screen = learned.screen
-    arms = {k: figures(r.outcome) for k, r in screen.arms.items()} if screen else {}
+    arms = {k: r.figures for k, r in screen.arms.items()} if screen else {}
     mends = learned.mends.get(cause, ())
     gaps = {
         m.key: screen.failures[m.key]

@@ -18,7 +18,7 @@ from worker.engine.lab.hoisting import Compiled
 from worker.engine.lab.losses import Form, batch_loss
 from worker.engine.lab.peephole import streamlined
 from worker.engine.lab.recording import recorded
-from worker.engine.lab.threads import Work, counted
+from worker.engine.lab.threads import counted
 from worker.engine.network.network import Network
 
 Buffers = dict[str, Tensor]
@@ -136,7 +136,7 @@ class Gradients:
             float, (members, parameters); float, (members,); each (members, ...).
         """
         if self._block is None:
-            self._block = self._members_a_block(rows, buffers, batch)
+            self._block, self.threads = self._size_of(rows, buffers, batch)
         if not self.network.stackable:
             return self._looped(rows, buffers, batch)
         if len(rows) <= self._block:
@@ -182,10 +182,10 @@ class Gradients:
             self.graphs[key] = self._captured(rows, buffers, batch)
         return self.graphs[key]
 
-    def _members_a_block(self, rows: Tensor, buffers: Buffers, batch: Batch) -> int:
-        """Return how many members at once still work within the processor's caches."""
+    def _size_of(self, rows: Tensor, buffers: Buffers, batch: Batch) -> tuple[int, int]:
+        """Return how many members fit the processor's caches, and threads that pay."""
         if rows.device.type != "cpu":
-            return len(rows)
+            return len(rows), 1
         held: dict[int, int] = {}
 
         def see(tensor: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ class Gradients:
         with (
             torch.enable_grad(),
             torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor),
-            counted() as work,
+            counted() as seen,
         ):
             self._loss(
                 row,
@@ -208,8 +208,7 @@ class Gradients:
             )
         block = max(1, _CACHE_BYTES // max(1, sum(held.values())))
         together = min(block, len(rows)) if self.network.stackable else 1
-        self.threads = Work(work.operations, work.calls).threads(together)
-        return block
+        return block, seen.work.threads(together)
 
     def _loss(
         self,

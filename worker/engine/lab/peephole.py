@@ -1,8 +1,8 @@
 """Leaves out of a captured step what does nothing, and joins what belongs together.
 
-What is recorded of `torch.func` is faithful and long: copies that copy
-nothing, products with one, a bias added after its matrix product. On small networks
-those calls are most of the time. Every rule here keeps the numbers (a fused bias may
+What is recorded is faithful and long: copies that copy nothing, products with one, a
+bias added after its matrix product. On small networks those calls are most of the
+time. Every rule here keeps the numbers (a fused bias may
 round differently in the last place); the equality tests hold the step to that.
 """
 

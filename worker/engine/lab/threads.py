@@ -10,7 +10,7 @@ among several workers.
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -59,10 +59,15 @@ class _Counter(Passing):
             self.calls += 1
         return result
 
+    @property
+    def work(self) -> Work:
+        """What has passed so far."""
+        return Work(self.operations, self.calls)
+
 
 @contextmanager
 def counted() -> Iterator[_Counter]:
-    """Count the work done within; `operations` and `calls` tell afterwards."""
+    """Count what is done within; its `work` tells afterwards."""
     with _Counter() as counter:
         yield counter
 
@@ -107,7 +112,8 @@ def work_a_row(network: Runs, x: Tensor) -> Work:
         buffers = {name: one.to(x.device) for name, one in network.buffers.items()}
         with torch.no_grad(), counted() as seen:
             network.forward(parameters, buffers, x[:A_FEW_ROWS], training=False)
-        work = Work(seen.operations / min(A_FEW_ROWS, len(x)), seen.calls)
+        rows = min(A_FEW_ROWS, len(x))
+        work = replace(seen.work, operations=seen.operations / rows)
         if not work.calls:
             work = Work(2.0 * sum(one.numel() for one in held), len(held) // 2)
         _known[network] = work
