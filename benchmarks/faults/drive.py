@@ -76,6 +76,12 @@ class OpenedAudit:
             )
 
 
+def _as_sent(outcome: dict[str, Any]) -> dict[str, Any]:
+    """Return what arrives of an outcome that a confined child sends: JSON, no more."""
+    sent: dict[str, Any] = json.loads(json.dumps(outcome, allow_nan=False))
+    return sent
+
+
 def audit_here(
     folder: Path,
     scratch: Path,
@@ -113,7 +119,7 @@ def audit_here(
                 remedy=scratch / remedy if remedy and is_given else None,
             )
         for experiment in step["experiments"]:
-            outcome = opened.session.run(experiment)
+            outcome = _as_sent(opened.session.run(experiment))
             if outcome.get("file"):
                 remedy = outcome["file"]
             done.append({"experiment": experiment, "outcome": outcome})

@@ -7,6 +7,7 @@ from torch import nn
 
 from service.contract.errors import Mismatch
 from tests.worker.engine.opened import RECIPE, dataset, network, open_session
+from worker.frames import encode
 
 
 class Fixed(nn.Module):
@@ -113,6 +114,18 @@ def test_normalisation_by_the_recipe_goes_along_the_channels_too(tmp_path):
 
     with pytest.raises(Mismatch, match=r"normalization\.mean has 8 values"):
         open_session(tmp_path, convolution(), recipe=wrong, data=pictures((3, 8, 8)))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_what_is_measured_of_broken_weights_can_be_sent(tmp_path, value):
+    broken = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    for tensor in (*broken.parameters(), *broken.buffers()):
+        if tensor.is_floating_point():
+            tensor.data.fill_(value)
+    session = open_session(tmp_path, broken)
+
+    for asked in session.advance([])["experiments"]:
+        assert encode(session.run(asked))
 
 
 @pytest.mark.slow

@@ -10,9 +10,10 @@ import hashlib
 import json
 import zlib
 from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 if TYPE_CHECKING:
     import numpy as np
@@ -265,11 +266,22 @@ class TrainingOutcome(_Value):
     kept_seed: int | None = None
 
 
+def _finite(value: JsonValue) -> JsonValue:
+    """Put none in the place of NaN and infinity, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
 class MeasurementOutcome(_Value):
     """What came out of a `Measurement`."""
 
     kind: Literal["measurement"] = "measurement"
-    values: dict[str, JsonValue]
+    values: Annotated[dict[str, JsonValue], AfterValidator(_finite)] = Field(
+        description="Figures by name; none where one is not finite."
+    )
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
 
