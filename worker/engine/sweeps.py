@@ -1,10 +1,15 @@
 """Which learning rates, widths and durations are worth a try; shared by the checks."""
 
 import math
+from dataclasses import dataclass
 
 from service.contract.recipe import OptimizerName
 from worker.engine.lab.experiment import RecipeChange
-from worker.engine.recipe import CompleteRecipe, default_optimizer
+from worker.engine.recipe import (
+    CompleteOptimizer,
+    CompleteRecipe,
+    default_optimizer,
+)
 from worker.engine.subject import Subject
 
 RATE_FACTORS = (0.001, 0.01, 0.03, 0.1, 0.3, 3.0, 10.0, 30.0, 100.0, 1000.0)
@@ -26,6 +31,7 @@ CUSTOMARY_RATES: dict[OptimizerName, tuple[float, float]] = {
     "adagrad": (0.003, 0.3),
     "adadelta": (0.1, 3.0),
 }
+HEAVY = ("sgd", "rmsprop")  # whose momentum adds steps up instead of averaging them
 LOWEST_RATE = 1e-6
 NEAR = 20.0  # times the given rate
 AROUND = 10.0  # times the customary one
@@ -51,6 +57,27 @@ def rate_change(rate: float) -> RecipeChange:
     return RecipeChange(patch={"optimizer": {"lr": rate}})
 
 
+@dataclass(frozen=True)
+class _Custom:
+    """The rate that an optimiser customarily has, and the range that is not unusual."""
+
+    low: float
+    rate: float
+    high: float
+
+    def holds(self, rate: float) -> bool:
+        """Whether a rate is not unusual."""
+        return self.low <= rate <= self.high
+
+
+def _custom(optimizer: CompleteOptimizer) -> _Custom:
+    """Look custom up; with momentum m a step goes 1/(1-m) times as far in the end."""
+    low, high = CUSTOMARY_RATES[optimizer.name]
+    rate = default_optimizer(optimizer.name).lr
+    share = 1 - optimizer.momentum if optimizer.name in HEAVY else 1.0
+    return _Custom(share * low, share * rate, high)
+
+
 def rates(subject: Subject, *, higher: bool) -> list[float]:
     """List learning rates above (or below) the given one, nearest first.
 
@@ -58,11 +85,10 @@ def rates(subject: Subject, *, higher: bool) -> list[float]:
     among them, however far away they are.
     """
     optimizer = subject.recipe.optimizer
-    given, custom = optimizer.lr, default_optimizer(optimizer.name).lr
-    low, high = CUSTOMARY_RATES[optimizer.name]
+    given, custom = optimizer.lr, _custom(optimizer)
     candidates = [given * factor for factor in RATE_FACTORS]
-    if not low <= given <= high:
-        candidates += [custom / 10, custom / 3, custom, custom * 3]
+    if not custom.holds(given):
+        candidates += [custom.rate * factor for factor in (0.1, 1 / 3, 1, 3)]
     within = {
         round_rate(rate)
         for rate in candidates
@@ -93,13 +119,12 @@ def customary_rate(
     Returns:
         None where the given rate is customary, or off on the other side.
     """
-    optimizer = subject.recipe.optimizer
-    low, high = CUSTOMARY_RATES[optimizer.name]
-    off = optimizer.lr < low if higher else optimizer.lr > high
+    given = subject.recipe.optimizer.lr
+    custom = _custom(subject.recipe.optimizer)
+    off = given < custom.low if higher else given > custom.high
     if not candidates or not off:
         return None
-    custom = default_optimizer(optimizer.name).lr
-    return min(candidates, key=lambda rate: abs(math.log(rate / custom)))
+    return min(candidates, key=lambda rate: abs(math.log(rate / custom.rate)))
 
 
 def is_tried_first(subject: Subject, rate: float) -> bool:
@@ -108,9 +133,8 @@ def is_tried_first(subject: Subject, rate: float) -> bool:
     Where the given rate is far from custom, those around the customary one do; else
     those near the given one.
     """
-    optimizer = subject.recipe.optimizer
-    low, high = CUSTOMARY_RATES[optimizer.name]
-    if low <= optimizer.lr <= high:
-        return optimizer.lr / NEAR < rate < optimizer.lr * NEAR
-    custom = default_optimizer(optimizer.name).lr
-    return custom / AROUND <= rate <= custom * AROUND
+    given = subject.recipe.optimizer.lr
+    custom = _custom(subject.recipe.optimizer)
+    if custom.holds(given):
+        return given / NEAR < rate < given * NEAR
+    return custom.rate / AROUND <= rate <= custom.rate * AROUND

@@ -122,6 +122,16 @@ def test_a_rate_far_from_custom_is_compared_with_the_customary_one():
     assert all(rate < 1e-5 for rate in rates(subject, higher=False))
 
 
+@pytest.mark.parametrize(("momentum", "customary"), [(0.0, 0.1), (0.9, 0.01)])
+def test_momentum_lowers_the_customary_rate(momentum, customary):
+    optimizer = Optimizer(name="sgd", lr=1e-5, momentum=momentum)
+    subject = make_subject(recipe=Recipe(optimizer=optimizer))
+
+    [sane] = [m for m in LearningRateTooLow().mends(subject, {}) if m.sane]
+
+    assert sane.key == f"lr={customary:g}"
+
+
 def test_a_rate_that_was_not_given_is_not_judged():
     subject = make_subject(recipe=Recipe(epochs=10))
 
