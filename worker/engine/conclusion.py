@@ -12,6 +12,7 @@ from service.contract.report import (
     Gate,
     Performance,
     RecipeUsed,
+    Remedy,
     Report,
     Scores,
     Segment,
@@ -19,7 +20,12 @@ from service.contract.report import (
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Case, Check, Trial, delivered_score, not_applicable
 from worker.engine.ledger import Learned
-from worker.engine.prescription import bears_out, is_worth_giving, remedy_of
+from worker.engine.prescription import (
+    bears_out,
+    is_better,
+    is_worth_giving,
+    remedy_of,
+)
 from worker.engine.stats.decisions import Floors
 from worker.engine.subject import Subject
 from worker.engine.transcript import as_reported, timings_of
@@ -49,8 +55,8 @@ def conclude(
     remedy = remedy_of(subject, learned)
     delivered = delivered_score(learned.measures, "balanced_accuracy") or 0.0
     judged = _judge_all(checks, subject, learned, trials, delivered)
-    if learned.subsample is not None and not bears_out(remedy):
-        judged = [_doubted(f, learned.subsample, trials) for f in judged]
+    if doubt := _doubt(learned, remedy):
+        judged = [_doubted(f, doubt, trials) for f in judged]
     explained = {
         c: t.explained_by
         for c, t in trials.items()
@@ -145,19 +151,32 @@ def crashed(cause: Cause, why: str) -> Finding:
     )
 
 
-def _doubted(finding: Finding, rows: int, trials: Mapping[Cause, Trial]) -> Finding:
-    """Take back a `found` that only a part of the rows showed.
+def _doubt(learned: Learned, remedy: Remedy | None) -> str | None:
+    """What the repaired model says against what was found in training, if anything.
 
-    What helps on a few rows, such as decay or a smaller network, need not on all.
+    What helps on a few rows, such as decay or a smaller network, need not on all. And
+    of many gains that rest on the same rows the best is too good by chance; rows that
+    no decision looked at do not share that luck.
     """
+    if learned.subsample is not None and not bears_out(remedy):
+        return (
+            f"That holds for {learned.subsample} training rows; the repaired model, "
+            "trained on all, does not bear it out."
+        )
+    if remedy is not None and not is_better(remedy):
+        return (
+            "Yet the repaired model does no better than the delivered one on the "
+            f"{remedy.judged_on}."
+        )
+    return None
+
+
+def _doubted(finding: Finding, doubt: str, trials: Mapping[Cause, Trial]) -> Finding:
+    """Take back a `found` that rests on training, and say why."""
     trial = trials.get(finding.cause)
     if finding.verdict != "found" or trial is None or trial.role == "none":
         return finding
-    more = (
-        f" That holds for {rows} training rows; the repaired model, trained on all, "
-        "does not bear it out."
-    )
-    return _taken_back(finding, more)
+    return _taken_back(finding, f" {doubt}")
 
 
 def misled_by_the_form(

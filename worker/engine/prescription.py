@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from service.contract.causes import Cause
 from service.contract.recipe import Recipe
 from service.contract.report import Finding, Gain, Remedy, RemedyScores
@@ -13,6 +11,8 @@ from worker.engine.ledger import Learned
 from worker.engine.recipe import merge_patch
 from worker.engine.stats.decisions import Floors
 from worker.engine.stats.intervals import (
+    Flags,
+    Labels,
     balanced_accuracy,
     paired_balanced_accuracy,
     wilson,
@@ -32,10 +32,9 @@ def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
     )
     after = unpack_flags(kept.correct, len(labels))
     masks = learned.measures.get("delivered", {}).get("correct")
-    before = after
+    before = None
     if isinstance(masks, dict) and isinstance(masks.get("final"), str):
         before = unpack_flags(str(masks["final"]), len(labels))
-    pair = paired_balanced_accuracy(before, after, labels)
     patch: dict[str, Any] = {}
     changes = []
     for mend in learned.repaired:
@@ -46,13 +45,6 @@ def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
     recipe = merge_patch(
         subject.given.model_dump(mode="json", exclude_none=True), patch
     )
-    gain = Gain(
-        value=pair.value,
-        low=pair.low,
-        high=pair.high,
-        seeds=0,
-        method="repaired against delivered model, paired over rows",
-    )
     steps = [f"{mend.text}." for mend in learned.repaired] or [
         "Train anew by the same recipe and export those weights."
     ]
@@ -60,9 +52,9 @@ def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
         recipe=Recipe.model_validate(recipe),
         steps=steps,
         changes=changes,
-        before=_scores(before, labels),
+        before=None if before is None else _scores(before, labels),
         after=_scores(after, labels),
-        gain=gain,
+        gain=None if before is None else _gain(before, after, labels),
         judged_on=f"{len(labels)} held-out rows that no decision looked at",
         model="pending" if entry.outcome.file else None,
     )
@@ -73,8 +65,13 @@ def is_worth_giving(
 ) -> bool:
     """Whether a found fault stands behind the repaired model, and it does better."""
     proven = {f.cause for f in findings if f.verdict in ("found", "suspected")}
-    better = remedy.gain is None or remedy.gain.value > 0
-    return bool(proven) and better and primary is not Cause.NO_LEARNABLE_SIGNAL
+    is_hopeless = primary is Cause.NO_LEARNABLE_SIGNAL
+    return bool(proven) and is_better(remedy) and not is_hopeless
+
+
+def is_better(remedy: Remedy) -> bool:
+    """Whether the repaired model does better than the delivered one, by whatever."""
+    return remedy.gain is None or remedy.gain.value > 0
 
 
 def bears_out(remedy: Remedy | None) -> bool:
@@ -86,9 +83,18 @@ def bears_out(remedy: Remedy | None) -> bool:
     return gain.value >= floors.material / 2 and gain.low > -floors.proven
 
 
-def _scores(
-    correct: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]
-) -> RemedyScores:
+def _gain(before: Flags, after: Flags, labels: Labels) -> Gain:
+    pair = paired_balanced_accuracy(before, after, labels)
+    return Gain(
+        value=pair.value,
+        low=pair.low,
+        high=pair.high,
+        seeds=0,
+        method="repaired against delivered model, paired over rows",
+    )
+
+
+def _scores(correct: Flags, labels: Labels) -> RemedyScores:
     return RemedyScores(
         accuracy=wilson(int(correct.sum()), len(correct)),
         balanced_accuracy=balanced_accuracy(correct, labels),

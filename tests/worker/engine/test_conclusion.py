@@ -204,6 +204,25 @@ def test_what_a_part_of_the_rows_shows_must_be_borne_out_by_all(on_all_rows, ver
     assert by_cause[Cause.INSUFFICIENT_DATA].verdict == "inconclusive"
 
 
+@pytest.mark.parametrize(("delivered", "verdict"), [(0.7, "found"), (0.9, "suspected")])
+def test_what_rows_that_nothing_looked_at_deny_is_only_suspected(delivered, verdict):
+    subject = make_subject(decide_rows=3000)
+    rng = np.random.default_rng(0)
+    masks = {
+        split: pack_mask(rng.uniform(size=len(labels)) < delivered)
+        for split, labels in subject.labels.items()
+    }
+    measures = {"delivered": {"correct": masks, "balanced_accuracy": delivered}}
+    world = World(subject, base=0.7, effect=higher_rates_help, measures=measures)
+
+    report = conclude(subject, world.audit(), HEADER)
+
+    rate = next(f for f in report.findings if f.cause is Cause.LEARNING_RATE_TOO_LOW)
+    assert rate.verdict == verdict
+    assert ("no better than the delivered one" in rate.summary) is (delivered > 0.85)
+    assert (report.remedy is None) is (verdict == "suspected")
+
+
 @pytest.mark.parametrize(("trained", "verdict"), [(0.6, "suspected"), (0.75, "found")])
 def test_data_in_another_form_than_the_models_speak_of_no_fault_in_training(
     trained, verdict
