@@ -33,7 +33,7 @@ from worker.engine.screening import (
     screen_mends,
 )
 from worker.engine.subject import Subject
-from worker.engine.symptoms import falls_far_short, unlikely_causes
+from worker.engine.symptoms import missing_by_far, unlikely_causes
 from worker.engine.trainer import Trainer
 
 LOGGER = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     able = [check for check in checks if check.cause not in obstacles]
     mends, crashed = propose(subject, able, measures)
     trainer.arms = 1 + sum(len(options) for options in mends.values())
-    trainer.looks_wide = falls_far_short(measures)
+    trainer.missing = missing_by_far(measures)
     yield from weigh_networks(trainer, mends)
 
     yield from reproduce(trainer, measures)

@@ -111,13 +111,19 @@ def everything(mends: Mapping[Cause, Sequence[Mend]]) -> tuple[Mend, ...]:
 
 
 def everything_wider(mends: Mapping[Cause, Sequence[Mend]]) -> tuple[Mend, ...]:
-    """The same in the widest network: what fails in a narrow one shows nothing."""
-    wider = [
+    """The same in the widest network, with what else something speaks for.
+
+    What fails in a narrow network shows nothing, and where several things are wrong
+    none of them helps before the last is mended.
+    """
+    wider = mends.get(Cause.INSUFFICIENT_CAPACITY, ())[:1]
+    evident = [
         m
-        for m in mends.get(Cause.INSUFFICIENT_CAPACITY, ())[:1]
-        if all(compatible(m, other) for other in everything(mends))
+        for options in mends.values()
+        for m in options
+        if m.evident and not m.measuring
     ]
-    return (*everything(mends), *wider)
+    return tuple(choose_compatible([*everything(mends), *wider, *evident]))
 
 
 def with_controls(mend: Mend) -> list[Arm]:

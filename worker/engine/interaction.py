@@ -28,6 +28,7 @@ from worker.engine.combination import (
 from worker.engine.lab.experiment import Arm
 from worker.engine.ledger import Round
 from worker.engine.results import Results
+from worker.engine.symptoms import FAR_SHORT
 from worker.engine.trainer import Trainer
 
 SHARE_OF_BUDGET = 0.25  # that the whole round may take
@@ -84,10 +85,11 @@ class Interaction:
         alone = value_of(self.screen, chosen)
         all_at_once = value_of(self.screen, together)
         needed = max(self.floors.material, 0.1 * max(0.0, all_at_once))
-        if self.trainer.looks_wide and max(alone, all_at_once) < needed:
-            together = everything_wider(mends)
-            yield from self._combined([together], "Does all at once help, but wider?")
-            all_at_once = value_of(self.screen, together)
+        if max(alone, all_at_once) < FAR_SHORT * self.trainer.missing:
+            wider = everything_wider(mends)
+            yield from self._combined([wider], "Does all at once help, but wider?")
+            if value_of(self.screen, wider) > all_at_once + self.floors.material:
+                together, all_at_once = wider, value_of(self.screen, wider)
         if len(together) > 1 and all_at_once > alone + needed:
             chosen = yield from self._take_away(together, all_at_once)
         else:

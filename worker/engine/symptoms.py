@@ -49,13 +49,17 @@ def unlikely_causes(measures: Measures) -> frozenset[Cause]:
     return found
 
 
-def falls_far_short(measures: Measures) -> bool:
-    """Whether the delivered model knows less than half of what a cheap learner does.
+def missing_by_far(measures: Measures) -> float:
+    """What the delivered model lacks where it knows less than half of what is easy.
 
     What is that wrong shows from few rows, too.
 
     Args:
         measures: of the probes; `signal` holds what cheap learners reach.
+
+    Returns:
+        Balanced accuracy of the best cheap learner less the delivered model's; 0 where
+        that knows half of it, or where there is little to know.
     """
     delivered = delivered_score(measures, "balanced_accuracy")
     signal = measures.get("signal", {})
@@ -65,6 +69,8 @@ def falls_far_short(measures: Measures) -> bool:
     if delivered is None or not (
         isinstance(reached, int | float) and isinstance(chance, int | float)
     ):
-        return False
+        return 0.0
     known = reached - chance
-    return known >= WORTH_KNOWING and delivered - chance < FAR_SHORT * known
+    if known < WORTH_KNOWING or delivered - chance >= FAR_SHORT * known:
+        return 0.0
+    return float(reached - delivered)

@@ -52,7 +52,9 @@ class Trainer:
             did not see than on held-out rows; None where none are left out.
         noise: share of wrong labels among them, 0 where they are not doubted.
         arms: how many will be screened, as far as is known.
-        looks_wide: whether twice as many should fit, from fewer rows.
+        missing: balanced accuracy that a cheap learner has and the delivered model has
+            not, where it is far off; then twice as many arms should fit, from fewer
+            rows.
     """
 
     def __init__(self, subject: Subject) -> None:
@@ -67,7 +69,7 @@ class Trainer:
         self.better_on_spared: PairedGain | None = None
         self.noise = 0.0
         self.arms = MANY_ARMS
-        self.looks_wide = False
+        self.missing = 0.0
         self._screen_seeds = self.effort.screen_seeds
 
     @property
@@ -143,7 +145,7 @@ class Trainer:
 
     def _fewer_rows(self) -> int | None:
         rows = self.subject.data.rows["train"]
-        screen = self._cost_of(MANY_ARMS * (2 if self.looks_wide else 1))
+        screen = self._cost_of(MANY_ARMS * (2 if self.missing else 1))
         later = TRAININGS_AFTER * self._one(self.screening_seeds[:1])
         share = min(
             self.allowance("screen") / max(1e-9, screen),

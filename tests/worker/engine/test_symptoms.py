@@ -11,7 +11,7 @@ from worker.engine.choices import RATES
 from worker.engine.lab.experiment import Arm
 from worker.engine.planning import Costs, in_order
 from worker.engine.screening import screen_mends
-from worker.engine.symptoms import falls_far_short, unlikely_causes
+from worker.engine.symptoms import missing_by_far, unlikely_causes
 from worker.engine.trainer import Trainer
 
 
@@ -126,26 +126,26 @@ def reference(reached: float, delivered: float) -> dict[str, dict[str, object]]:
 
 
 @pytest.mark.parametrize(
-    ("reached", "delivered", "far"),
-    [(0.8, 0.1, True), (0.8, 0.6, False), (0.25, 0.1, False), (0.8, 0.46, False)],
+    ("reached", "delivered", "missing"),
+    [(0.8, 0.1, 0.7), (0.8, 0.6, 0), (0.25, 0.1, 0), (0.8, 0.46, 0)],
 )
-def test_a_model_that_knows_half_of_what_a_cheap_learner_does_falls_far_short(
-    reached, delivered, far
+def test_a_model_that_knows_less_than_half_of_what_a_cheap_learner_does_is_far_off(
+    reached, delivered, missing
 ):
-    assert falls_far_short(reference(reached, delivered)) is far
-    assert not falls_far_short({"delivered": {"balanced_accuracy": delivered}})
+    assert missing_by_far(reference(reached, delivered)) == pytest.approx(missing)
+    assert missing_by_far({"delivered": {"balanced_accuracy": delivered}}) == 0
 
 
 def test_what_falls_far_short_is_looked_at_widely_from_fewer_rows():
     rows = {}
-    for wide in (False, True):
+    for missing in (0.0, 0.5):
         trainer = Trainer(make_subject(counts=(4000, 4000, 4000)))
         trainer.costs = Costs(one=0.0, each=2e-3)
-        trainer.arms, trainer.looks_wide = 40, wide
+        trainer.arms, trainer.missing = 40, missing
         trainer.limit_effort()
-        rows[wide] = trainer.rows
+        rows[missing] = trainer.rows
 
-    assert rows[True] < rows[False]
+    assert rows[0.5] < rows[0.0]
 
 
 @pytest.mark.parametrize("given", [1e-5, 10.0])
