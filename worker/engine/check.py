@@ -5,7 +5,7 @@ shared experiments against one baseline, decides which gains are real, and hands
 check its `Case`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -130,7 +130,8 @@ class Case:
         better_on_spared: how much better the recipe does on training rows that it did
             not see than on held-out rows; None where that was not measured.
         relapses: share of those trainings that end no better than the delivered
-            weights.
+            weights would if they were that much better (balanced accuracy), in
+            another order of the outputs, say.
         gains: of this cause's arms over the baseline, by key.
         experiments: ids of the experiments with this cause's arms.
         gains_on_top: of this cause's arms within the best combination, by key.
@@ -149,7 +150,7 @@ class Case:
     delivered: float = 0.0
     trials: dict[Cause, Trial] = field(default_factory=dict)
     retrained: PairedGain | None = None
-    relapses: float = 0.0
+    relapses: Callable[[float], float] = lambda _: 0.0
     better_on_spared: PairedGain | None = None
     gains: dict[str, PairedGain] = field(default_factory=dict)
     experiments: tuple[str, ...] = ()

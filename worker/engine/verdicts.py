@@ -1,6 +1,6 @@
 """From what the rounds yielded to one trial a cause: gain, decision and role."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from service.contract.causes import Cause
@@ -265,10 +265,20 @@ def retrained(learned: Learned) -> PairedGain | None:
     return against_delivered(*known) if known else None
 
 
-def relapses(learned: Learned) -> float:
-    """Share of the trainings by the same recipe that end as badly as what was given."""
+def relapses(learned: Learned) -> Callable[[float], float]:
+    """Tell how many trainings by the recipe end as badly as what was given.
+
+    Returns:
+        From the balanced accuracy that the delivered weights would gain without the
+        other faults of the delivery to the share of the trainings.
+    """
     known = _trained_anew(learned)
-    return share_of_relapses(*known, within=Floors().proven) if known else 0.0
+
+    def share(regained: float) -> float:
+        within = Floors().proven + regained
+        return share_of_relapses(*known, within=within) if known else 0.0
+
+    return share
 
 
 def _trained_anew(learned: Learned) -> tuple[Results, str] | None:

@@ -6,7 +6,14 @@ from service.contract.causes import Cause
 from service.contract.recipe import Loss, Optimizer, Recipe
 from tests.builders_engine import make_subject
 from worker.engine.catalog import CATALOG
-from worker.engine.check import Case, Mend, Trial, judge_gain, pair_of
+from worker.engine.check import (
+    Case,
+    Mend,
+    Trial,
+    found_in_delivery,
+    judge_gain,
+    pair_of,
+)
 from worker.engine.checks.class_imbalance import ClassImbalance
 from worker.engine.checks.degenerate_weights import DegenerateWeights
 from worker.engine.checks.distribution_shift import DistributionShift
@@ -351,13 +358,35 @@ def test_dead_weights_that_the_recipe_often_yields_are_the_recipes_fault(
     case = Case(
         measures={"weights": {"dead": {"1:relu": 0.9}}},
         retrained=gain(0.4),
-        relapses=relapses,
+        relapses=lambda _: relapses,
     )
 
     finding = DegenerateWeights().judge(make_subject(), case)
 
     assert finding.verdict == verdict
     assert ("about 30 % of the trainings" in finding.summary) is (relapses > 0)
+
+
+@pytest.mark.parametrize(("regained", "verdict"), [(0.1, "found"), (0.5, "suspected")])
+def test_dead_weights_are_held_against_the_recipe_without_the_deliverys_other_faults(
+    regained, verdict
+):
+    swapped = found_in_delivery(
+        Cause.LABEL_ORDER_MISMATCH,
+        gain(regained),
+        summary="",
+        text="",
+        evidence=[],
+        method="",
+    )
+    case = Case(
+        measures={"weights": {"dead": {"1:relu": 0.9}}},
+        retrained=gain(0.6),
+        relapses=lambda regained: 0.2 if regained > 0.4 else 0.0,
+        judged={Cause.LABEL_ORDER_MISMATCH: swapped},
+    )
+
+    assert DegenerateWeights().judge(make_subject(), case).verdict == verdict
 
 
 @pytest.mark.parametrize(("lost", "shown"), [(None, None), (0.12, 0.12), (0.0, 0.0)])

@@ -6,6 +6,7 @@ Source:    Karpathy 2019, A recipe for training neural networks (checks of weigh
 Blind to:  damage that costs no accuracy on the held-out data.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -66,7 +67,8 @@ class DegenerateWeights:
         gain = case.retrained
         exact = any(values.get(name) for name in EXACT_SIGNS)
         better = (self.bar_of_exact if exact else self.bar).passes(gain)
-        other = self._explained(case)
+        others = self._others(case)
+        other = self._explained(case, others)
         signs = self._signs(values, explained=other is not None)
         untouched = values.get("untouched")
         is_unexplained = better and not signs and other is None
@@ -93,11 +95,12 @@ class DegenerateWeights:
         if signs and (better or values.get("non_finite")):
             worth = f" Training anew brings {points(gain.value)}." if gain else ""
             # An unstable recipe leaves some runs dead; then the recipe is at fault.
-            unstable = case.relapses >= self.unstable_share
+            relapses = case.relapses(max(others.values(), default=0.0))
+            unstable = relapses >= self.unstable_share
             if unstable:
                 worth += (
-                    f" Yet about {100 * case.relapses:.0f} % of the trainings by the "
-                    "same recipe end no better."
+                    f" Yet about {100 * relapses:.0f} % of the trainings by the same "
+                    "recipe end no better."
                 )
             recipe_at_fault = unstable or any(
                 t.role == "primary" and (gain is None or t.gain.value >= gain.value)
@@ -182,13 +185,16 @@ class DegenerateWeights:
             found.append("Batch-norm statistics are those of an untrained layer.")
         return found
 
-    def _explained(self, case: Case) -> str | None:
+    def _others(self, case: Case) -> dict[Cause, float]:
+        """Other faults of the delivery, and the balanced accuracy that each costs."""
+        found = {}
+        for cause in OTHERS:
+            finding = case.judged.get(cause)
+            if finding and finding.verdict == "found" and finding.gain:
+                found[cause] = finding.gain.value
+        return found
+
+    def _explained(self, case: Case, others: Mapping[Cause, float]) -> str | None:
         """Another fault of the delivery that explains why training anew is better."""
         enough = self.explaining_share * (case.retrained.value if case.retrained else 0)
-        for cause, words in OTHERS.items():
-            other = case.judged.get(cause)
-            if other is None or other.verdict != "found":
-                continue
-            if other.gain is not None and other.gain.value >= enough:
-                return words
-        return None
+        return next((OTHERS[c] for c, cost in others.items() if cost >= enough), None)
