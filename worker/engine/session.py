@@ -232,7 +232,13 @@ class Session:
             budget="seconds" if isinstance(budget, BudgetSeconds) else budget,
             budget_seconds=seconds,
             spec=read_spec,
-            notes=(*data.notes, *parts.notes, *network.facts.notes, *broadcast),
+            notes=(
+                *data.notes,
+                *parts.notes,
+                *network.facts.notes,
+                *broadcast,
+                *_not_drawn(network),
+            ),
         )
         self.header = {
             "audit_id": audit_id,
@@ -320,6 +326,15 @@ class Session:
         if self.subject is None:
             raise RuntimeError("open() comes first")
         return self.subject
+
+
+def _not_drawn(network: Network) -> tuple[str, ...]:
+    """Say which parameters no training draws anew."""
+    names = network.untouched()
+    if not names:
+        return ()
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")  # noqa: PLR2004
+    return (f"Trainings begin with {shown} as delivered: nothing says how to draw it.",)
 
 
 def _as_trained(

@@ -5,11 +5,12 @@
 
 import hashlib
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
 
+from worker.engine.network.bare import bare_fills
+from worker.engine.network.draws import Fill, constant, normal, uniform
 from worker.engine.network.facts import (
     all_producers,
     bias_of,
@@ -20,7 +21,6 @@ from worker.engine.network.kernels import RecurrentSettings
 from worker.engine.network.program import Constant, Node, Parameter, Program, walk
 
 Scheme = Literal["default", "he", "glorot"]
-Fill = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 Tensors = dict[str, torch.Tensor]
 
 
@@ -32,31 +32,8 @@ def generator(seed: int, name: str) -> torch.Generator:
     return made
 
 
-def _uniform(bound: float) -> Fill:
-    def fill(tensor: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-        drawn = torch.rand(tensor.shape, generator=rng, dtype=torch.float64)
-        return (drawn * 2 - 1) * bound
-
-    return fill
-
-
-def _normal(deviation: float) -> Fill:
-    def fill(tensor: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-        drawn = torch.randn(tensor.shape, generator=rng, dtype=torch.float64)
-        return drawn * deviation
-
-    return fill
-
-
-def _constant(value: float) -> Fill:
-    def fill(tensor: torch.Tensor, _rng: torch.Generator) -> torch.Tensor:
-        return torch.full(tensor.shape, value, dtype=torch.float64)
-
-    return fill
-
-
 def _embedding(deviation: float, padding: int | None) -> Fill:
-    draw = _normal(deviation)
+    draw = normal(deviation)
 
     def fill(tensor: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         drawn = draw(tensor, rng)
@@ -81,7 +58,7 @@ def fills(
 ) -> dict[str, Fill]:
     """Choose how to fill each parameter.
 
-    Parameters that no known operation consumes are absent from the result.
+    Parameters that nobody knows how to draw are absent from the result.
     """
     producers = all_producers(program)
     found: dict[str, Fill] = {}
@@ -92,9 +69,11 @@ def fills(
         leaf = name.rpartition(".")[2]
         if leaf == "in_proj_weight":  # torch.nn.MultiheadAttention
             ins, outs = _fans(tensor.shape, turned=False)
-            found[name] = _uniform(math.sqrt(6 / (ins + outs)))
+            found[name] = uniform(math.sqrt(6 / (ins + outs)))
         elif leaf == "in_proj_bias" or name.endswith("self_attn.out_proj.bias"):
-            found[name] = _constant(0.0)
+            found[name] = constant(0.0)
+    bare = [name for name in parameters if name not in found]
+    found |= bare_fills(program, parameters, bare)
     return {name: fill for name, fill in found.items() if name in parameters}
 
 
@@ -110,7 +89,7 @@ def _node_fills(
         if bias is not None:
             default = scheme == "default"
             filled[bias.name] = (
-                _uniform(1 / math.sqrt(fan_in)) if default else _constant(0.0)
+                uniform(1 / math.sqrt(fan_in)) if default else constant(0.0)
             )
         return filled
     if kind == "embedding" and weight is not None:
@@ -120,9 +99,9 @@ def _node_fills(
         return {weight[0].name: fill}
     if kind == "norm":
         first, second = (2, 3) if node.kind.startswith("aten") else (1, 2)
-        return _named(node, {first: _constant(1.0), second: _constant(0.0)})
+        return _named(node, {first: constant(1.0), second: constant(0.0)})
     if node.kind == "aten::prelu":
-        return _named(node, {1: _constant(0.25)})
+        return _named(node, {1: constant(0.25)})
     if kind == "recurrent":
         return _recurrent_fills(node, parameters)
     return {}
@@ -130,11 +109,11 @@ def _node_fills(
 
 def _weight_fill(scheme: Scheme, fan_in: int, fan_out: int) -> Fill:
     if scheme == "he":
-        return _normal(math.sqrt(2 / fan_in))
+        return normal(math.sqrt(2 / fan_in))
     if scheme == "glorot":
-        return _uniform(math.sqrt(6 / (fan_in + fan_out)))
+        return uniform(math.sqrt(6 / (fan_in + fan_out)))
     # kaiming_uniform with a = sqrt(5), as torch.nn.Linear and convolutions do
-    return _uniform(1 / math.sqrt(fan_in))
+    return uniform(1 / math.sqrt(fan_in))
 
 
 def _named(node: Node, chosen: dict[int, Fill]) -> dict[str, Fill]:
@@ -158,7 +137,7 @@ def _recurrent_fills(node: Node, parameters: Tensors) -> dict[str, Fill]:
         if isinstance(operand, Parameter):
             rows = parameters[operand.name].shape[0]
             hidden = max(1, rows // gates)
-            found[operand.name] = _uniform(1 / math.sqrt(hidden))
+            found[operand.name] = uniform(1 / math.sqrt(hidden))
     return found
 
 
