@@ -29,6 +29,7 @@ CHEAPEST_FIRST: tuple[Cause, ...] = (
 
 
 EVIDENT_SHARE = 0.8  # of the best gain; from here on an evident mend is named first
+SHARE_OF_FAR_FETCHED = 0.6  # likewise, where nothing speaks for what gains most
 NEAR_SHARE = 0.9  # of the best gain; from here on the order of preference decides
 
 
@@ -43,8 +44,11 @@ def preference(mend: Mend) -> tuple[bool, bool, int]:
         if mend.cause in CHEAPEST_FIRST
         else len(CHEAPEST_FIRST)
     )
-    is_far_fetched = not mend.evident and mend.cause is Cause.UNSUITABLE_ACTIVATION
-    return not mend.evident, is_far_fetched, order
+    return not mend.evident, _is_far_fetched(mend), order
+
+
+def _is_far_fetched(mend: Mend) -> bool:
+    return not mend.evident and mend.cause is Cause.UNSUITABLE_ACTIVATION
 
 
 def first_to_name(
@@ -56,13 +60,14 @@ def first_to_name(
         gains: (mend, balanced accuracy), not empty.
         errors: standard errors of the gains; what is within one of nearly as good is.
     """
-    top = max(gain for _, gain in gains)
+    best, top = max(gains, key=lambda item: item[1])
+    evident_share = SHARE_OF_FAR_FETCHED if _is_far_fetched(best) else EVIDENT_SHARE
     near = [
         mend
         for (mend, gain), error in zip(gains, errors or [0.0] * len(gains), strict=True)
-        if gain + error >= (EVIDENT_SHARE if mend.evident else NEAR_SHARE) * top
+        if gain + error >= (evident_share if mend.evident else NEAR_SHARE) * top
     ]
-    return min(near or [max(gains, key=lambda item: item[1])[0]], key=preference)
+    return min(near or [best], key=preference)
 
 
 def compatible(first: Mend, second: Mend) -> bool:

@@ -162,6 +162,16 @@ def test_of_equals_the_evident_cause_is_named_first():
     assert first_to_name([(plain, 0.5), (evident, 0.1)]) is plain
 
 
+def test_another_activation_that_nothing_speaks_for_must_be_much_better():
+    balanced = mend(Cause.CLASS_IMBALANCE, evident=True)
+    tanh = mend(Cause.UNSUITABLE_ACTIVATION)
+    sigmoid_given = mend(Cause.UNSUITABLE_ACTIVATION, evident=True)
+
+    assert first_to_name([(tanh, 0.15), (balanced, 0.11)]) is balanced
+    assert first_to_name([(tanh, 0.15), (balanced, 0.06)]) is tanh
+    assert first_to_name([(sigmoid_given, 0.15), (balanced, 0.11)]) is sigmoid_given
+
+
 def test_mends_that_undo_each_other_do_not_go_together():
     rate = mend(
         Cause.LEARNING_RATE_TOO_LOW, RecipeChange(patch={"optimizer": {"lr": 1.0}})
