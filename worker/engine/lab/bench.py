@@ -45,7 +45,9 @@ from worker.engine.splits import base_rows
 LOGGER = logging.getLogger(__name__)
 Progress = Callable[[float, str], None]
 _SAMPLE_ROWS = 4  # rows that surgery tries a network on
-_SLOW_STEP = 0.02  # seconds of one member, from which arithmetic alone counts
+_SLOW_STEP = 0.02  # seconds of one member, from which few are measured
+_SLOWEST_STEP = 0.1  # likewise, from which arithmetic alone counts
+_FEW = 3
 
 
 @dataclass
@@ -155,7 +157,9 @@ class Bench:
     ) -> float | None:
         """Return the seconds of one step of a stack of that size.
 
-        Where one member alone takes long, company saves nothing and is not measured.
+        Where one member alone takes long, a few tell what company saves: much in a
+        recurrent layer, whose many operations are small. Where it takes very long,
+        company saves nothing and is not measured.
 
         Args:
             members: of the stack.
@@ -167,8 +171,11 @@ class Bench:
         """
         if members > 1:
             alone = self.measure_step(1, changes)
-            if alone is None or alone > _SLOW_STEP:
+            if alone is None or alone > _SLOWEST_STEP:
                 return None if alone is None else members * alone
+            if alone > _SLOW_STEP and members > _FEW:
+                few = self.measure_step(_FEW, changes)
+                return None if few is None else members / _FEW * few
         arm = Arm(name="baseline", changes=changes)
         training = Training(
             round="measure", question="", arms=(arm,), seeds=tuple(range(members))

@@ -276,8 +276,19 @@ def test_the_prediction_of_a_trainings_time_is_of_the_right_size():
     assert bench.measure_step(2) > 0
 
 
-def test_where_one_member_takes_long_company_is_counted_not_measured(monkeypatch):
+def test_where_one_member_takes_long_a_few_tell_what_company_saves(monkeypatch):
     monkeypatch.setattr(bench_module, "_SLOW_STEP", 0.0)
+    bench = Bench(lab.make_material(dense(), (5,)))
+    few = bench.measure_step(3)
+    made = []
+    monkeypatch.setattr(bench, "_stack", lambda *given: made.append(given))
+
+    assert bench.measure_step(15) == 5 * few
+    assert not made
+
+
+def test_where_one_member_takes_very_long_company_is_counted_not_measured(monkeypatch):
+    monkeypatch.setattr(bench_module, "_SLOWEST_STEP", 0.0)
     bench = Bench(lab.make_material(dense(), (5,)))
     alone = bench.measure_step(1)
     made = []
