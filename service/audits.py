@@ -156,11 +156,11 @@ class Audits:
         with self._database.transaction() as session:
             self._found(session, caller, audit_id)
             row = ending.cancel(session, audit_id, now=datetime.now(UTC))
-        if row is None:
-            raise _unknown(audit_id)
-        if row.status != "cancelled":
-            raise Conflict(detail=f"The audit has already {row.status}.")
-        return audit_body(row)
+            if row is None:
+                raise _unknown(audit_id)
+            if row.status != "cancelled":
+                raise Conflict(detail=f"The audit has already {row.status}.")
+            return audit_body(row)
 
     def report_text(self, caller: Caller, audit_id: str) -> str:
         """Read a report, as JSON text.
@@ -172,10 +172,10 @@ class Audits:
         with self._database.reading() as session:
             row = self._found(session, caller, audit_id)
             text = audit_store.report(session, row.id)
+            lack = "" if text is not None else _lack_of_report(session, row)
         if text is None:
             raise Conflict(
-                detail=f"The audit is {row.status}; a report is there once an audit "
-                "has succeeded. Its experiments so far are listed under "
+                detail=f"{lack} Its experiments so far are listed under "
                 f"/v1/audits/{row.id}/experiments."
             )
         return text
@@ -408,13 +408,26 @@ def audit_links(row: AuditRow) -> dict[str, str]:
     }
     if row.status not in TERMINAL:
         links["cancel"] = f"{here}/cancel"
-    if row.status == "succeeded":
+    if row.has_report:
         links["report"] = f"{here}/report"
     if row.remedy_sha256 is not None:
         links["repaired_model"] = f"{here}/model"
     if row.webhook_id is not None:
         links["webhook"] = f"/v1/webhooks/{row.webhook_id}"
     return links
+
+
+def _lack_of_report(session: Session, row: AuditRow) -> str:
+    """Say why an audit has no report, or not yet."""
+    if row.status != "cancelled":
+        return f"The audit is {row.status}; a report is there once it has succeeded."
+    conclusion = rounds.conclusion_of(session, row.id)
+    if conclusion is None:
+        return "The audit was cancelled before it had finished a round."
+    if conclusion.error is not None:
+        why = conclusion.error["detail"]
+        return f"The audit was cancelled, and what it had is not reported: {why}"
+    return "The audit was cancelled; a report of what it had finished is being written."
 
 
 def _unknown(audit_id: str) -> NotFound:

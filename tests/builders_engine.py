@@ -129,6 +129,7 @@ class World:
             for split, labels in subject.labels.items()
         }
         self.trained: list[Training] = []
+        self.outcomes: dict[str, Outcome] = {}
 
     def answer(self, experiment: Experiment) -> Outcome:
         if isinstance(experiment, Measurement):
@@ -178,13 +179,12 @@ class World:
 
     def audit(self) -> Learned:
         """Run all rounds."""
-        outcomes: dict[str, Outcome] = {}
         for _ in range(50):
-            step = advance(self.subject, outcomes)
+            step = advance(self.subject, self.outcomes)
             if step.learned is not None:
                 return step.learned
             for experiment in step.experiments:
-                outcomes[experiment.digest()] = self.answer(experiment)
+                self.outcomes[experiment.digest()] = self.answer(experiment)
         raise AssertionError("the audit does not end")
 
 

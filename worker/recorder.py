@@ -246,7 +246,7 @@ class Recorder:
     def report(
         self, held: Claim, case: Case, report: Report, *, remedy_sha256: str | None
     ) -> None:
-        """Judge the gate and keep the report; the audit has succeeded."""
+        """Judge the gate and keep the report of an audit done or cancelled."""
         policy = AuditRequest.model_validate(case.request).policy
         earlier = None
         if policy is not None and policy.max_regression_from is not None:
@@ -256,6 +256,7 @@ class Recorder:
             findings=report.findings,
             performance=report.performance,
             earlier=earlier,
+            is_cancelled=held.kind == "conclude",
         )
         remedy = report.remedy
         if remedy is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pydantic import JsonValue
 
 from service.contract.errors import Crashed, Internal, Problem
+from service.contract.report import Report
 from service.store.blobs import (
     BlobMissingError,
     BlobStore,
@@ -159,6 +160,8 @@ class Turn:
         try:
             if held.kind == "experiment":
                 self._experiment(held, child)
+            elif held.kind == "conclude":
+                self._conclude(held, case, child)
             else:
                 self._advance(held, case, child)
         finally:
@@ -199,12 +202,34 @@ class Turn:
         if answer.report is None:
             self._recorder.next_round(held, case, answer)
             return
+        self._report(held, case, child, outcomes, answer.report)
+
+    def _conclude(self, held: Claim, case: Case, child: Child) -> None:
+        """Report what a cancelled audit had finished; nothing more is run."""
+        outcomes = self._recorder.outcomes(held.subject_id)
+        value = self._companion.call(
+            child,
+            "conclude",
+            {"outcomes": outcomes},
+            seconds=self._settings.advance_seconds,
+        )
+        answer = read_answer(value)
+        if answer.report is None:
+            raise NonsenseError
+        self._report(held, case, child, outcomes, answer.report)
+
+    def _report(
+        self,
+        held: Claim,
+        case: Case,
+        child: Child,
+        outcomes: list[JsonValue],
+        said: Report,
+    ) -> None:
         # The child cannot know how well it is confined, and could lie about whose
         # report this is.
-        environment = answer.report.environment.model_copy(
-            update={"sandbox": child.level}
-        )
-        report = answer.report.model_copy(
+        environment = said.environment.model_copy(update={"sandbox": child.level})
+        report = said.model_copy(
             update={"audit_id": case.audit_id, "environment": environment}
         )
         remedy = _kept_model(outcomes) if report.remedy is not None else None

@@ -213,7 +213,14 @@ async def _events(
     responses=problems(NotFound, Conflict),
 )
 def cancel_audit(audit_id: str, caller: Submitter, desk: Services) -> AuditBody:
-    """Cancel an audit; the experiments that are done stay readable."""
+    """Cancel an audit; what is finished stays readable.
+
+    The audit is `cancelled` at once. The experiments that are done stay listed. Where
+    the first round had been finished, a worker soon writes a report of what there is:
+    `links.report` appears, and the report's `limits` say that the audit was cancelled,
+    causes not decided by then are `inconclusive`, and its gate is not passed. Nothing
+    is trained for that.
+    """
     return desk.audits.cancel(caller, audit_id)
 
 
@@ -231,7 +238,7 @@ def list_experiments(
 ) -> Page[ExperimentBody]:
     """List what an audit has found out so far, newest first.
 
-    Also of one that was cancelled or failed, and so has no report.
+    Also of one that was cancelled or failed, and so may have no report.
     """
     return desk.audits.experiments(caller, audit_id, slice_of(cursor, limit, "pce"))
 

@@ -49,7 +49,11 @@ def read_report(
     format: Form | None = None,  # noqa: A002 - its name in the address
     accept: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Read the report: JSON, or as `format` or `Accept` say. 409 while unfinished."""
+    """Read the report: JSON, or as `format` or `Accept` say.
+
+    409 while the audit is unfinished, where it failed, and where it was cancelled
+    before its first round was finished or what it had is not written up yet.
+    """
     form = format or wanted(accept)
     text = desk.audits.report_text(caller, audit_id)
     if form == "json":

@@ -3,6 +3,7 @@
 Three rules that users of such gates asked for:
 
 - a check that crashed fails the gate, whatever the policy: silence is no clean bill;
+  so does an audit that was cancelled;
 - a score that the policy bounds but that could not be measured fails the gate;
 - minimum scores are compared with the measured value itself, not with the end of its
   interval, and the reason says so and shows the interval.
@@ -23,6 +24,7 @@ def judge_gate(
     findings: Sequence[Finding],
     performance: Performance,
     earlier: Performance | None = None,
+    is_cancelled: bool = False,
 ) -> Gate:
     """Hold a report against a policy.
 
@@ -31,6 +33,7 @@ def judge_gate(
         findings: the report's findings.
         performance: the report's scores of the delivered model.
         earlier: the scores in the report that `max_regression_from` names.
+        is_cancelled: the audit was cancelled, so its report is not whole.
 
     Returns:
         The gate; `reasons` is empty exactly where it passed.
@@ -41,6 +44,8 @@ def judge_gate(
         for finding in findings
         if finding.check == "crashed"
     ]
+    if is_cancelled:
+        reasons.insert(0, "The audit was cancelled before everything had been judged.")
     if policy is not None:
         reasons += _faults(policy, findings)
         reasons += _bounds(policy, performance)

@@ -72,7 +72,7 @@ def one_audit(request: Request, audit_id: str) -> Response:
     desk = desk_of(request)
     caller = caller_of(request)
     audit = desk.audits.find(caller, audit_id)
-    if audit.status == "succeeded":
+    if "report" in audit.links:
         return _report_page(caller, desk, audit.id, audit.links)
     names = AuditRows(caller, desk.audits, desk.uploads)
     return show(

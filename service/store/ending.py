@@ -17,11 +17,14 @@ from service.store.work import (
     MAX_ATTEMPTS,
     MAX_DEATHS_BY_SIGNAL,
     Claim,
+    add_conclusion,
     close,
     hold,
     is_audit,
+    is_over,
     lock_audit,
     make_ready,
+    pieces_of,
     write_inspection,
 )
 
@@ -29,7 +32,8 @@ from service.store.work import (
 def cancel(session: Session, audit_id: str, *, now: datetime) -> AuditRow | None:
     """Cancel an audit at once; what it had finished stays.
 
-    Whoever works on it loses the lease, sees so within a second and stops.
+    Whoever works on it loses the lease, sees so within a second and stops. Where a
+    round had been finished, a worker then writes the report of what there is.
 
     Returns:
         The audit, cancelled or as it had ended before; None where there is none.
@@ -39,11 +43,13 @@ def cancel(session: Session, audit_id: str, *, now: datetime) -> AuditRow | None
         return audit
     audit.cancel_requested = True
     _end(session, audit, "cancelled", now)
+    if len(pieces_of(session, audit.id, "advance")) > 1:  # each round but the first
+        add_conclusion(session, audit.id, now=now)
     return audit
 
 
 def fail(session: Session, held: Claim, problem: Problem, *, now: datetime) -> None:
-    """End a piece, and the audit or inspection it belongs to, with a problem.
+    """End a piece, and what is unfinished of its audit or upload, with a problem.
 
     Raises:
         LeaseLostError: another token is in force, or the audit has ended.
@@ -103,7 +109,7 @@ def reap(session: Session, subject_id: str, *, now: datetime) -> int:
     for piece in lost:
         if piece.status != "running":  # failed together with an earlier one
             continue
-        if audit is not None and audit.status in TERMINAL:
+        if audit is not None and is_over(audit, piece.kind):
             close(piece, "failed", now)
         elif piece.attempts >= MAX_ATTEMPTS:
             _fail(session, audit, piece, _given_up(piece.attempts), now)
@@ -135,7 +141,7 @@ def _fail(
             piece.subject_id,
             {"status": "failed", "facts": {}, "problem": document},
         )
-    else:
+    elif audit.status not in TERMINAL:  # else it only stays without a report
         audit.error = document
         _end(session, audit, "failed", now)
 

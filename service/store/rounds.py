@@ -124,6 +124,11 @@ def take_known_outcome(session: Session, held: Claim, *, now: datetime) -> bool:
     return True
 
 
+def conclusion_of(session: Session, audit_id: str) -> PieceRow | None:
+    """Find the piece that reports what a cancelled audit had finished, if any."""
+    return next(iter(pieces_of(session, audit_id, "conclude")), None)
+
+
 def outcomes_of(
     session: Session, audit_id: str
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -201,7 +206,7 @@ def record_report(
     remedy_sha256: str | None,
     now: datetime,
 ) -> None:
-    """Keep the report; the audit has succeeded.
+    """Keep the report; the audit has succeeded, unless it was cancelled before.
 
     Raises:
         LeaseLostError: another token is in force, or the audit has ended.
@@ -212,6 +217,9 @@ def record_report(
     close(piece, "done", now)
     session.add(ReportRow(audit_id=audit.id, body=body, created_at=now))
     audit.remedy_sha256 = remedy_sha256
+    if audit.status in TERMINAL:
+        audit.version += 1
+        return
     audit.status = "succeeded"
     audit.finished_at = now
     audit.progress = {

@@ -14,8 +14,9 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    select,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -101,6 +102,16 @@ class DatasetRow(Table):
     created_at: Mapped[datetime]
 
 
+class ReportRow(Table):
+    """The one report of an audit, as JSON text."""
+
+    __tablename__ = "reports"
+
+    audit_id: Mapped[str] = mapped_column(ForeignKey("audits.id"), primary_key=True)
+    body: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]
+
+
 class AuditRow(Table):
     """An audit. `version` grows with every visible change and is the ETag."""
 
@@ -124,16 +135,9 @@ class AuditRow(Table):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-
-
-class ReportRow(Table):
-    """The one report of an audit, as JSON text."""
-
-    __tablename__ = "reports"
-
-    audit_id: Mapped[str] = mapped_column(ForeignKey("audits.id"), primary_key=True)
-    body: Mapped[str] = mapped_column(Text)
-    created_at: Mapped[datetime]
+    has_report: Mapped[bool] = column_property(
+        select(ReportRow.audit_id).where(ReportRow.audit_id == id).exists()  # noqa: A003
+    )
 
 
 class WebhookRow(Table):
@@ -164,8 +168,8 @@ class PieceRow(Table):
     """One piece of work, claimed under a fenced lease.
 
     `kind` is `inspect_model`, `inspect_dataset` (then `subject_id` names the upload),
-    or `experiment`, `advance` (then `subject_id` names the audit). `status` is
-    `ready`, `running`, `done` or `failed`. Whoever holds `token` until `lease_until`
+    or `experiment`, `advance`, `conclude` (then `subject_id` names the audit). `status`
+    is `ready`, `running`, `done` or `failed`. Whoever holds `token` until `lease_until`
     may write its outcome; a piece that lost its lease gets another token.
     """
 

@@ -23,7 +23,7 @@ from service.ids import new_id
 from service.store.outbox import invite
 from service.store.tables import AuditRow, DatasetRow, ModelRow, PieceRow
 
-Kind = Literal["inspect_model", "inspect_dataset", "experiment", "advance"]
+Kind = Literal["inspect_model", "inspect_dataset", "experiment", "advance", "conclude"]
 MAX_ATTEMPTS = 3
 MAX_DEATHS_BY_SIGNAL = 2
 
@@ -75,6 +75,12 @@ def add_first_advance(session: Session, audit_id: str, *, now: datetime) -> None
     invite(session, audit_id, queue="gpu", now=now)
 
 
+def add_conclusion(session: Session, audit_id: str, *, now: datetime) -> None:
+    """Ask for a report of what a cancelled audit had finished."""
+    session.add(_piece(audit_id, "conclude", "0", now=now))
+    invite(session, audit_id, queue="gpu", now=now)
+
+
 def add_piece(  # noqa: PLR0913 - a row has that many columns
     session: Session,
     subject_id: str,
@@ -109,14 +115,17 @@ def claim(
     Returns:
         The claim, or None where nothing is ready or the audit has ended.
     """
+    ready = [PieceRow.subject_id == subject_id, PieceRow.status == "ready"]
     audit = None
     if is_audit(subject_id):
         audit = lock_audit(session, subject_id)
-        if audit is None or audit.status in TERMINAL:
+        if audit is None:
             return None
+        if audit.status in TERMINAL:
+            ready.append(PieceRow.kind == "conclude")
     candidate = (
         select(PieceRow.id)
-        .where(PieceRow.subject_id == subject_id, PieceRow.status == "ready")
+        .where(*ready)
         .order_by(PieceRow.position, PieceRow.id)
         .limit(1)
         .with_for_update(skip_locked=True)  # no effect, and no need, on SQLite
@@ -150,6 +159,14 @@ def claim(
         token=piece.token,
         attempt=piece.attempts,
     )
+
+
+def is_over(audit: AuditRow, kind: str) -> bool:
+    """Say whether work of a kind is no longer done for an audit, since it has ended.
+
+    A cancelled one is still concluded: reported from what had been finished.
+    """
+    return audit.status in TERMINAL and kind != "conclude"
 
 
 def is_held(session: Session, held: Claim) -> bool:
@@ -193,7 +210,7 @@ def hold(session: Session, held: Claim) -> tuple[AuditRow | None, PieceRow]:
     audit = None
     if is_audit(held.subject_id):
         audit = lock_audit(session, held.subject_id)
-        if audit is None or audit.status in TERMINAL:
+        if audit is None or is_over(audit, held.kind):
             raise LeaseLostError
     piece = session.scalars(
         select(PieceRow)

@@ -21,8 +21,15 @@ from worker.engine.choices import against_own_rate, best_of_each, has_signal
 from worker.engine.confirmation import Confirmation
 from worker.engine.inspection import inspect, weigh_networks
 from worker.engine.interaction import Interaction
-from worker.engine.lab.experiment import Outcome
-from worker.engine.ledger import Learned, Round, Step
+from worker.engine.lab.experiment import (
+    ArmOutcome,
+    Experiment,
+    Measurement,
+    MeasurementOutcome,
+    Outcome,
+    TrainingOutcome,
+)
+from worker.engine.ledger import Ask, Learned, Round, Step
 from worker.engine.refinement import refine
 from worker.engine.repair import repair
 from worker.engine.reproduction import reproduce
@@ -46,12 +53,19 @@ FRACTIONS: dict[str, float] = {
     "remedy": 0.88,
     "report": 0.97,
 }
+NOT_RUN = "the audit was cancelled before"
+CANCELLED = (
+    "The audit was cancelled: this report says what the experiments show that were "
+    "done by then, and nothing was trained afterwards."
+)
 
 
 def advance(
     subject: Subject,
     outcomes: Mapping[str, Outcome],
     checks: Sequence[Check] = CATALOG,
+    *,
+    is_cancelled: bool = False,
 ) -> Step:
     """Say what is needed next.
 
@@ -59,33 +73,52 @@ def advance(
         subject: what is audited.
         outcomes: by the experiments' digests.
         checks: the causes to judge.
+        is_cancelled: ask for nothing; say what was learned from the outcomes at hand.
     """
     rounds = audit(subject, checks)
     try:
         ask = next(rounds)
         while True:
             missing = [e for e in ask.experiments if e.digest() not in outcomes]
-            if missing:
-                share = 1 - len(missing) / max(1, len(ask.experiments))
-                order = list(FRACTIONS)
-                begin = FRACTIONS[ask.stage]
-                end = FRACTIONS[order[order.index(ask.stage) + 1]]
-                return Step(
-                    stage=ask.stage,
-                    fraction=begin + share * (end - begin),
-                    detail=ask.detail,
-                    experiments=tuple(missing),
-                )
-            ask = rounds.send(
-                {e.digest(): outcomes[e.digest()] for e in ask.experiments}
-            )
+            if missing and not is_cancelled:
+                return _what_is_missing(ask, missing)
+            made_up = {e.digest(): _not_run(e) for e in missing}
+            known = {**outcomes, **made_up}
+            ask = rounds.send({e.digest(): known[e.digest()] for e in ask.experiments})
     except StopIteration as end_of_rounds:
+        learned: Learned = end_of_rounds.value
+        if is_cancelled:
+            learned.ledger.entries = [
+                e for e in learned.ledger.entries if e.experiment.digest() in outcomes
+            ]
+            learned.ledger.limits.insert(0, CANCELLED)
         return Step(
             stage="report",
             fraction=FRACTIONS["report"],
             detail="writing the report",
-            learned=end_of_rounds.value,
+            learned=learned,
         )
+
+
+def _what_is_missing(ask: Ask, missing: Sequence[Experiment]) -> Step:
+    share = 1 - len(missing) / max(1, len(ask.experiments))
+    order = list(FRACTIONS)
+    begin = FRACTIONS[ask.stage]
+    end = FRACTIONS[order[order.index(ask.stage) + 1]]
+    return Step(
+        stage=ask.stage,
+        fraction=begin + share * (end - begin),
+        detail=ask.detail,
+        experiments=tuple(missing),
+    )
+
+
+def _not_run(experiment: Experiment) -> Outcome:
+    """Stand in for an outcome that a cancelled audit never had: nothing came out."""
+    if isinstance(experiment, Measurement):
+        return MeasurementOutcome(values={})
+    arms = [ArmOutcome(name=arm.name, failure=NOT_RUN) for arm in experiment.arms]
+    return TrainingOutcome(arms=tuple(arms), seconds=0.0, member_steps=0, rows=0)
 
 
 def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]:

@@ -60,7 +60,8 @@ class Confirmation:
         """Train what survived on fresh seeds, more of them while a gain stays open.
 
         Returns:
-            What came out; None where nothing survived the screen.
+            What came out; None where nothing survived the screen, or nothing can be
+            compared since the baseline could not be trained.
         """
         trainer = self.trainer
         singles = self._singles(chosen, best)
@@ -73,6 +74,8 @@ class Confirmation:
         arms, late = self._postponed(arms, self._arms_of(chosen), first)
         question = "Does the gain hold on fresh seeds?"
         results = yield from trainer.train("confirm", question, arms, first)
+        if BASELINE not in results:
+            return None
         seeds = first
         while len(seeds) < MOST_CONFIRMING:
             known = len(seeds)

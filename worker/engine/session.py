@@ -255,18 +255,23 @@ class Session:
         Args:
             outcomes: `{"experiment": …, "outcome": …}` for everything that was run.
         """
-        subject = self._subject()
-        known = {
-            EXPERIMENTS.validate_python(entry["experiment"]).digest():
-            OUTCOMES.validate_python(entry["outcome"])
-            for entry in outcomes
-        }  # fmt: skip
-        step: Step = advance(subject, known)
+        known = _outcomes_of(outcomes)
+        return self._answer(advance(self._subject(), known))
+
+    def conclude(self, outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+        """Say what the report is where an audit was cancelled.
+
+        Args:
+            outcomes: as for `advance`; what is missing is not asked for any more.
+        """
+        known = _outcomes_of(outcomes)
+        return self._answer(advance(self._subject(), known, is_cancelled=True))
+
+    def _answer(self, step: Step) -> dict[str, Any]:
         report = None
         if step.learned is not None:
-            report = conclude(subject, step.learned, self.header).model_dump(
-                mode="json"
-            )
+            found = conclude(self._subject(), step.learned, self.header)
+            report = found.model_dump(mode="json")
         return {
             "stage": step.stage,
             "fraction": step.fraction,
@@ -335,6 +340,15 @@ def _not_drawn(network: Network) -> tuple[str, ...]:
         return ()
     shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")  # noqa: PLR2004
     return (f"Trainings begin with {shown} as delivered: nothing says how to draw it.",)
+
+
+def _outcomes_of(entries: list[dict[str, Any]]) -> dict[str, Outcome]:
+    """Read what was run, by the experiments' digests."""
+    return {
+        EXPERIMENTS.validate_python(entry["experiment"]).digest():
+        OUTCOMES.validate_python(entry["outcome"])
+        for entry in entries
+    }  # fmt: skip
 
 
 def _as_trained(

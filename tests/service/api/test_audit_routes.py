@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from fastapi import FastAPI
 
+from service.contract.errors import Crashed
 from service.settings import Settings
 from service.store.tables import AuditRow, OutboxRow, OutcomeRow, PieceRow
 from service.store.work import add_piece
@@ -397,6 +398,46 @@ def test_what_was_finished_of_a_cancelled_audit_stays_readable(
     assert (a["experiment"]["name"], a["outcome"]["values"]) == ("a", {"found": "a"})
     refused = problem(admin.get(f"/v1/audits/{audit_id}/report"), "conflict", 409)
     assert links["experiments"] in refused["detail"]
+
+
+def cancelled_after_a_round(app: FastAPI, admin: AppClient) -> str:
+    """Cancel an audit whose second round has begun; returns its address."""
+    audit_id, now = new_audit(admin), datetime.now(UTC)
+    with app.state.desk.database.transaction() as session:
+        add_piece(
+            session, audit_id, "advance", "1", position=1, body={}, done=False, now=now
+        )
+    audit = admin.post(f"/v1/audits/{audit_id}/cancel").json()
+    assert "report" not in audit["links"]
+    return str(audit["links"]["self"])
+
+
+def test_the_report_of_a_cancelled_audit_is_there_once_it_is_written(
+    app: FastAPI, admin: AppClient
+):
+    address = cancelled_after_a_round(app, admin)
+    before = admin.get(address)
+
+    waiting = problem(admin.get(f"{address}/report"), "conflict", 409)
+    report = make_report().model_dump_json()
+    change_audit(app, before.json()["id"], report)
+    after = admin.get(address, headers={"If-None-Match": before.headers["etag"]})
+
+    assert "being written" in waiting["detail"]
+    assert after.json()["status"] == "cancelled"
+    assert admin.get(after.json()["links"]["report"]).status_code == 200
+
+
+def test_a_report_that_could_not_be_written_says_why(app: FastAPI, admin: AppClient):
+    address = cancelled_after_a_round(app, admin)
+    with app.state.desk.database.transaction() as session:
+        piece = session.query(PieceRow).where(PieceRow.kind == "conclude").one()
+        piece.status = "failed"
+        piece.error = Crashed("It is gone.").document().model_dump()
+
+    refused = problem(admin.get(f"{address}/report"), "conflict", 409)
+
+    assert "It is gone." in refused["detail"]
 
 
 def test_an_audit_that_has_ended_cannot_be_cancelled(app: FastAPI, admin: AppClient):

@@ -25,6 +25,13 @@ def test_a_crashed_check_fails_even_without_a_policy() -> None:
     assert "label_noise crashed" in gate.reasons[0]
 
 
+def test_a_cancelled_audit_fails_even_without_a_policy() -> None:
+    gate = judge_gate(None, findings=[], performance=PERFORMANCE, is_cancelled=True)
+
+    assert not gate.passed
+    assert "was cancelled" in gate.reasons[0]
+
+
 @pytest.mark.parametrize(
     ("severity", "fail_on", "passes"),
     [

@@ -350,6 +350,56 @@ def test_a_cancelled_audit_stays_cancelled(database: Database) -> None:
     assert count(database, OutcomeRow) == 1
 
 
+def cancelled_after_a_round(database: Database) -> str:
+    audit_id = in_round(database, "a")
+    answer(database, claimed(database, audit_id))
+    with database.transaction() as session:
+        ending.cancel(session, audit_id, now=NOW)
+    return audit_id
+
+
+def test_a_cancelled_audit_is_concluded_where_a_round_was_done(
+    database: Database,
+) -> None:
+    audit_id = cancelled_after_a_round(database)
+    before = audit_row(database, audit_id)
+
+    held = claimed(database, audit_id)
+    with database.transaction() as session:
+        rounds.record_report(session, held, "{}", remedy_sha256=None, now=LATER)
+
+    audit = audit_row(database, audit_id)
+    assert (held.kind, before.has_report, audit.has_report) == ("conclude", False, True)
+    assert (audit.status, audit.finished_at) == ("cancelled", NOW)
+    assert audit.version > before.version  # a poll sees the link
+    assert claim(database, audit_id) is None
+
+
+def test_a_conclusion_survives_a_lost_worker(database: Database) -> None:
+    audit_id = cancelled_after_a_round(database)
+    lost = claimed(database, audit_id)
+
+    reap(database, audit_id)
+
+    assert claimed(database, audit_id, worker="two").token != lost.token
+
+
+def test_a_conclusion_that_fails_leaves_the_audit_cancelled(
+    database: Database,
+) -> None:
+    audit_id = cancelled_after_a_round(database)
+    before = audit_row(database, audit_id)
+    held = claimed(database, audit_id)
+
+    with database.transaction() as session:
+        ending.fail(session, held, Crashed("It took too long."), now=LATER)
+
+    audit = audit_row(database, audit_id)
+    assert (audit.status, audit.error) == ("cancelled", None)
+    assert (audit.finished_at, audit.version) == (NOW, before.version)
+    assert claim(database, audit_id) is None
+
+
 def test_a_finished_audit_cannot_be_cancelled(database: Database) -> None:
     audit_id = new_audit(database)
     held = claimed(database, audit_id)

@@ -6,11 +6,12 @@ import pytest
 from service.contract.causes import Cause
 from service.contract.recipe import Optimizer, Recipe
 from tests.builders_engine import World, make_subject, no_effect
-from worker.engine.auditor import advance
+from worker.engine.auditor import CANCELLED, NOT_RUN, advance
 from worker.engine.catalog import CATALOG
 from worker.engine.checks.insufficient_capacity import InsufficientCapacity
 from worker.engine.checks.insufficient_data import InsufficientData
 from worker.engine.checks.learning_rate_too_low import LearningRateTooLow
+from worker.engine.conclusion import conclude
 from worker.engine.lab.experiment import (
     Arm,
     ArmOutcome,
@@ -20,6 +21,11 @@ from worker.engine.lab.experiment import (
 )
 from worker.engine.stats.decisions import Floors
 from worker.engine.verdicts import case_for, weigh
+
+HEADER = {
+    "audit_id": "aud_x", "model": {}, "dataset": {}, "device": "cpu", "torch": "2",
+    "seed": 0,
+}  # fmt: skip
 
 
 def patches(arm: Arm, *path: str):
@@ -513,3 +519,32 @@ def test_an_evident_mend_is_named_where_a_strange_one_alone_does_little_better()
 
     assert [m.cause for m in learned.together] == [Cause.UNSCALED_INPUTS]
     assert found(learned) >= {Cause.UNSCALED_INPUTS}
+
+
+def test_a_cancelled_audit_says_what_was_learned_by_then():
+    def effect(arm):
+        fast = (patches(arm, "optimizer", "lr") or 0) >= 0.01
+        scaled = patches(arm, "normalization") == "standardize"
+        return 0.15 * fast + 0.12 * scaled
+
+    world = World(make_subject(may_borrow=True), base=0.6, effect=effect)
+    world.audit()
+    run = list(world.outcomes.items())
+    inspected = [o.kind for o in world.outcomes.values()].index("training")
+    seen = []
+
+    for count in range(inspected, len(run) + 1):
+        known = dict(run[:count])
+        step = advance(world.subject, known, is_cancelled=True)
+        report = conclude(world.subject, step.learned, HEADER)
+        assert len(report.findings) == len(Cause)
+        assert [f.reason for f in report.findings if f.check == "crashed"] == []
+        assert len(report.experiments) == count
+        assert report.limits[0] == CANCELLED
+        seen.append(report)
+
+    assert seen[0].primary_cause is None
+    lr = next(f for f in seen[0].findings if f.cause == Cause.LEARNING_RATE_TOO_LOW)
+    assert (lr.verdict, NOT_RUN in lr.reason) == ("inconclusive", True)
+    assert seen[-1].primary_cause is Cause.LEARNING_RATE_TOO_LOW
+    assert seen[-2].remedy is None

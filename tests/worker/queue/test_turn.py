@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select
 
 from service.contract.report import Report
-from service.store import ending, outbox
+from service.store import ending, outbox, rounds
 from service.store.database import database_time
 from service.store.tables import ModelRow, OutboxRow, OutcomeRow, PieceRow, WorkerRow
 from tests.worker.queue.scenes import Stage
@@ -214,6 +214,42 @@ def test_a_cancelled_audit_stops_within_a_second(here: Stage) -> None:
     assert time.monotonic() - begin < 1.5
     assert here.row(audit_id).status == "cancelled"
     assert count(here, OutcomeRow) == 0
+
+
+def test_what_a_cancelled_audit_had_finished_is_reported(here: Stage) -> None:
+    audit_id = here.audit({"c": "hang"})
+    thread = in_background(here, audit_id)
+    wait_for(lambda: here.row(audit_id).progress.get("detail") == "2 done")
+    wait_for(lambda: count(here, PieceRow, status="running", kind="experiment"))
+
+    with here.database.transaction() as session:
+        ending.cancel(session, audit_id, now=database_time(session))
+    thread.join(timeout=20)
+
+    report = here.report(audit_id)
+    assert here.row(audit_id).status == "cancelled"
+    assert report["audit_id"] == audit_id
+    assert report["limits"] == ["a was done", "b was done"]
+    assert report["gate"]["passed"] is False
+    assert "cancelled" in report["gate"]["reasons"][0]
+
+
+def test_a_cancelled_audit_that_cannot_be_concluded_says_why(here: Stage) -> None:
+    audit_id = here.audit({"c": "hang", "conclude": "exception"})
+    thread = in_background(here, audit_id)
+    wait_for(lambda: here.row(audit_id).progress.get("detail") == "2 done")
+    wait_for(lambda: count(here, PieceRow, status="running", kind="experiment"))
+
+    with here.database.transaction() as session:
+        ending.cancel(session, audit_id, now=database_time(session))
+    thread.join(timeout=20)
+
+    assert (here.row(audit_id).status, here.row(audit_id).error) == ("cancelled", None)
+    with here.database.reading() as session:
+        conclusion = rounds.conclusion_of(session, audit_id)
+        assert conclusion is not None
+        assert conclusion.error is not None
+        assert conclusion.error["type"] == "/problems/internal"
 
 
 def test_a_lost_lease_stops_the_work_and_nothing_is_written(here: Stage) -> None:

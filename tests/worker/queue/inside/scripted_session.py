@@ -50,6 +50,16 @@ class Session:
                     "experiments": [measurement(name) for name in missing],
                     "report": None,
                 }
+        return self._reported()
+
+    def conclude(self, outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+        self._act("conclude")
+        self.script["report"]["limits"] = [
+            f"{entry['experiment']['name']} was done" for entry in outcomes
+        ]
+        return self._reported()
+
+    def _reported(self) -> dict[str, Any]:
         report = self.script["report"]
         return {
             "stage": "report",
