@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -24,6 +25,14 @@ Positive = Annotated[Finite, Field(gt=0)]
 Pixels = Annotated[Whole, Field(ge=1, le=8192)]
 Share = Annotated[Finite, Field(ge=0, le=1)]
 SECRET_BYTES = (24, 64)  # least and most, as Standard Webhooks has it
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:
+        reason = "expected a time within the years 1 to 9999 in UTC"
+        raise ValueError(reason) from error
 
 
 class _Strict(BaseModel):
@@ -211,4 +220,4 @@ class KeyRequest(_Strict):
             "asks; only admins of the project `default` may name another.",
         ),
     ] = None
-    expires_at: AwareDatetime | None = None
+    expires_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = None

@@ -126,8 +126,16 @@ def test_an_expired_key_is_refused(app: FastAPI, admin: AppClient):
     problem(client.get("/v1/models"), "unauthorized", 401)
 
 
-def test_a_key_that_would_have_expired_is_not_made(admin: AppClient):
-    body = {"name": "n", "role": "viewer", "expires_at": "2020-01-01T00:00:00Z"}
+@pytest.mark.parametrize(
+    "expires_at",
+    [
+        "2020-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+23:59",
+        "9999-12-31T23:59:59-23:59",
+    ],
+)
+def test_a_key_expires_at_a_time_to_come(admin: AppClient, expires_at: str):
+    body = {"name": "n", "role": "viewer", "expires_at": expires_at}
 
     found = problem(admin.post("/v1/keys", json=body), "invalid-fields", 422)
     assert found["errors"][0]["pointer"] == "/expires_at"
