@@ -20,6 +20,7 @@ from service.contract.recipe import Finite, Recipe, Whole
 
 Severity = Literal["critical", "major", "minor", "info"]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Cron = Annotated[str, Field(min_length=9, max_length=200)]
 Tag = Annotated[str, Field(min_length=1, max_length=100)]
 Positive = Annotated[Finite, Field(gt=0)]
 Pixels = Annotated[Whole, Field(ge=1, le=8192)]
@@ -189,9 +190,7 @@ class ScheduleRequest(_Strict):
     """Asks for an audit to be repeated."""
 
     name: Name
-    cron: Annotated[str, Field(min_length=9, max_length=200)] = Field(
-        description="Five fields: minute, hour, day, month, weekday."
-    )
+    cron: Cron = Field(description="Five fields: minute, hour, day, month, weekday.")
     timezone: str = "UTC"
     audit: AuditRequest
     enabled: StrictBool = True
@@ -201,7 +200,7 @@ class SchedulePatch(_Strict):
     """Changes the given fields of a schedule."""
 
     name: Name | None = None
-    cron: str | None = None
+    cron: Cron | None = None
     timezone: str | None = None
     audit: AuditRequest | None = None
     enabled: StrictBool | None = None

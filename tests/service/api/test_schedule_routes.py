@@ -58,6 +58,17 @@ def test_times_that_never_come_are_refused(admin: AppClient, field, value):
     assert found["errors"][0]["pointer"] == f"/{field}"
 
 
+def test_a_change_is_held_to_what_a_new_schedule_is_held_to(admin: AppClient):
+    made = admin.post("/v1/schedules", json=schedule_of(admin)).json()
+    minutes = ",".join(str(minute) for minute in range(60))
+    many = f"{minutes},{minutes} 2 * * *"
+
+    answer = admin.patch(f"/v1/schedules/{made['id']}", json={"cron": many})
+
+    found = problem(answer, "invalid-fields", 422)
+    assert found["errors"][0]["pointer"] == "/cron"
+
+
 def test_an_audit_that_cannot_be_done_is_not_scheduled(admin: AppClient):
     audit = {**request_of(admin), "model_id": "mdl_nix"}
 
