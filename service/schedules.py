@@ -156,7 +156,8 @@ class Schedules:
 
 @cache
 def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    # What the machine calls its own zone is another one elsewhere.
+    return frozenset(available_timezones() - {"localtime"})
 
 
 def next_run(cron: str, timezone: str, after: datetime) -> datetime:

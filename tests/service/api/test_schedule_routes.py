@@ -47,6 +47,7 @@ def test_due_times_follow_the_clock_of_the_time_zone():
         ("cron", "every day at noon"),
         ("timezone", "Mars/Olympus"),
         ("timezone", "../../etc/passwd"),
+        ("timezone", "localtime"),
         ("name", ""),
         ("enabled", "perhaps"),
     ],
