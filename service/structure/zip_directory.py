@@ -229,7 +229,11 @@ def _checked_name(raw: bytes) -> str:
     name = raw.decode("utf-8", "surrogateescape")
     if not name or "\0" in name:
         raise UnsafeArchive(reason="a name in it is empty or holds a zero byte")
-    if name.startswith("/") or "\\" in name or name[1:2] == ":":
+    if "\\" in name:
+        raise UnsafeArchive(
+            reason=f"the name {name!r} holds a backslash; folders are divided by `/`"
+        )
+    if name.startswith("/") or name[1:2] == ":":
         raise UnsafeArchive(reason=f"the name {name!r} is absolute")
     if ".." in name.split("/"):
         raise UnsafeArchive(reason=f"the name {name!r} leaves its folder")

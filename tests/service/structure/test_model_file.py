@@ -52,6 +52,7 @@ def test_an_exported_program_needs_the_operators_consent():
         (torchscript()[:-30], BadRequest, "cut off"),
         (torchscript() + b"more", BadRequest, "behind its end"),
         (archive({"/a/data.pkl": b"", "a/code/b": b""}), BadRequest, "absolute"),
+        (archive({"a\\data.pkl": b"", "a/code/b": b""}), BadRequest, "backslash"),
         (archive({"a/../data.pkl": b"", "a/code/b": b""}), BadRequest, "leaves"),
         (
             archive({"a/data.pkl": b"", "b/code/b": b""}),
