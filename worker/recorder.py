@@ -7,7 +7,7 @@ size against a limit, before any of it is kept.
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -171,6 +171,21 @@ class Recorder:
             )
         )
 
+    def own(self, held: Claim, case: Case) -> Claim:
+        """Make an experiment one of this worker's engine.
+
+        A worker with another engine may have asked for it. What this one yields is not
+        to be taken later for what that one would have yielded.
+        """
+        try:
+            digest = _digest_of(case, EXPERIMENTS.validate_python(held.body))
+        except ValidationError:  # not known to this engine, as the child will say
+            return held
+        if digest == held.digest:
+            return held
+        self._write(lambda session: work.rename(session, held, digest))
+        return replace(held, digest=digest)
+
     def take_known_outcome(self, held: Claim) -> bool:
         """Finish an experiment whose outcome is there already."""
         return self._write(
@@ -218,17 +233,7 @@ class Recorder:
             fraction=answer.fraction,
             detail=answer.detail[:200],
             experiments=[
-                (
-                    outcome_digest(
-                        model_sha256=case.model.sha256,
-                        dataset_sha256=case.dataset.sha256,
-                        spec=case.dataset.spec,
-                        request=case.request,
-                        engine=ENGINE,
-                        experiment=experiment.digest(),
-                    ),
-                    experiment.model_dump(mode="json"),
-                )
+                (_digest_of(case, experiment), experiment.model_dump(mode="json"))
                 for experiment in answer.experiments
             ],
         )
@@ -343,6 +348,17 @@ def read_outcome(value: object, experiment: Mapping[str, Any]) -> Outcome:
     if outcome.kind != experiment["kind"]:
         raise NonsenseError
     return outcome
+
+
+def _digest_of(case: Case, experiment: Experiment) -> str:
+    return outcome_digest(
+        model_sha256=case.model.sha256,
+        dataset_sha256=case.dataset.sha256,
+        spec=case.dataset.spec,
+        request=case.request,
+        engine=ENGINE,
+        experiment=experiment.digest(),
+    )
 
 
 def _upload(session: Session, upload_id: str) -> Upload:

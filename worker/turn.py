@@ -153,9 +153,11 @@ class Turn:
         self._recorder.inspected(held, facts)
 
     def _audit(self, held: Claim) -> None:
-        if held.kind == "experiment" and self._recorder.take_known_outcome(held):
-            return
         case = self._recorder.case(held.subject_id)
+        if held.kind == "experiment":
+            held = self._recorder.own(held, case)
+            if self._recorder.take_known_outcome(held):
+                return
         child = self._companion.child_for(case)
         try:
             if held.kind == "experiment":

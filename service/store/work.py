@@ -227,6 +227,16 @@ def hold(session: Session, held: Claim) -> tuple[AuditRow | None, PieceRow]:
     return audit, piece
 
 
+def rename(session: Session, held: Claim, digest: str) -> None:
+    """Give an experiment the digest under which its outcome will be kept.
+
+    Raises:
+        LeaseLostError: another token is in force, or the audit has ended.
+    """
+    _, piece = hold(session, held)
+    piece.digest = digest
+
+
 def close(piece: PieceRow, status: Literal["done", "failed"], now: datetime) -> None:
     """End a piece that the caller holds."""
     piece.status = status

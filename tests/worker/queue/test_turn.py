@@ -96,6 +96,25 @@ def test_a_repeated_audit_trains_nothing(here: Stage) -> None:
     assert count(here, OutcomeRow) == 3
 
 
+def test_an_outcome_is_kept_as_one_of_the_engine_that_it_comes_from(
+    here: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit_id = here.audit({})
+    here.turn._settings = here.turn._settings.model_copy(update={"turn_seconds": 0.0})
+    here.turn.take(audit_id)  # the first round is asked for
+
+    with monkeypatch.context() as other:
+        other.setattr("worker.recorder.ENGINE", "another")
+        while here.turn.take(audit_id):
+            pass
+    again = here.audit({})
+    while here.turn.take(again):
+        pass
+
+    assert here.row(audit_id).status == here.row(again).status == "succeeded"
+    assert count(here, OutcomeRow) == 6  # three experiments by each engine
+
+
 def test_the_parent_says_whose_report_it_is_and_how_confined(here: Stage) -> None:
     audit_id = here.audit({})
 
