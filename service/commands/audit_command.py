@@ -16,7 +16,14 @@ from service.commands.connection import (
     UrlOption,
     connect,
 )
-from service.commands.exits import BAD_INPUT, BROKEN, answers, gate_code, stop
+from service.commands.exits import (
+    BAD_INPUT,
+    BROKEN,
+    answers,
+    errors,
+    gate_code,
+    stop,
+)
 from service.commands.local_engine import run_engine
 from service.commands.progress_bar import AuditProgress
 from service.contract.causes import Cause
@@ -124,8 +131,10 @@ def audit(  # noqa: PLR0913 - one parameter an option
                 console.print(asked.id, highlight=False)
                 return
             found = wait_for_report(client, asked.id, progress)
-            if repaired is not None:
+            if repaired is not None and _is_repaired(found):
                 client.repaired_model(asked.id, repaired)
+    if repaired is not None and not _is_repaired(found):
+        errors.print("The audit made no repaired model; none is written.")
     if html is not None:
         docs_base = "" if local else url.rstrip("/")
         html.write_text(render_html(found, docs_base=docs_base), encoding="utf-8")
@@ -168,6 +177,10 @@ def wait_for_report(client: Client, audit_id: str, progress: AuditProgress) -> R
         why = f": {ended.error.title}. {ended.error.detail}" if ended.error else ""
         stop(f"The audit {audit_id} {ended.status}{why}", BROKEN)
     return client.report(audit_id)
+
+
+def _is_repaired(report: Report) -> bool:
+    return report.remedy is not None and report.remedy.model is not None
 
 
 def read_recipe(path: Path | None) -> dict[str, Any]:

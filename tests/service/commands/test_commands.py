@@ -65,6 +65,19 @@ def test_a_passed_gate_exits_with_zero(files: Path) -> None:
     assert "No fault found" in output
 
 
+def test_no_repaired_model_is_no_error(files: Path) -> None:
+    with serving(FakeService(make_healthy_report())) as fake:
+        code, output = run(
+            "audit", files / "m.pt", files / "d.npz", "--url", fake.url,
+            "--repaired", files / "better.pt",
+        )  # fmt: skip
+
+    assert code == 0
+    assert "No fault found" in output
+    assert "no repaired model" in output
+    assert not (files / "better.pt").exists()
+
+
 def test_a_failed_audit_exits_with_three_and_says_why(files: Path) -> None:
     with serving(FakeService(make_report(), status="failed")) as fake:
         code, output = run("audit", files / "m.pt", files / "d.npz", "--url", fake.url)
