@@ -1,6 +1,5 @@
 """`model-audit audit`: upload, audit, wait, print, and exit as the gate says."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +23,7 @@ from service.commands.exits import (
     gate_code,
     stop,
 )
+from service.commands.json_files import read_json
 from service.commands.local_engine import run_engine
 from service.commands.progress_bar import AuditProgress
 from service.contract.causes import Cause
@@ -187,8 +187,7 @@ def read_recipe(path: Path | None) -> dict[str, Any]:
     """Read and check a recipe before anything is uploaded."""
     if path is None:
         return {}
-    text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-    recipe = Recipe.model_validate(json.loads(text))
+    recipe = Recipe.model_validate(read_json(path))
     return recipe.model_dump(mode="json", exclude_none=True)
 
 
@@ -196,7 +195,7 @@ def read_spec(path: Path | None) -> dict[str, Any] | None:
     """Read and check a dataset's spec before anything is uploaded."""
     if path is None:
         return None
-    spec = DatasetSpec.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    spec = DatasetSpec.model_validate(read_json(path))
     return spec.model_dump(mode="json", exclude_none=True)
 
 

@@ -53,6 +53,8 @@ def answers(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]
             stop(_fields(error), BAD_INPUT)
         except json.JSONDecodeError as error:
             stop(f"This is not JSON: {error}", BAD_INPUT)
+        except UnicodeDecodeError as error:
+            stop(f"This is not JSON: it is no text in Unicode ({error}).", BAD_INPUT)
         except OSError as error:
             stop(f"{error.filename or ''}: {error.strerror or error}", BAD_INPUT)
 

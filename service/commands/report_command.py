@@ -1,6 +1,5 @@
 """`model-audit report`, `compare` and `replay`: read what audits found."""
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +18,7 @@ from service.commands.connection import (
     connect,
 )
 from service.commands.exits import GATE_FAILED, PASSED, answers, gate_code
+from service.commands.json_files import read_json
 from service.commands.local_engine import run_engine
 from service.commands.progress_bar import AuditProgress
 from service.contract.report import Report
@@ -136,7 +136,7 @@ def replay(  # noqa: PLR0913 - one parameter an option
                 "experiment": experiment,
                 "model": str(model.resolve()),
                 "dataset": str(data.resolve()),
-                "spec": json.loads(spec.read_text(encoding="utf-8")) if spec else {},
+                "spec": read_json(spec) if spec else {},
             },
             progress.show,
         )
@@ -166,6 +166,6 @@ def read_report(
 ) -> Report:
     """Read a report from the service, or from a file where one has that name."""
     if not audit.startswith("aud_"):
-        return Report.model_validate_json(Path(audit).read_text(encoding="utf-8"))
+        return Report.model_validate(read_json(Path(audit)))
     with connect(url, key, data_dir) as client:
         return client.report(audit)

@@ -99,12 +99,14 @@ def test_a_service_that_does_not_answer_exits_with_three(files: Path) -> None:
         ("r.json", '{"epochs": 0}', "/epochs"),
         ("r.json", "{", "not JSON"),
         ("r.json", '{"speed": 1}', "/speed"),
+        ("r.json", b"{\xff}", "not JSON"),
     ],
 )
 def test_a_bad_recipe_exits_with_two_before_anything_is_uploaded(
-    files: Path, faulty: FakeService, name: str, content: str, complaint: str
+    files: Path, faulty: FakeService, name: str, content: str | bytes, complaint: str
 ) -> None:
-    (files / name).write_text(content)
+    text = content if isinstance(content, bytes) else content.encode()
+    (files / name).write_bytes(text)
 
     code, output = run(
         "audit", files / "m.pt", files / "d.npz", "--recipe", files / name,
@@ -114,6 +116,20 @@ def test_a_bad_recipe_exits_with_two_before_anything_is_uploaded(
     assert code == 2
     assert complaint in output
     assert not faulty.asked
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_recipe_is_read_in_any_encoding_of_unicode(
+    files: Path, faulty: FakeService, encoding: str
+) -> None:
+    (files / "r.json").write_text('{"epochs": 7}', encoding=encoding)
+
+    run(
+        "audit", files / "m.pt", files / "d.npz", "--recipe", files / "r.json",
+        "--url", faulty.url, "--detach",
+    )  # fmt: skip
+
+    assert json.loads(faulty.asked[-1][3])["recipe"] == {"epochs": 7}
 
 
 def test_a_missing_file_exits_with_two(files: Path, faulty: FakeService) -> None:
