@@ -100,6 +100,7 @@ def audit(  # noqa: PLR0913 - one parameter an option
     Exit codes: 0 the gate passed, 1 it did not (a fault was found, or a check crashed),
     2 the input is not valid, 3 the audit failed or the service does not answer.
     """
+    check_targets(html, repaired)
     request: dict[str, Any] = {
         "recipe": read_recipe(recipe),
         "budget": read_budget(budget),
@@ -183,6 +184,13 @@ def _is_repaired(report: Report) -> bool:
     return report.remedy is not None and report.remedy.model is not None
 
 
+def check_targets(*paths: Path | None) -> None:
+    """Leave where a file cannot be written for want of its folder."""
+    for path in paths:
+        if path is not None and not path.absolute().parent.is_dir():
+            stop(f"{path}: there is no such folder to write to.", BAD_INPUT)
+
+
 def read_recipe(path: Path | None) -> dict[str, Any]:
     """Read and check a recipe before anything is uploaded."""
     if path is None:
@@ -203,7 +211,7 @@ def read_budget(text: str) -> str | dict[str, int]:
     """Read a budget: a name, or a number of seconds."""
     if text in {"quick", "standard", "thorough"}:
         return text
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         stop(f"The budget {text!r} is neither a name nor whole seconds.", BAD_INPUT)
     return {"seconds": int(text)}
 

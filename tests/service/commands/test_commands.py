@@ -118,6 +118,20 @@ def test_a_bad_recipe_exits_with_two_before_anything_is_uploaded(
     assert not faulty.asked
 
 
+@pytest.mark.parametrize("option", ["--html", "--repaired"])
+def test_a_folder_that_is_not_there_is_named_before_anything_is_uploaded(
+    files: Path, faulty: FakeService, option: str
+) -> None:
+    code, output = run(
+        "audit", files / "m.pt", files / "d.npz", "--url", faulty.url,
+        option, files / "nowhere" / "file",
+    )  # fmt: skip
+
+    assert code == 2
+    assert "nowhere" in output
+    assert not faulty.asked
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_recipe_is_read_in_any_encoding_of_unicode(
     files: Path, faulty: FakeService, encoding: str
