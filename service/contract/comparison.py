@@ -1,4 +1,8 @@
-"""Two reports side by side: what appeared, went away, grew or shrank."""
+"""Two reports side by side: what appeared, went away, grew or shrank.
+
+What a later audit could not decide, since it was cancelled or its budget was small, has
+not gone away.
+"""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +14,7 @@ from service.contract.causes import Cause
 from service.contract.report import Finding, Gain, Interval, Report, Scores, Verdict
 from service.contract.request import Severity
 
-Movement = Literal["appeared", "went_away", "grew", "shrank", "unchanged"]
+Movement = Literal["appeared", "went_away", "grew", "shrank", "unchanged", "undecided"]
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "ece")
 
 
@@ -63,6 +67,9 @@ class Comparison(_Body):
     unchanged: list[FindingChange] = Field(
         default=[], description="Found in both, no difference beyond noise."
     )
+    undecided: list[FindingChange] = Field(
+        default=[], description="Found before; the later audit could not decide it."
+    )
     metrics: list[MetricChange] = []
 
 
@@ -94,6 +101,7 @@ def compare_reports(earlier: Report, later: Report) -> Comparison:
         "grew": [],
         "shrank": [],
         "unchanged": [],
+        "undecided": [],
     }
     for finding in later.findings:
         earlier_finding = before.get(finding.cause)
@@ -144,6 +152,8 @@ def _finding_change(before: Finding, after: Finding) -> FindingChange | None:
     movement: Movement
     if not was:
         movement = "appeared"
+    elif after.verdict == "inconclusive":
+        movement = "undecided"
     elif not is_now:
         movement = "went_away"
     elif moved is not None and leaves_out_zero(moved):

@@ -110,6 +110,7 @@ def compare(request: Request, earlier: str, later: str) -> Response:
         ("Grew", found.grew, "bad"),
         ("Shrank", found.shrank, "good"),
         ("Went away", found.went_away, "good"),
+        ("Not decided any more", found.undecided, "unsure"),
     )
     return show(
         request,

@@ -109,6 +109,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         ("Grew", comparison.grew),
         ("Shrank", comparison.shrank),
         ("Unchanged", comparison.unchanged),
+        ("Undecided", comparison.undecided),
     ):
         for moved in changes:
             console.print(Text(f"{words}: {_change_words(moved)}"))

@@ -41,6 +41,18 @@ def test_mended_faults_go_away_and_new_ones_appear() -> None:
     assert accuracy.difference.value == pytest.approx(0.34)
 
 
+def test_what_was_not_decided_has_not_gone_away() -> None:
+    cut_short = make_rate_finding(verdict="inconclusive", severity="info")
+
+    comparison = compare_reports(
+        make_report(findings=[make_rate_finding()]), make_report(findings=[cut_short])
+    )
+
+    assert not comparison.went_away
+    [change] = comparison.undecided
+    assert change.verdict_after == "inconclusive"
+
+
 @pytest.mark.parametrize(
     ("value", "movement"), [(0.6, "grew"), (0.1, "shrank"), (0.36, "unchanged")]
 )
