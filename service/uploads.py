@@ -269,14 +269,17 @@ def checked_name(name: str | None) -> str | None:
     """Check a name that a caller gave to an upload.
 
     Raises:
-        InvalidFields: empty, or too long.
+        InvalidFields: empty, too long, or with what a database cannot keep.
     """
-    if name is None or 0 < len(name) <= NAME_LIMIT:
+    if name is None or (0 < len(name) <= NAME_LIMIT and "\0" not in name):
         return name
     raise InvalidFields(
         detail="The name is not valid.",
         errors=[
-            FieldError(pointer="/name", detail=f"expected 1 to {NAME_LIMIT} characters")
+            FieldError(
+                pointer="/name",
+                detail=f"expected 1 to {NAME_LIMIT} characters, none of them zero",
+            )
         ],
     )
 

@@ -196,6 +196,7 @@ def test_an_upload_of_more_than_allowed_is_refused_before_it_is_read(
         ({"metadata": f'{{"a": "{"x" * 65_536}"}}'}, "/metadata"),
         ({"name": ""}, "/name"),
         ({"name": "n" * 201}, "/name"),
+        ({"name": "a\0b"}, "/name"),
     ],
 )
 def test_a_wrong_field_of_a_form_is_named(admin: AppClient, data, pointer):
