@@ -21,7 +21,9 @@ def archive(module: nn.Module) -> io.BytesIO:
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.save(torch.jit.script(module.eval()), file)
+        if not isinstance(module, torch.jit.ScriptModule):
+            module = torch.jit.script(module.eval())
+        torch.jit.save(module, file)
     file.seek(0)
     return file
 

@@ -128,6 +128,14 @@ def test_what_is_measured_of_broken_weights_can_be_sent(tmp_path, value):
         assert encode(session.run(asked))
 
 
+def test_a_frozen_archive_is_audited_though_it_has_no_mode(tmp_path):
+    frozen = torch.jit.freeze(torch.jit.script(network().eval()))
+    session = open_session(tmp_path, frozen)
+
+    for asked in session.advance([])["experiments"]:
+        assert encode(session.run(asked))
+
+
 @pytest.mark.slow
 def test_a_whole_audit_yields_every_cause_once(tmp_path):
     session = open_session(tmp_path, network(), budget={"seconds": 20})

@@ -467,9 +467,10 @@ class Network:
         Raises:
             SurgeryImpossible: a changed network that has no TorchScript form.
         """
+        module = None
         if self.module is not None and not self.facts.baked_training:
             module = _with_weights(self.module, parameters, buffers)
-        else:
+        if module is None:
             try:
                 module = scripted(self.eval_program, parameters, buffers)
             except (CannotScript, RuntimeError) as error:
@@ -493,7 +494,10 @@ class Network:
     def _at_inference(self, x: torch.Tensor) -> torch.Tensor:
         """Run the module itself in evaluation mode, whatever it was saved in."""
         assert self.module is not None
-        modes = [(one, one.training) for one in self.module.modules()]
+        # A frozen archive has no mode.
+        modes = [
+            (m, m.training) for m in self.module.modules() if hasattr(m, "training")
+        ]
         self.module.eval()
         try:
             return self._run_module(x)
@@ -536,8 +540,10 @@ class Shifted(torch.nn.Module):
 
 def _with_weights(
     module: torch.jit.ScriptModule, parameters: Tensors, buffers: Tensors
-) -> torch.jit.ScriptModule:
-    """Copy a module and write weights into it."""
+) -> torch.jit.ScriptModule | None:
+    """Copy a module and write weights into it; None where it is frozen, without any."""
+    if not parameters.keys() <= dict(module.named_parameters()).keys():
+        return None
     made = copied(module)
     with torch.no_grad():
         for held, given in (

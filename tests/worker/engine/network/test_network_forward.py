@@ -207,8 +207,13 @@ def test_a_frozen_archive_gets_its_parameters_back():
 
     raw, _ = network.forward(network.parameters, network.buffers, x, training=False)
     torch.testing.assert_close(raw, module(x), **TOLERANCE)
+    torch.testing.assert_close(network.as_delivered(x), module(x), **TOLERANCE)
     assert network.facts.parameters > 500
     assert "frozen" in network.facts.notes[0]
+
+    fresh, buffers = network.initial(1)
+    raw, _ = network.forward(fresh, buffers, x, training=False)
+    torch.testing.assert_close(network.script(fresh, buffers)(x), raw, **TOLERANCE)
 
 
 class _OneBatch(torch.nn.Module):
