@@ -82,6 +82,13 @@ def test_the_last_column_is_the_label_where_none_is_named():
     assert any("kind" in note for note in dataset.notes)
 
 
+@pytest.mark.parametrize(("mark", "words"), [("\t", "by tabs"), (";", 'by ";"')])
+def test_other_marks_between_the_columns_of_a_csv_are_told(mark, words):
+    content = files.csv(files.table_rows()).replace(b",", mark.encode())
+
+    assert any(words in note for note in read(content, "csv").notes)
+
+
 def test_missing_and_boolean_values_of_a_csv_are_numbers():
     rows = files.table_rows()
     rows[3][1] = ""

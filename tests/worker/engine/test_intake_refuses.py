@@ -142,6 +142,12 @@ def _with(rows, row, column, value):
         (files.archive({"a/b/c.png": b"", "a/d.png": b""}), "zip", {}, ["class/file"]),
         (files.archive({}), "zip", {}, ["no pictures"]),
         (
+            files.archive({"train/1.png": b"", "test/2.png": b""}),
+            "zip",
+            {},
+            ["train/1.png", "no folder of a class"],
+        ),
+        (
             files.archive(
                 {
                     "a/1.png": files.picture(),

@@ -43,7 +43,8 @@ def read_csv(file: BinaryIO, spec: DatasetSpec, limits: IntakeLimits) -> Raw:
         table, labels, splits = _read_text(file, columns, delimiter, limits)
     raw = divide_table(table, labels, splits, columns)
     if delimiter != ",":
-        raw.notes.append(f"Columns are divided by {quoted(delimiter)}.")
+        shown = "tabs" if delimiter == "\t" else quoted(delimiter)
+        raw.notes.append(f"Columns are divided by {shown}.")
     return raw
 
 

@@ -90,6 +90,9 @@ def _find(archive: zipfile.ZipFile, limits: IntakeLimits) -> list[_Picture]:
         if _is_split(found[0][1][0]):
             break
         found = [(member, parts[1:]) for member, parts in found]
+    if all(len(parts) == _BELOW_A_CLASS and _is_split(parts[0]) for _, parts in found):
+        first = found[0][0].filename
+        refuse(f"{quoted(first, 200)} stands in no folder of a class; {_LAYOUT}")
     has_splits = all(
         len(parts) == _BELOW_A_SPLIT and _is_split(parts[0]) for _, parts in found
     )
