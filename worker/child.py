@@ -1,7 +1,8 @@
 """The program inside: confines itself first, then serves one worker until it hangs up.
 
-Started by `sandbox.py` as `python -I -B -c START ROOT CONFIG`. Nothing that starts
-threads, and nothing that was uploaded, is touched before `confine`.
+Started by `inmate.py` as `python -I -B -c START ROOT CONFIG`, or forked from a template
+that has imported everything. There is one thread, and nothing that was uploaded, until
+`confine` is done.
 """
 
 import importlib
@@ -179,8 +180,12 @@ def _source() -> tuple[Path, ...]:
 
 
 def main() -> None:
-    """Confine, then serve or try to escape."""
-    config: Config = json.loads(sys.argv[2])
+    """Be the child that the command line describes."""
+    serve(json.loads(sys.argv[2]))
+
+
+def serve(config: Config) -> None:
+    """Confine this process, then serve or try to escape."""
     channel = Channel(config["channel"])
     confine(
         parent_pid=config["parent"],

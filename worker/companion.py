@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from service.store.blobs import BlobStore
 from worker.recorder import Case
-from worker.sandbox import SESSION, Child, close_spares, warm_up
+from worker.sandbox import SESSION, Child, close_templates, warm_up
 from worker.settings import WorkerSettings
 
 LOG = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Place:
 
 
 class Companion:
-    """At most one child with an audit's model and data, and one that stands by."""
+    """At most one child, with an audit's model and data."""
 
     def __init__(
         self,
@@ -51,11 +51,10 @@ class Companion:
         self._lock = threading.RLock()
 
     def warm_up(self) -> None:
-        """Start a child that stands by."""
+        """Start what children are forked from."""
         warm_up(
             device=self._place.device,
             scratch=self._place.scratch,
-            memory_bytes=self._place.memory_bytes,
             threads=self._place.threads,
             session=self._place.session,
             code=self._place.code,
@@ -159,4 +158,4 @@ class Companion:
     def close(self) -> None:
         """End all children."""
         self.drop()
-        close_spares()
+        close_templates()

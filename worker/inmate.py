@@ -18,10 +18,11 @@ from worker.child import Config
 from worker.confine import library_paths
 from worker.escape import Targets
 from worker.nursery import start
+from worker.template import Forked, Template
+from worker.template_process import TemplateConfig
 
 _START = (
-    "import sys;sys.path[:0]=sys.argv[1].split(':');"
-    "from worker.child import main;main()"
+    "import sys;sys.path[:0]=sys.argv[1].split(':');from worker.{} import main;main()"
 )
 _PREFIX = "child-"
 _STALE_SECONDS = 60.0
@@ -72,6 +73,8 @@ def _environment(*, scratch: Path, device: str, threads: int) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "JOBLIB_MULTIPROCESSING": "0",  # it would ask for semaphores and processes
         "TORCHINDUCTOR_CACHE_DIR": str(scratch),
+        # Its allocator would start a thread, and a template must not have any.
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
     }
     if device.startswith("cuda"):
         _, _, index = device.partition(":")
@@ -120,7 +123,9 @@ class Inmate:
         code: tuple[Path, ...] = (),
         targets: Targets | None = None,
         descriptors: tuple[int, ...] = (),
+        template: Template | None = None,
     ) -> None:
+        """Fork it from the template, where that is ready, or start it by itself."""
         scratch.mkdir(parents=True, exist_ok=True)
         self.scratch = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=scratch.resolve()))
         self._folder = os.open(self.scratch, os.O_RDONLY | os.O_DIRECTORY)
@@ -139,17 +144,16 @@ class Inmate:
             code=[str(folder.resolve()) for folder in code],
             targets=targets,
         )
-        # An isolated interpreter knows neither our source nor a user's own packages.
-        root = Path(__file__).resolve().parent.parent
-        path = ":".join(str(entry) for entry in (root, *code, *_package_folders()))
+        environment = _environment(scratch=self.scratch, device=device, threads=threads)
+        inherited = (theirs.fileno(), *descriptors)
         try:
-            self.process = start(
-                [sys.executable, "-I", "-B", "-c", _START, path, json.dumps(config)],
-                environment=_environment(
-                    scratch=self.scratch, device=device, threads=threads
-                ),
+            self.process = _forked(
+                template, config, environment, self.scratch, inherited, output
+            ) or start(
+                _command("child", code, config),
+                environment=environment,
                 folder=self.scratch,
-                descriptors=(theirs.fileno(), *descriptors),
+                descriptors=inherited,
                 output=output,
             )
         except OSError:
@@ -245,6 +249,61 @@ class Inmate:
         os.close(self.output)
         shutil.rmtree(self.scratch, ignore_errors=True)
         os.close(self._folder)
+
+
+def _forked(
+    template: Template | None,
+    config: Config,
+    environment: dict[str, str],
+    folder: Path,
+    descriptors: tuple[int, ...],
+    output: int,
+) -> Forked | None:
+    """Fork from a template; None where that is not ready, or has failed."""
+    if template is None or not template.is_ready:
+        return None
+    with contextlib.suppress(OSError):
+        return template.fork(
+            config,
+            environment=environment,
+            folder=folder,
+            descriptors=descriptors,
+            output=output,
+        )
+    return None
+
+
+def start_template(
+    *, device: str, scratch: Path, threads: int, session: str, code: tuple[Path, ...]
+) -> Template:
+    """Start what children are forked from; arguments as of `Child.start`.
+
+    Raises:
+        OSError: no process can be started.
+    """
+    ours, theirs = socket.socketpair()
+    config = TemplateConfig(
+        control=theirs.fileno(), parent=os.getpid(), session=session
+    )
+    with theirs, Path(os.devnull).open("wb") as nowhere:
+        process = start(
+            _command("template_process", code, config),
+            environment=_environment(scratch=scratch, device=device, threads=threads),
+            folder=Path("/"),
+            descriptors=(theirs.fileno(),),
+            output=nowhere.fileno(),
+        )
+    return Template(process, ours)
+
+
+def _command(
+    program: str, code: tuple[Path, ...], config: Config | TemplateConfig
+) -> list[str]:
+    # An isolated interpreter knows neither our source nor a user's own packages.
+    root = Path(__file__).resolve().parent.parent
+    path = ":".join(str(entry) for entry in (root, *code, *_package_folders()))
+    begin = _START.format(program)
+    return [sys.executable, "-I", "-B", "-c", begin, path, json.dumps(config)]
 
 
 def _package_folders() -> tuple[Path, ...]:

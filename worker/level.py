@@ -14,6 +14,7 @@ from typing import Literal
 from worker.escape import ALLOWED, FILE_ATTEMPTS, Targets, attempts
 from worker.frames import BadFrame, FrameReader
 from worker.inmate import Inmate
+from worker.template import Template
 
 Level = Literal["strong", "reduced", "none"]
 _SECONDS = 30.0
@@ -94,6 +95,12 @@ def probe_level() -> tuple[Level, dict[str, str]]:
     Returns:
         The level, and each attempt with `allowed`, `denied: …` or `no answer`.
     """
+    results = try_escapes()
+    return level_of(results), results
+
+
+def try_escapes(template: Template | None = None) -> dict[str, str]:
+    """Try to escape from a child that is started, or forked from a template."""
     with tempfile.TemporaryDirectory(prefix="model-audit-") as name:
         folder = Path(name)
         outside = folder / "outside"
@@ -109,13 +116,14 @@ def probe_level() -> tuple[Level, dict[str, str]]:
                 session="",
                 targets=targets,
                 descriptors=(targets["descriptor"],),
+                template=template,
             )
             try:
                 with contextlib.suppress(BadFrame):
                     _listen(inmate, results)
             finally:
                 inmate.close()
-    return level_of(results), results
+    return results
 
 
 def open_ways(results: dict[str, str]) -> list[str]:

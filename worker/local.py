@@ -131,7 +131,7 @@ def audit(request: dict[str, Any]) -> int:
                 device=device,
                 scratch=Path(folder),
                 memory_bytes=MEMORY_BYTES,
-                keep_spare=False,
+                keep_template=False,
             ) as child:
                 running = LocalAudit(request, child)
                 running.open()

@@ -93,7 +93,7 @@ def replay(request: dict[str, Any]) -> int:
                 device=request.get("device", "cpu"),
                 scratch=Path(folder),
                 memory_bytes=MEMORY_BYTES,
-                keep_spare=False,
+                keep_template=False,
             ) as child,
         ):
             running = LocalAudit(again, child)

@@ -34,8 +34,9 @@ from worker.failures import (
     ChildTimedOut,
 )
 from worker.frames import encode
-from worker.inmate import Inmate, sweep, usable_cores
+from worker.inmate import Inmate, start_template, sweep, usable_cores
 from worker.level import Level, probe_level
+from worker.template import Template
 
 __all__ = [
     "Child",
@@ -45,7 +46,7 @@ __all__ = [
     "ChildMisbehaved",
     "ChildStopped",
     "ChildTimedOut",
-    "close_spares",
+    "close_templates",
     "probe_level",
     "usable_cores",
     "warm_up",
@@ -60,14 +61,11 @@ MAX_FILES = 8
 
 @dataclass(frozen=True)
 class _Kind:
-    """Children of one kind can stand in for each other."""
+    """Children of one kind can be forked from one template."""
 
     device: str
-    scratch: Path
-    memory_bytes: int
     threads: int
     session: str
-    scratch_bytes: int
     code: tuple[Path, ...]
 
 
@@ -81,27 +79,18 @@ class Child:
     Attributes:
         level: how well it is confined, from `probe_level`.
         scratch: its own folder, made under the one given to `start`.
-        keeps_spare: whether the next one is started once this one is ready.
     """
 
-    def __init__(self, kind: _Kind) -> None:
-        self._kind = kind
+    def __init__(
+        self, inmate: Inmate, limits: Limits, prepare: Callable[[], None]
+    ) -> None:
+        """Args: prepare: called once the child is ready."""
         self._lock = threading.Lock()
         self._ready = False
-        self.keeps_spare = False
+        self._prepare = prepare
         self._open = True
-        self._inmate = Inmate(
-            device=kind.device,
-            scratch=kind.scratch,
-            memory_bytes=kind.memory_bytes,
-            file_bytes=min(FILE_BYTES, kind.scratch_bytes),
-            threads=kind.threads,
-            session=kind.session,
-            code=kind.code,
-        )
-        self._talk = Conversation(
-            self._inmate, Limits(kind.memory_bytes, kind.scratch_bytes)
-        )
+        self._inmate = inmate
+        self._talk = Conversation(inmate, limits)
 
     @classmethod
     def start(  # noqa: PLR0913 - each is a different limit
@@ -114,14 +103,13 @@ class Child:
         session: str = SESSION,
         code: tuple[Path, ...] = (),
         scratch_bytes: int = SCRATCH_BYTES,
-        keep_spare: bool = True,
+        keep_template: bool = True,
     ) -> "Child":
-        """Take the child that stands by, or start one; never waits for its imports.
+        """Fork a child where a template stands by, or start one; waits for no imports.
 
         Args:
             device: `cpu` or `cuda:N`.
-            scratch: the folder under which each child gets a folder of its own. Use
-                one a worker: children stand by only for the folder they know.
+            scratch: the folder under which each child gets a folder of its own.
             memory_bytes: the most that it may use, libraries included. On a GPU
                 there is no limit on address space, since drivers reserve far more
                 than they use; the watch on memory in use holds there too.
@@ -129,23 +117,29 @@ class Child:
             session: `module:Class` of what it serves.
             code: further folders that it may import from.
             scratch_bytes: the most that its folder may hold.
-            keep_spare: start the next one once this one is ready.
+            keep_template: have a template for the next ones once this one is ready.
 
         Raises:
             OSError: no process can be started.
         """
-        kind = _Kind(
+        kind = _Kind(device, threads or usable_cores(), session, code)
+        _TEMPLATES.sweep(scratch)
+        inmate = Inmate(
             device=device,
             scratch=scratch,
             memory_bytes=memory_bytes,
-            threads=threads or usable_cores(),
+            file_bytes=min(FILE_BYTES, scratch_bytes),
+            threads=kind.threads,
             session=session,
-            scratch_bytes=scratch_bytes,
             code=code,
+            template=_TEMPLATES.of(kind),
         )
-        child = _SPARES.take(kind) or cls(kind)
-        child.keeps_spare = keep_spare
-        return child
+
+        def prepare() -> None:
+            if keep_template:
+                _TEMPLATES.prepare(kind, scratch)
+
+        return cls(inmate, Limits(memory_bytes, scratch_bytes), prepare)
 
     @property
     def level(self) -> Level:
@@ -265,8 +259,7 @@ class Child:
         if answer["kind"] != "ready":
             self._talk.refuse(f"`{answer['kind']}` instead of `ready`")
         self._ready = True
-        if self.keeps_spare:
-            _SPARES.prepare(self._kind)
+        self._prepare()
 
     def close(self) -> None:
         """Kill it and remove its folder; safe to repeat."""
@@ -294,78 +287,76 @@ def _must_be_read_only(name: str, descriptor: int) -> None:
         raise ValueError(reason)
 
 
-class _Spares:
-    """One child of each kind, standing by."""
+class _Templates:
+    """One template of each kind."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[_Kind, Child] = {}
-        self._not_ours: dict[_Kind, Child] = {}
+        self._known: dict[_Kind, Template] = {}
+        self._not_ours: dict[_Kind, Template] = {}
         self._swept: set[Path] = set()
 
     def forget(self) -> None:
-        """Begin again in a process that was forked off: the spares are not its own."""
-        not_ours = self._waiting
+        """Begin again in a process that was forked off: these are not its own."""
+        not_ours = self._known
         self.__init__()  # type: ignore[misc]
         # Kept, not collected: collecting would warn of processes that still run.
         self._not_ours = not_ours
 
-    def take(self, kind: _Kind) -> Child | None:
-        """Hand out the spare of this kind, if it lives."""
+    def sweep(self, scratch: Path) -> None:
+        """Remove what ended workers have left there, once."""
         with self._lock:
-            if kind.scratch not in self._swept:
-                self._swept.add(kind.scratch)
-                sweep(kind.scratch)
-            spare = self._waiting.pop(kind, None)
-        if spare is not None and not spare.is_alive:
-            spare.close()
-            return None
-        return spare
+            if scratch not in self._swept:
+                self._swept.add(scratch)
+                sweep(scratch)
 
-    def prepare(self, kind: _Kind) -> None:
-        """Start a spare, unless one stands by; failing to is no failure."""
+    def of(self, kind: _Kind) -> Template | None:
+        """Look a template up, whether it is ready or not."""
+        return self._known.get(kind)
+
+    def prepare(self, kind: _Kind, scratch: Path) -> None:
+        """Start a template, unless one lives; failing to is no failure."""
         with self._lock:
-            if kind not in self._waiting:
-                with contextlib.suppress(OSError):
-                    self._waiting[kind] = Child(kind)
+            if known := self._known.pop(kind, None):
+                if known.process.poll() is None:
+                    self._known[kind] = known
+                    return
+                known.close()
+            with contextlib.suppress(OSError):
+                self._known[kind] = start_template(
+                    device=kind.device,
+                    scratch=scratch,
+                    threads=kind.threads,
+                    session=kind.session,
+                    code=kind.code,
+                )
 
     def close(self) -> None:
         """End all."""
         with self._lock:
-            waiting, self._waiting = self._waiting, {}
-        for spare in waiting.values():
-            spare.close()
+            known, self._known = self._known, {}
+        for template in known.values():
+            template.close()
 
 
-_SPARES = _Spares()
-os.register_at_fork(after_in_child=_SPARES.forget)
-atexit.register(_SPARES.close)
+_TEMPLATES = _Templates()
+os.register_at_fork(after_in_child=_TEMPLATES.forget)
+atexit.register(_TEMPLATES.close)
 
 
-def close_spares() -> None:
-    """End the children that stand by, as a worker does when it shuts down."""
-    _SPARES.close()
+def close_templates() -> None:
+    """End what children are forked from, as a worker does when it shuts down."""
+    _TEMPLATES.close()
 
 
-def warm_up(  # noqa: PLR0913 - as `Child.start`
+def warm_up(
     *,
     device: str,
     scratch: Path,
-    memory_bytes: int,
     threads: int | None = None,
     session: str = SESSION,
     code: tuple[Path, ...] = (),
-    scratch_bytes: int = SCRATCH_BYTES,
 ) -> None:
-    """Start a child that stands by for `Child.start` with the same arguments."""
-    _SPARES.prepare(
-        _Kind(
-            device=device,
-            scratch=scratch,
-            memory_bytes=memory_bytes,
-            threads=threads or usable_cores(),
-            session=session,
-            scratch_bytes=scratch_bytes,
-            code=code,
-        )
-    )
+    """Start a template for `Child.start` with the same arguments."""
+    kind = _Kind(device, threads or usable_cores(), session, code)
+    _TEMPLATES.prepare(kind, scratch)

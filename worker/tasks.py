@@ -73,7 +73,7 @@ class Desk:
         )
 
     def open(self) -> None:
-        """Begin: be seen, and have a child stand by."""
+        """Begin: be seen, and have a template stand by."""
         self._companion.warm_up()
         self._pulse.start()
 

@@ -13,6 +13,7 @@ import pytest
 
 from service.contract.errors import Crashed, UnusableModel
 from worker import sandbox
+from worker import template as template_module
 from worker.sandbox import (
     Child,
     ChildCrashed,
@@ -20,9 +21,13 @@ from worker.sandbox import (
     ChildMisbehaved,
     ChildStopped,
     ChildTimedOut,
+    usable_cores,
 )
+from worker.template import Forked
 
 CODE = (Path(__file__).parent / "inmates",)
+ECHO = {"device": "cpu", "session": "inmate_sessions:Echo", "code": CODE}
+KIND = sandbox._Kind(threads=usable_cores(), **ECHO)
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
 FORGED = (
@@ -31,29 +36,50 @@ FORGED = (
 )
 
 
-@pytest.fixture
-def start(tmp_path):
+def template_of(scratch, **kind):
+    """The template that children of a kind are forked from, once it is ready."""
+    kind = {"device": "cpu", "threads": None, **kind}
+    sandbox.warm_up(scratch=scratch, **kind)
+    known = sandbox._Kind(**kind | {"threads": kind["threads"] or usable_cores()})
+    return ready(sandbox._TEMPLATES.of(known))
+
+
+def ready(template):
+    deadline = time.monotonic() + 30
+    while not template.is_ready and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert template.is_ready
+    return template
+
+
+@pytest.fixture(params=["started", "forked"])
+def start(tmp_path, request):
     children = []
 
     def start_child(session="Echo", **limits):
-        child = Child.start(
-            **{
-                "device": "cpu",
-                "scratch": tmp_path / "scratch",
-                "memory_bytes": 300 * MIB,
-                "scratch_bytes": 20 * MIB,
-                "session": f"inmate_sessions:{session}",
-                "code": CODE,
-                "keep_spare": False,
-                **limits,
-            }
-        )
+        wanted = {
+            "device": "cpu",
+            "scratch": tmp_path / "scratch",
+            "memory_bytes": 300 * MIB,
+            "scratch_bytes": 20 * MIB,
+            "session": f"inmate_sessions:{session}",
+            "code": CODE,
+            "keep_template": False,
+            **limits,
+        }
+        if request.param == "forked":
+            wanted["scratch"].mkdir(exist_ok=True)
+            kind = {k: wanted[k] for k in ("device", "session", "code")}
+            template_of(tmp_path, threads=wanted.get("threads"), **kind)
+        child = Child.start(**wanted)
+        assert isinstance(child._inmate.process, Forked) is (request.param == "forked")
         children.append(child)
         return child
 
     yield start_child
     for child in children:
         child.close()
+    sandbox.close_templates()
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
@@ -283,29 +309,62 @@ def test_a_file_of_the_child_is_opened_as_a_plain_file_only(start):
         assert file.read() == b"xxxxx"
 
 
-def test_a_spare_stands_by_and_is_taken_at_once(start):
-    first = start(keep_spare=True)
-    first.call("echo", {}, seconds=10)
-    begin = time.monotonic()
+@pytest.fixture
+def echo(tmp_path):
+    """Start a child as a worker does."""
 
-    second = start()
+    def start_echo():
+        return Child.start(scratch=tmp_path, memory_bytes=300 * MIB, **ECHO)
 
-    assert time.monotonic() - begin < 0.1
-    assert second.pid != first.pid
-    assert second.call("echo", {"n": 2}, seconds=10) == {"n": 2}
+    yield start_echo
+    sandbox.close_templates()
 
 
-def test_a_spare_that_died_is_replaced(start):
-    first = start(keep_spare=True)
-    first.call("echo", {}, seconds=10)
-    [spare] = sandbox._SPARES._waiting.values()
-    os.kill(spare.pid, signal.SIGKILL)
-    spare._inmate.process.wait()
+def test_once_a_child_is_ready_the_next_ones_are_forked(echo):
+    with echo() as first:
+        first.call("echo", {}, seconds=10)
+        ready(sandbox._TEMPLATES.of(KIND))
+        begin = time.monotonic()
 
-    second = start()
+        with echo() as second:
+            assert second.call("echo", {"n": 2}, seconds=10) == {"n": 2}
+            assert time.monotonic() - begin < 1
+            assert second.pid != first.pid
+            assert isinstance(second._inmate.process, Forked)
 
-    assert second.pid != spare.pid
-    assert second.call("echo", {}, seconds=10) == {}
+
+def test_a_template_that_died_is_replaced(echo, tmp_path):
+    template = template_of(tmp_path, **ECHO)
+    os.kill(template.process.pid, signal.SIGKILL)
+    template.process.wait()
+
+    with echo() as child:
+        assert not isinstance(child._inmate.process, Forked)
+        assert child.call("echo", {}, seconds=10) == {}
+
+    assert ready(sandbox._TEMPLATES.of(KIND)) is not template
+
+
+def test_a_template_that_does_not_answer_is_given_up(echo, tmp_path, monkeypatch):
+    template = template_of(tmp_path, **ECHO)
+    os.kill(template.process.pid, signal.SIGSTOP)
+    monkeypatch.setattr(template_module, "ANSWER_SECONDS", 0.2)
+
+    with echo() as child:
+        assert child.call("echo", {}, seconds=10) == {}
+
+    assert not template.is_ready
+
+
+def test_children_live_on_when_their_template_ends(echo, tmp_path):
+    template = template_of(tmp_path, **ECHO)
+
+    with echo() as child:
+        child.call("echo", {}, seconds=10)
+        template.close()
+        time.sleep(0.1)
+
+        assert child.call("echo", {"n": 3}, seconds=10) == {"n": 3}
 
 
 def test_the_parent_never_imports_torch_or_numpy():
@@ -321,10 +380,16 @@ def test_the_parent_never_imports_torch_or_numpy():
 LONELY = textwrap.dedent("""
     import os, sys, threading, time
     from pathlib import Path
-    from worker.sandbox import Child, ChildTimedOut
+    from worker import sandbox
+    from worker.sandbox import Child, warm_up
     kind = dict(device="cpu", scratch=Path(sys.argv[1]), memory_bytes=1 << 30,
                 session="inmate_sessions:Echo", code=(Path(sys.argv[2]),))
     def work():
+        if len(sys.argv) > 3:
+            warm_up(**{k: v for k, v in kind.items() if k != "memory_bytes"})
+            [template] = sandbox._TEMPLATES._known.values()
+            while not template.is_ready:
+                time.sleep(0.01)
         child = Child.start(**kind)
         child.call("echo", {}, seconds=20)
         children.append(child)
@@ -348,9 +413,11 @@ def _is_running(pid: int) -> bool:
     return state != "Z"
 
 
-def test_a_hung_child_dies_with_its_worker_and_not_with_a_thread(tmp_path):
+@pytest.mark.parametrize("how", [[], ["forked"]])
+def test_a_hung_child_dies_with_its_worker_and_not_with_a_thread(tmp_path, how):
+    (tmp_path / "scratch").mkdir()
     worker = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", LONELY, str(tmp_path / "scratch"), str(CODE[0])],
+        [sys.executable, "-c", LONELY, str(tmp_path / "scratch"), str(CODE[0]), *how],
         cwd=ROOT,
         stdout=subprocess.PIPE,
     )
@@ -375,7 +442,7 @@ def test_what_a_killed_worker_left_behind_is_swept_away(tmp_path, start):
     left.mkdir(parents=True)
     (left / "model").write_bytes(b"x")
     os.utime(left, (1, 1))
-    sandbox._SPARES._swept.clear()
+    sandbox._TEMPLATES._swept.clear()
 
     child = start()
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from service.contract.errors import Crashed
+from worker import sandbox
 from worker.sandbox import Child, ChildCrashed, ChildDied, ChildTimedOut
 
 pytestmark = [
@@ -115,8 +116,24 @@ class Prints(torch.nn.Module):
         return x
 
 
-@pytest.fixture
-def child(tmp_path):
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """What children are forked from."""
+    kind = sandbox._Kind("cpu", sandbox.usable_cores(), "inmate_sessions:Torch", CODE)
+    sandbox._TEMPLATES.prepare(kind, tmp_path_factory.mktemp("scratch"))
+    made = sandbox._TEMPLATES.of(kind)
+    deadline = time.monotonic() + 60
+    while not made.is_ready and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert made.is_ready
+    yield
+    sandbox.close_templates()
+
+
+@pytest.fixture(params=["started", "forked"])
+def child(tmp_path, request):
+    if request.param == "forked":
+        request.getfixturevalue("template")
     with Child.start(
         device="cpu",
         scratch=tmp_path / "scratch",
@@ -124,7 +141,7 @@ def child(tmp_path):
         scratch_bytes=20 * MIB,
         session="inmate_sessions:Torch",
         code=CODE,
-        keep_spare=False,
+        keep_template=False,
     ) as started:
         yield started
 

@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
 
 from worker.escape import attempts
-from worker.level import level_of, probe_level
+from worker.inmate import start_template
+from worker.level import level_of, probe_level, try_escapes
 from worker.syscalls import calls_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +26,24 @@ def test_every_way_out_is_shut_here():
     assert list(results) == NAMES
     assert {name: text for name, text in results.items() if "denied" not in text} == {}
     assert level == "strong"
+
+
+def test_every_way_out_of_a_forked_child_is_shut(tmp_path):
+    template = start_template(
+        device="cpu", scratch=tmp_path, threads=1, session="json:x", code=()
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not template.is_ready and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert template.is_ready
+
+        results = try_escapes(template)
+    finally:
+        template.close()
+
+    assert list(results) == NAMES
+    assert {name: text for name, text in results.items() if "denied" not in text} == {}
 
 
 @pytest.mark.parametrize(
