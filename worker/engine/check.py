@@ -15,7 +15,7 @@ from service.contract.causes import BY_CAUSE, Cause
 from service.contract.report import Evidence, Finding, Gain, Recommendation, Verdict
 from worker.engine.lab.experiment import Change, RecipeChange
 from worker.engine.recipe import merge_patch
-from worker.engine.stats.decisions import Decision, severity_of
+from worker.engine.stats.decisions import Decision, Floors, severity_of
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 
@@ -412,7 +412,10 @@ def _said_of(trial: Trial, shown: PairedGain, says: str) -> tuple[Verdict, float
     by = trial.explained_by
     sure = 1 - trial.adjusted_p
     if trial.role in ("primary", "component"):
-        return "found", sure, f"{mended}: {points(shown.value)} balanced accuracy."
+        is_fault = shown.value >= Floors().fault
+        little = "" if is_fault else ", worth having, yet no fault to speak of"
+        text = f"{mended}: {points(shown.value)} balanced accuracy{little}."
+        return "found" if is_fault else "suspected", sure, text
     if trial.decision == "found":
         text = f"{mended}: {points(gain.value)}, not in addition."
         if by is not None:

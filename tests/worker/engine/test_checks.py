@@ -225,6 +225,28 @@ def test_the_verdict_follows_decision_and_role(trial, verdict):
     assert (finding.severity != "info") is acts
 
 
+@pytest.mark.parametrize(
+    ("alone", "on_top", "verdict"),
+    [(0.05, None, "found"), (0.03, None, "suspected"), (0.03, 0.06, "found")],
+)
+def test_a_small_gain_is_worth_having_and_no_fault(alone, on_top, verdict):
+    check = LearningRateTooLow()
+    trial = Trial(
+        mend=mend(check.cause, RecipeChange(patch={"epochs": 2})),
+        gain=gain(alone),
+        on_top=None if on_top is None else gain(on_top),
+        confirmed=True,
+        decision="found",
+        role="component",
+    )
+
+    finding = judge_gain(check, Case(measures={}, trial=trial), says="It is too low")
+
+    assert finding.verdict == verdict
+    assert ("worth having" in finding.summary) is (verdict == "suspected")
+    assert finding.recommendation is not None
+
+
 def test_an_order_that_helps_a_weak_model_a_little_is_no_mismatch():
     measures = {
         "label_order": {

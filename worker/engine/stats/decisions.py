@@ -19,6 +19,8 @@ class Floors:
     Attributes:
         proven: balanced accuracy that the lower bound must exceed.
         material: balanced accuracy that the estimate itself must reach.
+        fault: balanced accuracy from which a proven gain is called a fault; less is
+            worth having, and only suspected.
         share_of_gap: fraction of the recoverable gap that a cause must bring to be
             named beside a greater one; less is explained by that.
         error_rate: chance of any false `found` in an audit.
@@ -27,6 +29,7 @@ class Floors:
 
     proven: float = 0.01
     material: float = 0.025
+    fault: float = 0.04
     share_of_gap: float = 0.2
     error_rate: float = 0.05
     absence_level: float = 0.9
