@@ -114,6 +114,11 @@ class Recorder:
                 now=database_time(session),
             )
 
+    def outlook(self, audit_id: str) -> Literal["over", "busy", "ready"]:
+        """Say whether an audit has ended, is in others' hands, or has work to give."""
+        with self._database.reading() as session:
+            return work.outlook(session, audit_id)
+
     def invite_again(self, subject_id: str) -> None:
         """Let a subject wait for its next turn."""
         self._write(

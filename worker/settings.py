@@ -65,6 +65,12 @@ class WorkerSettings(BaseSettings):
         gt=0,
         description="After so long a worker lets waiting audits have a turn.",
     )
+    linger_seconds: float = Field(
+        default=0.3,
+        ge=0,
+        description="How long a worker waits for an audit's next round before it looks "
+        "for other work.",
+    )
     warm_seconds: float = Field(
         default=120.0,
         ge=0,

@@ -38,6 +38,7 @@ from worker.settings import WorkerSettings
 
 LOG = logging.getLogger(__name__)
 PROGRESS_SECONDS = 1.0
+LINGER_POLL_SECONDS = 0.02
 CHUNK_BYTES = 1 << 20
 DEFECT = "This is a defect in the service; the operator's log has details."
 NONSENSE = "The confined process gave an answer that cannot be used."
@@ -78,6 +79,8 @@ class Turn:
         while not self._is_stopping():
             try:
                 held = self._recorder.claim(subject_id)
+                if held is None and done and self._comes_more(subject_id):
+                    continue
             except DatabaseDown as error:
                 # The reaper invites again once the database is back.
                 LOG.warning("turn for %s ends: %s", subject_id, error.detail)
@@ -91,6 +94,21 @@ class Turn:
                 self._recorder.invite_again(subject_id)
                 break
         return done
+
+    def _comes_more(self, subject_id: str) -> bool:
+        """Wait a moment for an audit's next round, for which another worker may ask.
+
+        An invitation would take longer than what is to be done often does.
+        """
+        end = time.monotonic() + self._settings.linger_seconds
+        while is_audit(subject_id) and not self._is_stopping():
+            if time.monotonic() > end:
+                break
+            outlook = self._recorder.outlook(subject_id)
+            if outlook != "busy":
+                return outlook == "ready"
+            time.sleep(LINGER_POLL_SECONDS)
+        return False
 
     def _do(self, held: Claim) -> None:
         """Do one piece and record what became of it, whatever that is."""

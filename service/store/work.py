@@ -107,6 +107,17 @@ def lock_audit(session: Session, audit_id: str) -> AuditRow | None:
     return session.get(AuditRow, audit_id, with_for_update=True, populate_existing=True)
 
 
+def outlook(session: Session, audit_id: str) -> Literal["over", "busy", "ready"]:
+    """Say whether an audit has ended, is in others' hands, or has work to give."""
+    audit = session.get(AuditRow, audit_id)
+    if audit is None or audit.status in TERMINAL:
+        return "over"
+    is_ready = select(PieceRow.id).where(
+        PieceRow.subject_id == audit_id, PieceRow.status == "ready"
+    )
+    return "busy" if session.scalars(is_ready.limit(1)).first() is None else "ready"
+
+
 def claim(
     session: Session, subject_id: str, *, worker: str, lease: timedelta, now: datetime
 ) -> Claim | None:

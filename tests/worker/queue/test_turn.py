@@ -14,6 +14,7 @@ from service.contract.report import Report
 from service.store import ending, outbox, rounds
 from service.store.database import database_time
 from service.store.tables import ModelRow, OutboxRow, OutcomeRow, PieceRow, WorkerRow
+from service.store.work import Claim
 from tests.worker.queue.scenes import Stage
 from worker.sandbox import probe_level
 
@@ -374,6 +375,33 @@ def test_an_audit_goes_on_though_somebody_clears_the_scratch_folder(
     turn.join(30)
 
     assert (here.row(audit_id).status, here.row(audit_id).error) == ("succeeded", None)
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(5.0, "succeeded"), (0.0, "running")])
+def test_a_worker_waits_a_moment_for_what_another_will_ask_for(
+    here: Stage, monkeypatch: pytest.MonkeyPatch, seconds: float, status: str
+) -> None:
+    here.turn._settings = here.turn._settings.model_copy(
+        update={"linger_seconds": seconds}
+    )
+    audit_id = here.audit({})
+    recorder = here.turn._recorder
+    claim, outlook = recorder.claim, recorder.outlook
+    claimed: list[str] = []
+
+    def claim_unless_another_has_it(subject_id: str) -> Claim | None:
+        claimed.append(subject_id)
+        return None if len(claimed) == 2 else claim(subject_id)
+
+    looks = iter(["busy", "busy"])
+    monkeypatch.setattr(recorder, "claim", claim_unless_another_has_it)
+    monkeypatch.setattr(
+        recorder, "outlook", lambda audit_id: next(looks, None) or outlook(audit_id)
+    )
+
+    here.turn.take(audit_id)
+
+    assert here.row(audit_id).status == status
 
 
 def test_a_turn_ends_so_that_others_are_served(here: Stage) -> None:
