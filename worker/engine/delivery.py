@@ -10,9 +10,13 @@ from worker.engine.lab.materials import Material
 from worker.engine.network.network import Network
 from worker.engine.network.opaque import OpaqueNetwork
 from worker.engine.network.own_code import check_answer, on_samples, own_code
-from worker.engine.probes.inputs_as_trained import AsTrained
+from worker.engine.probes.inputs_as_trained import AsTrained, outputs
+from worker.engine.probes.material import choose, sample_places
+from worker.engine.splits import Parts
 
 BATCHES = (64, 2)  # rows with which the archive is tried out
+SHARE_OF_A_LOOK = 0.03  # of the budget, that a probe may spend in the network
+LEAST_HELD_OUT = 300  # rows that are scored, however long they take
 _ELSEWHERE = re.compile(r"\b(cuda|hip|mps|xpu)\b", re.IGNORECASE)
 
 
@@ -47,6 +51,48 @@ def _check_batches(material: Material) -> None:
         ):
             raw = material.network.as_delivered(x)
         check_answer(raw, x, material.head.outputs)
+
+
+def within(material: Material, parts: Parts, seconds: float) -> tuple[Material, Parts]:
+    """Fit what is looked at to what a sample takes, so that looking is not the audit.
+
+    Args:
+        material: the subject.
+        parts: its splits.
+        seconds: of the whole audit.
+
+    Returns:
+        The material with the rows that a probe may look at, and held-out rows given up
+        where there are more than can be scored again and again.
+    """
+    looks = max(1, int(SHARE_OF_A_LOOK * seconds / _seconds_a_row(material)))
+    most = max(LEAST_HELD_OUT, looks)
+    held = {"decide": parts.decide, "final": parts.final}
+    notes = list(parts.notes)
+    for name, part in held.items():
+        if len(part) > most:
+            held[name] = choose(part, sample_places(part.y, most))
+            notes.append(
+                f"{most} held-out rows are scored to {name}, to keep the budget."
+            )
+    parts = replace(
+        parts, decide=held["decide"], final=held["final"], notes=tuple(notes)
+    )
+    return (
+        replace(material, decide=parts.decide, final=parts.final, look_rows=looks),
+        parts,
+    )
+
+
+def _seconds_a_row(material: Material) -> float:
+    """Time a batch; the first of two gets memory and compiles."""
+    x = material.decide.x[: BATCHES[0]]
+    took = []
+    for _ in range(2):
+        begin = material.clock()
+        outputs(material, x)
+        took.append(material.clock() - begin)
+    return max(min(took), 1e-9) / len(x)
 
 
 class _AsRead(Network):

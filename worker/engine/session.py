@@ -31,7 +31,7 @@ from service.contract.request import (
 from worker.engine.auditor import advance
 from worker.engine.conclusion import conclude
 from worker.engine.data import Dataset, Split, channel_axis
-from worker.engine.delivery import as_it_runs
+from worker.engine.delivery import as_it_runs, within
 from worker.engine.head import find_head, fitting_loss
 from worker.engine.intake.facts import facts
 from worker.engine.intake.limits import IntakeLimits
@@ -194,15 +194,16 @@ class Session:
             scratch=self.scratch,
             clock=self.clock,
         )
-        self.material = material = as_it_runs(material)
-        network = material.network
-        self.bench = Bench(self.material, self.progress)
         budget = asked.budget
         seconds = (
             0.9 * budget.seconds
             if isinstance(budget, BudgetSeconds)
             else EFFORTS[budget].seconds
         )
+        material, parts = within(as_it_runs(material), parts, seconds)
+        self.material = material
+        network = material.network
+        self.bench = Bench(self.material, self.progress)
         self.subject = Subject(
             network=_network_shape(network),
             data=DataShape(

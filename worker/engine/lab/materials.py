@@ -30,6 +30,8 @@ class Material:
         device: where tensors live.
         scratch: folder for a kept model.
         clock: seconds from any beginning; budgets are counted by it.
+        look_rows: about how many rows a probe may send through the network.
+        answers: what the delivered network returns for whole splits, once asked.
     """
 
     network: Network
@@ -42,6 +44,8 @@ class Material:
     device: torch.device
     scratch: Path = field(default=Path())
     clock: Clock = time.perf_counter
+    look_rows: int = 1_000_000
+    answers: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:

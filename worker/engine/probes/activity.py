@@ -10,6 +10,7 @@ from worker.engine.probes.material import (
     Values,
     batches,
     choose,
+    few,
     on_device,
     sample_places,
 )
@@ -28,7 +29,8 @@ def dead_units(material: Material) -> Values:
     Raises:
         UnusableModel: the network fails on the data.
     """
-    sample = choose(material.train, sample_places(material.train.y, MOST_ROWS))
+    count = min(MOST_ROWS, few(material, 1))
+    sample = choose(material.train, sample_places(material.train.y, count))
     low: dict[str, Tensor] = {}
     high: dict[str, Tensor] = {}
     prepare = AsTrained(material)

@@ -19,7 +19,7 @@ from torch import Tensor
 from service.contract.report import Scores
 from worker.engine.data import Split
 from worker.engine.lab.experiment import pack_mask
-from worker.engine.probes.inputs_as_trained import AsTrained, outputs, predictions
+from worker.engine.probes.inputs_as_trained import answers, outputs, predictions
 from worker.engine.probes.material import (
     Material,
     Values,
@@ -38,8 +38,7 @@ BULKY = {"per_class", "confusion", "confusion_classes", "calibration", "segments
 def measure(material: Material, settings: Values) -> Values:
     """Score the delivered weights; settings: `train_rows`."""
     values: Values = {"notes": []}
-    prepare = AsTrained(material)
-    most = integer(settings, "train_rows", MOST_TRAIN_ROWS)
+    most = min(integer(settings, "train_rows", MOST_TRAIN_ROWS), material.look_rows)
     train = choose(material.train, sample_places(material.train.y, most))
     if len(train) < len(material.train):
         note(
@@ -48,8 +47,9 @@ def measure(material: Material, settings: Values) -> Values:
         )
     parts = {"train": train, "decide": material.decide, "final": material.final}
     raw = {
-        name: outputs(material, part.x, prepare) if len(part) else torch.empty(0)
-        for name, part in parts.items()
+        "train": outputs(material, train.x),
+        "decide": answers(material, "decide"),
+        "final": answers(material, "final"),
     }
     held = [name for name in ("decide", "final") if len(parts[name])]
     held_raw = torch.cat([raw[name] for name in held])

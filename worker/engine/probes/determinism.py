@@ -27,6 +27,7 @@ from worker.engine.probes.material import (
     Values,
     batches,
     choose,
+    few,
     finite,
     integer,
     sample_places,
@@ -35,6 +36,7 @@ from worker.engine.probes.selection import as_values, balanced
 from worker.engine.stats.intervals import paired_balanced_accuracy
 
 MOST_ROWS = 2_000
+PASSES = 4
 ALONE_ROWS = 16
 TOLERANCE = 1e-3  # largest difference that counts as arithmetic, in output deviations
 COMPANY_ROWS = 32
@@ -44,7 +46,7 @@ NEEDS_COMPANY = "Expected more than 1 value per channel when training"  # torch'
 
 def measure(material: Material, settings: Values) -> Values:
     """Run the archive repeatedly; settings: `rows`."""
-    most = integer(settings, "rows", MOST_ROWS)
+    most = min(integer(settings, "rows", MOST_ROWS), few(material, PASSES))
     split = choose(material.decide, sample_places(material.decide.y, most))
     prepare = AsTrained(material)
     with torch.random.fork_rng():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -154,6 +155,25 @@ def outputs(material: Material, x: Array, prepare: AsTrained | None = None) -> T
             check_answer(raw, batch, material.head.outputs)
             parts.append(raw.detach().cpu())
     return torch.cat(parts)
+
+
+def answers(material: Material, split: Literal["decide", "final"]) -> Tensor:
+    """Return `outputs` for a whole split; they are worked out once.
+
+    Raises:
+        UnusableModel: the network fails on them.
+    """
+    if split not in material.answers:
+        part = material.decide if split == "decide" else material.final
+        raw = outputs(material, part.x) if len(part) else torch.empty(0)
+        material.answers[split] = raw
+    return material.answers[split]
+
+
+def held_out_answers(material: Material) -> Tensor:
+    """Return `outputs` for all rows of `held_out`, in its order."""
+    parts = [answers(material, "decide"), answers(material, "final")]
+    return torch.cat([part for part in parts if len(part)])
 
 
 def predictions(

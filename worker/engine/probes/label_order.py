@@ -15,7 +15,7 @@ Values:
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from worker.engine.probes.inputs_as_trained import outputs, predictions
+from worker.engine.probes.inputs_as_trained import answers, predictions
 from worker.engine.probes.material import (
     Flags,
     Labels,
@@ -45,8 +45,9 @@ def measure(material: Material, settings: Values) -> Values:
         note(values, f"label order not looked at beyond {MOST_CLASSES} classes")
         return values
     most = integer(settings, "rows", MOST_ROWS)
-    split = choose(material.decide, sample_places(material.decide.y, most))
-    predicted = predictions(material, outputs(material, split.x))
+    places = sample_places(material.decide.y, most)
+    split = choose(material.decide, places)
+    predicted = predictions(material, answers(material, "decide")[places])
     y = split.y
 
     def assign(rows: Flags) -> Labels:

@@ -29,7 +29,7 @@ from worker.engine.data import Split
 from worker.engine.lab.experiment import pack_mask
 from worker.engine.probes.duplicates import digests, first_equals
 from worker.engine.probes.features import Features
-from worker.engine.probes.inputs_as_trained import outputs, predictions
+from worker.engine.probes.inputs_as_trained import held_out_answers, predictions
 from worker.engine.probes.material import (
     Flags,
     Floats,
@@ -180,7 +180,7 @@ def _accuracy(material: Material, values: Values, held: Split, leaked: Flags) ->
     values["accuracy"] = values["inflation"] = None
     if not bool(leaked.any()):
         return
-    hit = np.asarray(predictions(material, outputs(material, held.x)) == held.y)
+    hit = np.asarray(predictions(material, held_out_answers(material)) == held.y)
     shown: Values = {"all": balanced_accuracy(hit, held.y).model_dump()}
     for name, rows in (("clean", ~leaked), ("leaked", leaked)):
         shown[name] = balanced_accuracy(hit[rows], held.y[rows]).model_dump()

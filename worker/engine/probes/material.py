@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
+LEAST_ROWS = 48  # that a probe looks at, however long it takes
 BATCH_ROWS = 256
 BATCH_VALUES = 4_000_000  # numbers in one batch of inputs, about 16 MB
 
@@ -118,6 +119,16 @@ class Material(Protocol):
         """Where forward passes run."""
         ...
 
+    @property
+    def look_rows(self) -> int:
+        """About how many rows a probe may send through the network."""
+        ...
+
+    @property
+    def answers(self) -> dict[str, Tensor]:
+        """What the delivered network returns for whole splits, once asked."""
+        ...
+
 
 Probe = Callable[[Material, Values], Values]
 
@@ -166,6 +177,11 @@ def sample_places(y: Labels, most: int, *, seed: int = 0) -> npt.NDArray[np.int6
     rank = np.arange(len(y)) - np.repeat(starts, counts)
     share = rank / np.repeat(np.maximum(counts, 1), counts)
     return np.sort(by_class[np.argsort(share, kind="stable")[:most]])
+
+
+def few(material: Material, passes: int) -> int:
+    """How many rows may go through the network so many times."""
+    return max(LEAST_ROWS, material.look_rows // passes)
 
 
 def batches(rows: int, values_a_row: int, most: int = BATCH_ROWS) -> list[slice]:

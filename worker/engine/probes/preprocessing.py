@@ -30,6 +30,7 @@ from worker.engine.probes.material import (
     Values,
     batches,
     choose,
+    few,
     integer,
     note,
     on_device,
@@ -44,6 +45,7 @@ from worker.engine.probes.selection import (
 from worker.engine.probes.transforms import Figures, applicable, figures, transform
 
 MOST_ROWS = 2_000
+PASSES = 16  # at least, one a transformation
 BEST_FEW = 2
 TIE = 0.005  # balanced accuracy within which the likelier transformation is chosen
 LEAST_STEP = 0.02  # balanced accuracy that a step must add for another to be tried
@@ -52,7 +54,7 @@ LEAST_STEP = 0.02  # balanced accuracy that a step must add for another to be tr
 def measure(material: Material, settings: Values) -> Values:
     """Try every transformation; settings: `rows`."""
     values: Values = {"notes": []}
-    most = integer(settings, "rows", MOST_ROWS)
+    most = min(integer(settings, "rows", MOST_ROWS), few(material, PASSES))
     split = choose(material.decide, sample_places(material.decide.y, most))
     if len(split) < len(material.decide):
         note(values, f"transformations were tried on {len(split)} held-out rows")

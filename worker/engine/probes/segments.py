@@ -25,7 +25,7 @@ from sklearn.tree import DecisionTreeRegressor
 from worker.engine.data import Split
 from worker.engine.probes.descriptions import describe
 from worker.engine.probes.features import Features
-from worker.engine.probes.inputs_as_trained import outputs, predictions
+from worker.engine.probes.inputs_as_trained import held_out_answers, predictions
 from worker.engine.probes.material import (
     Flags,
     Floats,
@@ -66,10 +66,13 @@ def measure(material: Material, settings: Values) -> Values:
     """Find weak slices; settings: `rows`."""
     values: Values = {"notes": [], "segments": [], "p_values": [], "tried": 0}
     whole = held_out(material)
-    held = choose(whole, sample_places(whole.y, integer(settings, "rows", MOST_ROWS)))
+    places = sample_places(whole.y, integer(settings, "rows", MOST_ROWS))
+    held = choose(whole, places)
     if len(held) < len(whole):
         note(values, f"segments were looked for in {len(held)} held-out rows")
-    hit = np.asarray(predictions(material, outputs(material, held.x)) == held.y)
+    hit = np.asarray(
+        predictions(material, held_out_answers(material)[places]) == held.y
+    )
     if len(held) < 2 * LEAST_ROWS or bool(hit.all()):
         return values
     slices = [one for one in candidates(material, held, hit) if _large(one, len(held))]

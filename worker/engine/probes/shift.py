@@ -22,6 +22,8 @@ Values:
         `effective_rows`; None where the two hardly overlap.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import stats
 from sklearn.model_selection import StratifiedKFold
@@ -29,7 +31,7 @@ from sklearn.model_selection import StratifiedKFold
 from worker.engine.data import Split
 from worker.engine.probes.features import Features, plain_columns
 from worker.engine.probes.inputs import properties
-from worker.engine.probes.inputs_as_trained import outputs, predictions
+from worker.engine.probes.inputs_as_trained import held_out_answers, predictions
 from worker.engine.probes.learners import linear, probabilities, quick_trees
 from worker.engine.probes.material import (
     Flags,
@@ -64,6 +66,7 @@ def measure(material: Material, settings: Values) -> Values:
         values[name] = None
     most = integer(settings, "rows", MOST_ROWS)
     whole = held_out(material)
+    whole = replace(whole, rows=np.arange(len(whole)))  # as `held_out_answers` has them
     held = choose(whole, sample_places(whole.y, most, seed=1))
     classes = len(material.dataset.class_names)
     values["label_shift"] = label_shift(material.train.y, whole.y, classes)
@@ -201,9 +204,8 @@ def _moved(material: Material, train: Split, held: Split) -> list[Values]:
 
 def _impact(material: Material, held: Split, scores: Floats) -> Values:
     """Weight held-out rows by the odds that they are training rows."""
-    hit = (predictions(material, outputs(material, held.x)) == held.y).astype(
-        np.float64
-    )
+    answered = held_out_answers(material)[held.rows]
+    hit = (predictions(material, answered) == held.y).astype(np.float64)
     likely = np.clip(scores, 0.02, 0.98)
     weights = np.minimum((1 - likely) / likely, LARGEST_WEIGHT)
     weights /= weights.mean()

@@ -25,7 +25,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from worker.engine.probes.features import Features, edges
-from worker.engine.probes.inputs_as_trained import outputs, predictions
+from worker.engine.probes.inputs_as_trained import held_out_answers, predictions
 from worker.engine.probes.learners import learners, probabilities
 from worker.engine.probes.material import (
     Array,
@@ -63,7 +63,8 @@ def measure(material: Material, settings: Values) -> Values:
     most = integer(settings, "rows", MOST_ROWS)
     train = choose(material.train, sample_places(material.train.y, most))
     whole = held_out(material)
-    held = choose(whole, sample_places(whole.y, most))
+    places = sample_places(whole.y, most)
+    held = choose(whole, places)
     if len(train) < len(material.train) or len(held) < len(whole):
         note(
             values,
@@ -93,7 +94,7 @@ def measure(material: Material, settings: Values) -> Values:
     _report(values, found, scores, held.y, train.y)
     values["p_value"] = p_value
     values["rows"] = {"train": len(train), "held_out": len(held)}
-    values["delivered"] = _delivered(material, held.x, held.y, rounds)
+    values["delivered"] = _delivered(material, places, held.y, rounds)
     return values
 
 
@@ -237,8 +238,8 @@ def _report(
     values["chance"] = 1.0 / max(1, len(np.unique(held_y)))
 
 
-def _delivered(material: Material, x: Array, y: Labels, rounds: int) -> Values:
-    predicted = predictions(material, outputs(material, x))
+def _delivered(material: Material, places: Labels, y: Labels, rounds: int) -> Values:
+    predicted = predictions(material, held_out_answers(material)[places])
     table = np.zeros((len(y), len(material.dataset.class_names)))
     table[np.arange(len(y)), predicted] = 1.0
     p_value, _ = permutation_test([Predicted("delivered", table, len(y))], y, rounds)
