@@ -236,8 +236,7 @@ def test_a_cancelled_audit_stops_within_a_second(here: Stage) -> None:
     assert count(here, OutcomeRow) == 0
 
 
-def test_what_a_cancelled_audit_had_finished_is_reported(here: Stage) -> None:
-    audit_id = here.audit({"c": "hang"})
+def _cancel_during_the_third(here: Stage, audit_id: str) -> None:
     thread = in_background(here, audit_id)
     wait_for(lambda: here.row(audit_id).progress.get("detail") == "2 done")
     wait_for(lambda: count(here, PieceRow, status="running", kind="experiment"))
@@ -245,6 +244,11 @@ def test_what_a_cancelled_audit_had_finished_is_reported(here: Stage) -> None:
     with here.database.transaction() as session:
         ending.cancel(session, audit_id, now=database_time(session))
     thread.join(timeout=20)
+
+
+def test_what_a_cancelled_audit_had_finished_is_reported(here: Stage) -> None:
+    audit_id = here.audit({"c": "hang"})
+    _cancel_during_the_third(here, audit_id)
 
     report = here.report(audit_id)
     assert here.row(audit_id).status == "cancelled"
@@ -256,13 +260,7 @@ def test_what_a_cancelled_audit_had_finished_is_reported(here: Stage) -> None:
 
 def test_a_cancelled_audit_that_cannot_be_concluded_says_why(here: Stage) -> None:
     audit_id = here.audit({"c": "hang", "conclude": "exception"})
-    thread = in_background(here, audit_id)
-    wait_for(lambda: here.row(audit_id).progress.get("detail") == "2 done")
-    wait_for(lambda: count(here, PieceRow, status="running", kind="experiment"))
-
-    with here.database.transaction() as session:
-        ending.cancel(session, audit_id, now=database_time(session))
-    thread.join(timeout=20)
+    _cancel_during_the_third(here, audit_id)
 
     assert (here.row(audit_id).status, here.row(audit_id).error) == ("cancelled", None)
     with here.database.reading() as session:
