@@ -18,7 +18,7 @@ from worker.child import Config
 from worker.confine import library_paths
 from worker.escape import Targets
 from worker.nursery import start
-from worker.template import Forked, Template
+from worker.template import Template
 from worker.template_process import TemplateConfig
 
 _START = (
@@ -147,9 +147,14 @@ class Inmate:
         environment = _environment(scratch=self.scratch, device=device, threads=threads)
         inherited = (theirs.fileno(), *descriptors)
         try:
-            self.process = _forked(
-                template, config, environment, self.scratch, inherited, output
-            ) or start(
+            forked = template and template.fork(
+                config,
+                environment=environment,
+                folder=self.scratch,
+                descriptors=inherited,
+                output=output,
+            )
+            self.process = forked or start(
                 _command("child", code, config),
                 environment=environment,
                 folder=self.scratch,
@@ -249,28 +254,6 @@ class Inmate:
         os.close(self.output)
         shutil.rmtree(self.scratch, ignore_errors=True)
         os.close(self._folder)
-
-
-def _forked(
-    template: Template | None,
-    config: Config,
-    environment: dict[str, str],
-    folder: Path,
-    descriptors: tuple[int, ...],
-    output: int,
-) -> Forked | None:
-    """Fork from a template; None where that is not ready, or has failed."""
-    if template is None or not template.is_ready:
-        return None
-    with contextlib.suppress(OSError):
-        return template.fork(
-            config,
-            environment=environment,
-            folder=folder,
-            descriptors=descriptors,
-            output=output,
-        )
-    return None
 
 
 def start_template(

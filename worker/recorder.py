@@ -114,7 +114,7 @@ class Recorder:
                 now=database_time(session),
             )
 
-    def outlook(self, audit_id: str) -> Literal["over", "busy", "ready"]:
+    def outlook(self, audit_id: str) -> work.Outlook:
         """Say whether an audit has ended, is in others' hands, or has work to give."""
         with self._database.reading() as session:
             return work.outlook(session, audit_id)

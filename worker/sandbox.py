@@ -317,10 +317,10 @@ class _Templates:
     def prepare(self, kind: _Kind, scratch: Path) -> None:
         """Start a template, unless one lives; failing to is no failure."""
         with self._lock:
-            if known := self._known.pop(kind, None):
-                if known.process.poll() is None:
-                    self._known[kind] = known
-                    return
+            known = self._known.get(kind)
+            if known is not None and known.process.poll() is None:
+                return
+            if known is not None:
                 known.close()
             with contextlib.suppress(OSError):
                 self._known[kind] = start_template(

@@ -99,27 +99,29 @@ class Template:
         folder: Path,
         descriptors: Sequence[int],
         output: int,
-    ) -> Forked:
+    ) -> Forked | None:
         """Have a child made; arguments as of `nursery.start`.
 
-        Raises:
-            OSError: there is none.
+        Returns:
+            None where the template is not ready, or has failed; then it is ended.
         """
+        if not self.is_ready:
+            return None
         message = Birth(
             config=json.dumps(config),
             numbers=list(descriptors),
             environment=dict(environment),
             folder=str(folder),
         )
-        with self._lock:
+        pid = None
+        with self._lock, contextlib.suppress(OSError):
             _adopt_orphans()
             socket.send_fds(self._control, [encode(message)], [output, *descriptors])
-            answer = self._heard(ANSWER_SECONDS)
-        pid = answer.get("pid")
-        if not isinstance(pid, int):
-            self.close()
-            raise OSError(f"no child came of the template: {answer}")
-        return Forked(pid)
+            pid = self._heard(ANSWER_SECONDS).get("pid")
+        if isinstance(pid, int):
+            return Forked(pid)
+        self.close()
+        return None
 
     def _heard(self, seconds: float) -> dict[str, object]:
         """Read one message; empty where none comes in time."""

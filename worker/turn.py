@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from pydantic import JsonValue
 
@@ -16,7 +17,7 @@ from service.store.blobs import (
 )
 from service.store.database import DatabaseDown
 from service.store.work import Claim, LeaseLostError, is_audit
-from worker.companion import Companion
+from worker.companion import Companion, OnProgress
 from worker.engine.lab.experiment import TrainingOutcome
 from worker.failures import (
     ChildCrashed,
@@ -27,6 +28,7 @@ from worker.failures import (
 )
 from worker.pulse import Pulse
 from worker.recorder import (
+    Answer,
     Case,
     NonsenseError,
     Recorder,
@@ -211,14 +213,7 @@ class Turn:
 
     def _advance(self, held: Claim, case: Case, child: Child) -> None:
         outcomes = self._recorder.outcomes(held.subject_id)
-        value = self._companion.call(
-            child,
-            "advance",
-            {"outcomes": outcomes},
-            seconds=self._settings.advance_seconds,
-            on_progress=self._shown(held),
-        )
-        answer = read_answer(value)
+        answer = self._judged(child, "advance", outcomes, self._shown(held))
         if answer.report is None:
             self._recorder.next_round(held, case, answer)
             return
@@ -227,16 +222,27 @@ class Turn:
     def _conclude(self, held: Claim, case: Case, child: Child) -> None:
         """Report what a cancelled audit had finished; nothing more is run."""
         outcomes = self._recorder.outcomes(held.subject_id)
-        value = self._companion.call(
-            child,
-            "conclude",
-            {"outcomes": outcomes},
-            seconds=self._settings.advance_seconds,
-        )
-        answer = read_answer(value)
+        answer = self._judged(child, "conclude", outcomes)
         if answer.report is None:
             raise NonsenseError
         self._report(held, case, child, outcomes, answer.report)
+
+    def _judged(
+        self,
+        child: Child,
+        operation: Literal["advance", "conclude"],
+        outcomes: list[JsonValue],
+        on_progress: OnProgress | None = None,
+    ) -> Answer:
+        """Have the child judge what was found out so far."""
+        value = self._companion.call(
+            child,
+            operation,
+            {"outcomes": outcomes},
+            seconds=self._settings.advance_seconds,
+            on_progress=on_progress,
+        )
+        return read_answer(value)
 
     def _report(
         self,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.engine.session import Session
+from worker.frames import FrameReader, encode
 
 MOST_ROUNDS = 200  # an auditor that asks for ever is a defect, not a slow audit
 
@@ -78,8 +79,9 @@ class OpenedAudit:
 
 def _as_sent(outcome: dict[str, Any]) -> dict[str, Any]:
     """Return what arrives of an outcome that a confined child sends: JSON, no more."""
-    sent: dict[str, Any] = json.loads(json.dumps(outcome, allow_nan=False))
-    return sent
+    reader = FrameReader()
+    reader.feed(encode(outcome))
+    return reader.next() or {}
 
 
 def audit_here(

@@ -23,6 +23,7 @@ from service.ids import new_id
 from service.store.outbox import invite
 from service.store.tables import AuditRow, DatasetRow, ModelRow, PieceRow
 
+Outlook = Literal["over", "busy", "ready"]
 Kind = Literal["inspect_model", "inspect_dataset", "experiment", "advance", "conclude"]
 MAX_ATTEMPTS = 3
 MAX_DEATHS_BY_SIGNAL = 2
@@ -107,7 +108,7 @@ def lock_audit(session: Session, audit_id: str) -> AuditRow | None:
     return session.get(AuditRow, audit_id, with_for_update=True, populate_existing=True)
 
 
-def outlook(session: Session, audit_id: str) -> Literal["over", "busy", "ready"]:
+def outlook(session: Session, audit_id: str) -> Outlook:
     """Say whether an audit has ended, is in others' hands, or has work to give."""
     audit = session.get(AuditRow, audit_id)
     if audit is None or audit.status in TERMINAL:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from service.contract.errors import Crashed, UnusableModel
+from tests.worker.templates import ready
 from worker import sandbox
 from worker import template as template_module
 from worker.sandbox import (
@@ -42,14 +43,6 @@ def template_of(scratch, **kind):
     sandbox.warm_up(scratch=scratch, **kind)
     known = sandbox._Kind(**kind | {"threads": kind["threads"] or usable_cores()})
     return ready(sandbox._TEMPLATES.of(known))
-
-
-def ready(template):
-    deadline = time.monotonic() + 30
-    while not template.is_ready and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert template.is_ready
-    return template
 
 
 @pytest.fixture(params=["started", "forked"])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from service.contract.errors import Crashed
+from tests.worker.templates import ready
 from worker import sandbox
 from worker.sandbox import Child, ChildCrashed, ChildDied, ChildTimedOut
 
@@ -121,11 +122,7 @@ def template(tmp_path_factory):
     """What children are forked from."""
     kind = sandbox._Kind("cpu", sandbox.usable_cores(), "inmate_sessions:Torch", CODE)
     sandbox._TEMPLATES.prepare(kind, tmp_path_factory.mktemp("scratch"))
-    made = sandbox._TEMPLATES.of(kind)
-    deadline = time.monotonic() + 60
-    while not made.is_ready and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert made.is_ready
+    ready(sandbox._TEMPLATES.of(kind))
     yield
     sandbox.close_templates()
 

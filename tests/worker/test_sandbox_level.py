@@ -4,11 +4,11 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.worker.templates import ready
 from worker.escape import attempts
 from worker.inmate import start_template
 from worker.level import level_of, probe_level, try_escapes
@@ -33,12 +33,7 @@ def test_every_way_out_of_a_forked_child_is_shut(tmp_path):
         device="cpu", scratch=tmp_path, threads=1, session="json:x", code=()
     )
     try:
-        deadline = time.monotonic() + 30
-        while not template.is_ready and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert template.is_ready
-
-        results = try_escapes(template)
+        results = try_escapes(ready(template))
     finally:
         template.close()
 

@@ -79,12 +79,16 @@ def advance(
     try:
         ask = next(rounds)
         while True:
-            missing = [e for e in ask.experiments if e.digest() not in outcomes]
+            asked = {e.digest(): e for e in ask.experiments}
+            missing = [e for digest, e in asked.items() if digest not in outcomes]
             if missing and not is_cancelled:
                 return _what_is_missing(ask, missing)
-            made_up = {e.digest(): _not_run(e) for e in missing}
-            known = {**outcomes, **made_up}
-            ask = rounds.send({e.digest(): known[e.digest()] for e in ask.experiments})
+            ask = rounds.send(
+                {
+                    digest: outcomes[digest] if digest in outcomes else _not_run(e)
+                    for digest, e in asked.items()
+                }
+            )
     except StopIteration as end_of_rounds:
         learned: Learned = end_of_rounds.value
         if is_cancelled:

@@ -430,7 +430,7 @@ def _said_of(trial: Trial, shown: PairedGain, says: str) -> tuple[Verdict, float
     if trial.decision == "not_found":
         return "not_found", 1 - gain.p_below(0.025), f"{brings}: no material gain."
     between = f"between {points(gain.low)} and {points(gain.high)}"
-    if not trial.confirmed and gain.low > Bar().material:
+    if not trial.confirmed and gain.low > Floors().material:
         return "inconclusive", 0.5, f"{brings}, {between}; fresh seeds were not asked."
     text = f"{brings}, {between}: too close to call with this data and budget."
     return "inconclusive", 0.5, text

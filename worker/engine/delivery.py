@@ -67,20 +67,17 @@ def within(material: Material, parts: Parts, seconds: float) -> tuple[Material, 
     """
     looks = max(1, int(SHARE_OF_A_LOOK * seconds / _seconds_a_row(material)))
     most = max(LEAST_HELD_OUT, looks)
-    held = {"decide": parts.decide, "final": parts.final}
-    notes = list(parts.notes)
+    held, notes = {"decide": parts.decide, "final": parts.final}, [*parts.notes]
     for name, part in held.items():
         if len(part) > most:
             held[name] = choose(part, sample_places(part.y, most))
             notes.append(
                 f"{most} held-out rows are scored to {name}, to keep the budget."
             )
-    parts = replace(
-        parts, decide=held["decide"], final=held["final"], notes=tuple(notes)
-    )
+    decide, final = held["decide"], held["final"]
     return (
-        replace(material, decide=parts.decide, final=parts.final, look_rows=looks),
-        parts,
+        replace(material, decide=decide, final=final, look_rows=looks),
+        replace(parts, decide=decide, final=final, notes=tuple(notes)),
     )
 
 

@@ -33,7 +33,7 @@ def test_a_fast_network_is_looked_at_with_all(opened):
 
     held_out = len(session.material.decide) + len(session.material.final)
     assert held_out == 320
-    assert not any("takes long" in note for note in session.subject.notes)
+    assert not any("held-out rows" in note for note in session.subject.notes)
 
 
 def test_the_delivered_answers_are_worked_out_once(tmp_path, monkeypatch):

@@ -57,9 +57,8 @@ def _fill(delivered: torch.Tensor, uses: frozenset[str]) -> Fill | None:
     if not delivered.is_floating_point() or delivered.numel() < 2:  # noqa: PLR2004
         return None
     if uses & _PRODUCTS and delivered.dim() > 1:
-        return uniform(
-            1 / math.sqrt(delivered.shape[-2])
-        )  # inputs stand before outputs
+        inputs = delivered.shape[-2]  # they stand before outputs
+        return uniform(1 / math.sqrt(inputs))
     if uses & _SUMS:
         if delivered.dim() == 1:
             return constant(0.0)
