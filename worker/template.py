@@ -115,7 +115,7 @@ class Template:
         )
         pid = None
         with self._lock, contextlib.suppress(OSError):
-            _adopt_orphans()
+            adopt_orphans()
             socket.send_fds(self._control, [encode(message)], [output, *descriptors])
             pid = self._heard(ANSWER_SECONDS).get("pid")
         if isinstance(pid, int):
@@ -145,6 +145,6 @@ class Template:
         self._control.close()
 
 
-def _adopt_orphans() -> None:
+def adopt_orphans() -> None:
     """Become the parent of what a template's passing children leave behind."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

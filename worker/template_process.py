@@ -18,7 +18,6 @@ from typing import TypedDict
 from worker.child import Channel, Config, serve
 from worker.confine import tie_to
 
-ADOPTION_SECONDS = 5.0
 # What a child would import at its first upload.
 _LATE = ("worker.frames", "service.contract.errors", "worker.engine.memory")
 
@@ -80,9 +79,10 @@ def _forked(birth: Birth, descriptors: list[int]) -> int:
     reading, writing = os.pipe()
     between = os.fork()
     if between == 0:
+        maker = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _live(birth, descriptors)
+            _live(birth, descriptors, maker=maker)
         os.write(writing, str(pid).encode())
         os._exit(0)
     os.close(writing)
@@ -94,13 +94,13 @@ def _forked(birth: Birth, descriptors: list[int]) -> int:
     return pid
 
 
-def _live(birth: Birth, descriptors: list[int]) -> None:
-    """Be a child; never returns."""
+def _live(birth: Birth, descriptors: list[int], *, maker: int) -> None:
+    """Be a child of `maker`, a passing process; never returns."""
     status = 1
     try:
         config: Config = json.loads(birth["config"])
         _become(birth, descriptors)
-        _await_adoption(config["parent"])
+        await_adoption(config["parent"], maker=maker)
         serve(config)
         status = 0
     except SystemExit as end:
@@ -136,9 +136,13 @@ def _become(birth: Birth, descriptors: list[int]) -> None:
             os.close(descriptor)
 
 
-def _await_adoption(parent: int) -> None:
-    started = time.monotonic()
-    while os.getppid() != parent:
-        if time.monotonic() - started > ADOPTION_SECONDS:
-            raise SystemExit(0)
+def await_adoption(parent: int, *, maker: int) -> None:
+    """Wait until the process that made this one has ended and `parent` has it.
+
+    Raises:
+        SystemExit: somebody else has it, so the parent has ended.
+    """
+    while (owner := os.getppid()) == maker:
         time.sleep(0.001)
+    if owner != parent:
+        raise SystemExit(0)

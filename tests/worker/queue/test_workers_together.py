@@ -122,7 +122,7 @@ def new_audit(site: Site) -> str:
     """Ask for the audit of a small model that was trained with too high a rate."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(500, 6)).astype("float32")
+    x = rng.normal(size=(1500, 6)).astype("float32")
     y = (x[:, 0] * x[:, 1] > 0).astype("int64")
     data, model = BytesIO(), BytesIO()
     np.savez(data, x=x, y=y)
@@ -168,7 +168,7 @@ def new_audit(site: Site) -> str:
                 "model_id": model_row.id,
                 "dataset_id": data_row.id,
                 "budget": "quick",
-                "recipe": {"optimizer": {"name": "sgd", "lr": 0.1}, "epochs": 5},
+                "recipe": {"optimizer": {"name": "sgd", "lr": 0.1}, "epochs": 12},
             },
             created_at=now,
         )
