@@ -115,7 +115,7 @@ class Recorder:
             )
 
     def outlook(self, audit_id: str) -> work.Outlook:
-        """Say whether an audit has ended, is in others' hands, or has work to give."""
+        """Say what a worker of an audit has to expect."""
         with self._database.reading() as session:
             return work.outlook(session, audit_id)
 

@@ -66,10 +66,10 @@ class WorkerSettings(BaseSettings):
         description="After so long a worker lets waiting audits have a turn.",
     )
     linger_seconds: float = Field(
-        default=0.3,
+        default=2.0,
         ge=0,
-        description="How long a worker waits for an audit's next round before it looks "
-        "for other work.",
+        description="How long a worker waits for an audit's next round while nothing "
+        "else is to be done.",
     )
     warm_seconds: float = Field(
         default=120.0,

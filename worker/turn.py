@@ -41,6 +41,7 @@ from worker.settings import WorkerSettings
 LOG = logging.getLogger(__name__)
 PROGRESS_SECONDS = 1.0
 LINGER_POLL_SECONDS = 0.02
+AHEAD_SECONDS = 10.0  # for opening what another works on; what hangs is not worth more
 CHUNK_BYTES = 1 << 20
 DEFECT = "This is a defect in the service; the operator's log has details."
 NONSENSE = "The confined process gave an answer that cannot be used."
@@ -77,12 +78,14 @@ class Turn:
             How many pieces were taken up.
         """
         end = time.monotonic() + self._settings.turn_seconds
-        done = 0
+        done, opened = 0, False
         while not self._is_stopping():
             try:
                 held = self._recorder.claim(subject_id)
-                if held is None and done and self._comes_more(subject_id):
-                    continue
+                if held is None:
+                    opened = opened or done > 0 or self._opened_ahead(subject_id)
+                    if opened and self._comes_more(subject_id):
+                        continue
             except DatabaseDown as error:
                 # The reaper invites again once the database is back.
                 LOG.warning("turn for %s ends: %s", subject_id, error.detail)
@@ -97,10 +100,30 @@ class Turn:
                 break
         return done
 
-    def _comes_more(self, subject_id: str) -> bool:
-        """Wait a moment for an audit's next round, for which another worker may ask.
+    def _opened_ahead(self, subject_id: str) -> bool:
+        """Open an audit that is in another's hands, so as to be there for what follows.
 
-        An invitation would take longer than what is to be done often does.
+        What is wrong with it is for the other to say.
+        """
+        if not is_audit(subject_id) or self._recorder.outlook(subject_id) != "busy":
+            return False
+        try:
+            case = self._recorder.case(subject_id)
+            self._companion.child_for(case, seconds=AHEAD_SECONDS)
+        except DatabaseDown:
+            raise
+        except (Problem, ChildFailed, BlobMissingError, LeaseLostError) as error:
+            LOG.info("%s was not opened ahead: %r", subject_id, error)
+            self._companion.drop()
+            return False
+        self._companion.used()
+        return True
+
+    def _comes_more(self, subject_id: str) -> bool:
+        """Wait for an audit's next round, for which another worker may ask.
+
+        An invitation would take longer than what is to be done often does. Whatever
+        else waits comes first.
         """
         end = time.monotonic() + self._settings.linger_seconds
         while is_audit(subject_id) and not self._is_stopping():

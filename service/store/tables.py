@@ -177,6 +177,7 @@ class PieceRow(Table):
     __table_args__ = (
         UniqueConstraint("subject_id", "kind", "digest"),
         Index("pieces_to_claim", "subject_id", "status", "position"),
+        Index("pieces_by_status", "status", "subject_id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)

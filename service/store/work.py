@@ -20,10 +20,11 @@ from sqlalchemy.orm import Session
 
 from service.contract.jobs import TERMINAL
 from service.ids import new_id
+from service.store import workers
 from service.store.outbox import invite
 from service.store.tables import AuditRow, DatasetRow, ModelRow, PieceRow
 
-Outlook = Literal["over", "busy", "ready"]
+Outlook = Literal["over", "busy", "ready", "elsewhere"]
 Kind = Literal["inspect_model", "inspect_dataset", "experiment", "advance", "conclude"]
 MAX_ATTEMPTS = 3
 MAX_DEATHS_BY_SIGNAL = 2
@@ -71,9 +72,14 @@ def repeat_inspection(
 
 
 def add_first_advance(session: Session, audit_id: str, *, now: datetime) -> None:
-    """Ask for an audit to be worked on, in the transaction that stores it."""
+    """Ask for an audit to be worked on, in the transaction that stores it.
+
+    The first piece is for one worker. Another that no audit needs is invited at once,
+    too, so that it has opened this one when there is work for two.
+    """
+    count = min(2, max(1, workers.spare(session, now)))
     session.add(_piece(audit_id, "advance", "0", now=now))
-    invite(session, audit_id, queue="gpu", now=now)
+    invite(session, audit_id, queue="gpu", now=now, count=count)
 
 
 def add_conclusion(session: Session, audit_id: str, *, now: datetime) -> None:
@@ -109,14 +115,21 @@ def lock_audit(session: Session, audit_id: str) -> AuditRow | None:
 
 
 def outlook(session: Session, audit_id: str) -> Outlook:
-    """Say whether an audit has ended, is in others' hands, or has work to give."""
+    """Say what a worker of an audit has to expect.
+
+    Returns:
+        `over` where it has ended, `ready` where it has work to give, `busy` where all
+        of that is in others' hands; `elsewhere` if then something else waits.
+    """
     audit = session.get(AuditRow, audit_id)
     if audit is None or audit.status in TERMINAL:
         return "over"
-    is_ready = select(PieceRow.id).where(
-        PieceRow.subject_id == audit_id, PieceRow.status == "ready"
-    )
-    return "busy" if session.scalars(is_ready.limit(1)).first() is None else "ready"
+    waiting = session.scalars(
+        select(PieceRow.subject_id).where(PieceRow.status == "ready").distinct()
+    ).all()
+    if audit_id in waiting:
+        return "ready"
+    return "elsewhere" if waiting else "busy"
 
 
 def claim(

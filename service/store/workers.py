@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, exists, select, update
+from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from service.store.tables import PieceRow, WorkerRow
@@ -43,6 +43,17 @@ def alive(
     return session.scalars(
         select(WorkerRow).where(WorkerRow.seen_at > now - within).order_by(WorkerRow.id)
     ).all()
+
+
+def spare(session: Session, now: datetime) -> int:
+    """Count the workers that no audit has or waits for; inspections are short."""
+    of_audit = PieceRow.kind.not_in(["inspect_model", "inspect_dataset"])
+    working = select(func.count()).where(of_audit, PieceRow.status == "running")
+    waiting = select(func.count(PieceRow.subject_id.distinct())).where(
+        of_audit, PieceRow.status == "ready"
+    )
+    taken = session.scalars(working).one() + session.scalars(waiting).one()
+    return max(0, len(alive(session, now)) - taken)
 
 
 def idle(

@@ -2,10 +2,10 @@ from datetime import timedelta
 from threading import Barrier, Thread
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from service.contract.errors import Crashed, UnusableModel
-from service.store import ending, rounds, work
+from service.store import ending, rounds, work, workers
 from service.store.database import Database
 from service.store.tables import (
     AuditRow,
@@ -15,7 +15,7 @@ from service.store.tables import (
     PieceRow,
     ReportRow,
 )
-from tests.service.store.rows import NOW, add_audit, add_model
+from tests.service.store.rows import NOW, add_audit, add_model, worker_row
 
 LEASE = timedelta(seconds=15)
 LATER = NOW + timedelta(minutes=1)
@@ -166,6 +166,54 @@ def test_a_heartbeat_without_the_token_says_so(database: Database) -> None:
 
     with database.transaction() as session:
         assert not work.heartbeat(session, held, lease=LEASE, now=LATER)
+
+
+@pytest.mark.parametrize(
+    ("alive", "busy", "invited"), [(1, 0, 1), (2, 0, 2), (3, 2, 1)]
+)
+def test_an_audit_invites_a_second_worker_that_no_audit_needs(
+    database: Database, alive: int, busy: int, invited: int
+) -> None:
+    with database.transaction() as session:
+        for number in range(alive):
+            workers.register(session, worker_row(f"worker {number}"))
+    for number in range(busy):
+        claimed(database, new_audit(database), worker=f"worker {number}")
+
+    audit_id = new_audit(database)
+
+    assert count(database, OutboxRow, subject_id=audit_id) == invited
+
+
+def test_an_audit_invites_nobody_that_another_waits_for(database: Database) -> None:
+    with database.transaction() as session:
+        for number in range(2):
+            workers.register(session, worker_row(f"worker {number}"))
+    new_audit(database)
+
+    audit_id = new_audit(database)
+
+    assert count(database, OutboxRow, subject_id=audit_id) == 1
+
+
+def test_a_worker_is_told_what_to_expect_of_an_audit(database: Database) -> None:
+    audit_id = new_audit(database)
+    expected = []
+    for step in ("asked for", "inspected", "claimed", "another comes", "ended"):
+        with database.transaction() as session:
+            match step:
+                case "inspected":
+                    inspections = PieceRow.kind.like("inspect%")
+                    session.execute(delete(PieceRow).where(inspections))
+                case "claimed":
+                    work.claim(session, audit_id, worker="one", lease=LEASE, now=NOW)
+                case "another comes":
+                    add_model(session)
+                case "ended":
+                    ending.cancel(session, audit_id, now=NOW)
+            expected.append(work.outlook(session, audit_id))
+
+    assert expected == ["ready", "ready", "busy", "elsewhere", "over"]
 
 
 def test_a_lost_lease_invites_another_worker(database: Database) -> None:

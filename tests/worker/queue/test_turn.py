@@ -4,14 +4,15 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from service.contract.report import Report
-from service.store import ending, outbox, rounds
+from service.store import ending, outbox, rounds, work
 from service.store.database import database_time
 from service.store.tables import ModelRow, OutboxRow, OutcomeRow, PieceRow, WorkerRow
 from service.store.work import Claim
@@ -37,6 +38,18 @@ def in_background(here: Stage, subject_id: str) -> threading.Thread:
     thread = threading.Thread(target=here.turn.take, args=(subject_id,))
     thread.start()
     return thread
+
+
+def claimed_elsewhere(here: Stage, audit_id: str) -> Claim:
+    """Have another worker claim the audit's next piece; nothing else waits."""
+    with here.database.transaction() as session:
+        session.execute(delete(PieceRow).where(PieceRow.kind == "inspect_model"))
+        now = database_time(session)
+        held = work.claim(
+            session, audit_id, worker="there", lease=timedelta(minutes=1), now=now
+        )
+    assert held is not None
+    return held
 
 
 def wait_for(condition: Any, *, seconds: float = 20.0) -> None:
@@ -400,6 +413,43 @@ def test_a_worker_waits_a_moment_for_what_another_will_ask_for(
     here.turn.take(audit_id)
 
     assert here.row(audit_id).status == status
+
+
+def test_a_worker_opens_an_audit_while_another_takes_its_first_piece(
+    here: Stage,
+) -> None:
+    audit_id = here.audit({})
+    here.turn._settings = here.turn._settings.model_copy(update={"linger_seconds": 9.0})
+    first = claimed_elsewhere(here, audit_id)
+
+    turn = in_background(here, audit_id)
+    wait_for(lambda: here.companion._audit_id == audit_id)
+    assert count(here, PieceRow, status="running") == 1  # it has none of its own
+    with here.database.transaction() as session:
+        work.release(session, first, now=database_time(session))
+    turn.join(timeout=20)
+
+    assert here.row(audit_id).status == "succeeded"
+    assert len(child_pids(here)) == 1
+
+
+@pytest.mark.parametrize("fault", ["problem", "exception", "segfault", "hang"])
+def test_what_cannot_be_opened_is_for_its_worker_to_say(
+    here: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
+) -> None:
+    monkeypatch.setattr("worker.turn.AHEAD_SECONDS", 0.5)
+    audit_id = here.audit({"open": fault})
+    claimed_elsewhere(here, audit_id)
+
+    with caplog.at_level("INFO", "worker.turn"):
+        assert here.turn.take(audit_id) == 0
+
+    assert f"{audit_id} was not opened ahead" in caplog.text
+    assert (here.row(audit_id).status, here.row(audit_id).error) == ("running", None)
+    assert here.companion._child is None
 
 
 def test_a_turn_ends_so_that_others_are_served(here: Stage) -> None:
