@@ -307,6 +307,36 @@ def test_weights_that_do_well_in_another_form_were_trained_on_it(reached, verdic
     assert PreprocessingMismatch().judge(make_subject(), case).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("hit", "loss", "moved", "verdict"),
+    [
+        (0.68, 1.3, 0.5, "not_found"),
+        (0.50, 1.3, 0.5, "found"),
+        (0.68, 9.0, 0.5, "found"),
+        (0.68, 1.3, 0.99, "found"),
+    ],
+)
+def test_weights_that_fit_the_training_rows_as_given_were_trained_on_them(
+    hit, loss, moved, verdict
+):
+    """What another form brings them then is due to codes in the data, say."""
+    measures = in_form(0.27, "standardize")
+    measures["delivered"] = {
+        "train_balanced_accuracy": hit,
+        "scores": {"train": {"log_loss": {"value": loss}}},
+    }
+    measures["shift"] = {"auc": {"low": moved}}
+    case = Case(
+        measures=measures,
+        retrained=gain(0.03),
+        delivered=0.62,
+        arms={"repaired inputs": {"balanced_accuracy": 0.91}},
+        baseline={"train_balanced_accuracy": 0.71, "train_loss": 1.1},
+    )
+
+    assert PreprocessingMismatch().judge(make_subject(), case).verdict == verdict
+
+
 def test_outputs_that_change_from_call_to_call_are_found():
     changing = {"determinism": {"varies": True, "repeat": {"changed": 0.2}}}
     steady = {"determinism": {"varies": False, "repeat": {"changed": 0.0}}}

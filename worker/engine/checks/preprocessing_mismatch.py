@@ -4,14 +4,18 @@ Idea:      score the delivered model on rescaled, reordered and transposed input
            fault lies in the delivery only where the same recipe, trained anew on the
            data as they are, does well, else the scale is a fault of the training; or
            where the transformed inputs give about what the best training on these data
-           gives: such weights were trained on that form.
+           gives: such weights were trained on that form. Weights that fit the training
+           rows as they are just as the recipe's own trainings do were trained on these.
 Source:    Breck et al. 2019, Data validation for machine learning, MLSys (skew between
            training and serving).
 Blind to:  transformations outside the list, and several at once.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
+
+from pydantic import JsonValue
 
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
@@ -28,6 +32,7 @@ from worker.engine.check import (
 )
 from worker.engine.subject import Subject
 
+IN_NATS = ("cross_entropy", "nll", "bce", "bce_with_logits")  # as the log loss is
 METHOD = "inputs transformed against as given, paired over rows"
 
 
@@ -42,6 +47,11 @@ class PreprocessingMismatch:
     least_recovered: float = 0.3  # of what retraining brings, by the transformation
     as_good: float = 0.9  # as the best arm: so good are no weights by accident
     near_best: float = 0.6  # of the best arm, that the model must reach then
+    fits: float = 0.05  # balanced accuracy below the recipe's own, on training rows
+    fits_loss: float = 1.5  # times the recipe's own loss, likewise
+    moved: float = (
+        0.8  # area from which held-out inputs have another form by themselves
+    )
 
     def obstacle(self, subject: Subject) -> str | None:
         """Token ids are not preprocessed."""
@@ -95,6 +105,16 @@ class PreprocessingMismatch:
                 gain=gain,
                 method=METHOD,
             )
+        if self._fits_as_given(subject, case) and not self._has_moved(case):
+            return clear(
+                self.cause,
+                f"`{best}` would help the delivered model, but it fits the training "
+                "rows as they are just as the recipe's own trainings do: it was "
+                "trained on this form.",
+                evidence=evidence,
+                gain=gain,
+                method=METHOD,
+            )
         if case.delivered + gain.value < self.near_best * case.best_trained:
             return clear(
                 self.cause,
@@ -116,3 +136,29 @@ class PreprocessingMismatch:
             evidence=evidence,
             method=METHOD,
         )
+
+    def _fits_as_given(self, subject: Subject, case: Case) -> bool:
+        """Whether the weights do on training rows what the recipe yields there."""
+        delivered = case.measures.get("delivered", {})
+        hit = delivered.get("train_balanced_accuracy")
+        usual = case.baseline.get("train_balanced_accuracy")
+        if not isinstance(hit, float) or usual is None or hit < usual - self.fits:
+            return False
+        loss, usual_loss = _train_log_loss(delivered), case.baseline.get("train_loss")
+        if subject.recipe.loss.name not in IN_NATS or loss is None:
+            return True
+        return usual_loss is None or loss <= self.fits_loss * usual_loss
+
+    def _has_moved(self, case: Case) -> bool:
+        """Whether held-out inputs are told from training ones at a glance."""
+        area = case.measures.get("shift", {}).get("auc")
+        low = area.get("low") if isinstance(area, dict) else None
+        return isinstance(low, float) and low >= self.moved
+
+
+def _train_log_loss(delivered: Mapping[str, JsonValue]) -> float | None:
+    scores = delivered.get("scores")
+    train = scores.get("train") if isinstance(scores, dict) else None
+    loss = train.get("log_loss") if isinstance(train, dict) else None
+    value = loss.get("value") if isinstance(loss, dict) else None
+    return value if isinstance(value, float) else None
