@@ -33,6 +33,7 @@ def make_subject(  # noqa: PLR0913 - a builder names everything that a test may 
     kind: str = "table",
     counts: tuple[int, ...] = (400, 400, 400),
     decide_rows: int = 600,
+    final_rows: int = 300,
     network: NetworkShape | None = None,
     budget: str = "standard",
     seed: int = 0,
@@ -56,7 +57,7 @@ def make_subject(  # noqa: PLR0913 - a builder names everything that a test may 
     )
     labels = {
         "decide": np.arange(decide_rows) % len(counts),
-        "final": np.arange(300) % len(counts),
+        "final": np.arange(final_rows) % len(counts),
     }
     if may_borrow:
         labels["train"] = np.repeat(np.arange(len(counts)), counts)
@@ -74,7 +75,7 @@ def make_subject(  # noqa: PLR0913 - a builder names everything that a test may 
             kind=kind,
             sample_shape=(10,),
             dtype="float32",
-            rows={"train": sum(counts), "decide": decide_rows, "final": 300},
+            rows={"train": sum(counts), "decide": decide_rows, "final": final_rows},
             class_names=tuple(f"class {k}" for k in range(len(counts))),
             class_counts=counts,
         ),

@@ -247,6 +247,15 @@ def delivered_score(measures: Measures, name: str) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
+def delivered_hits(
+    measures: Measures, split: Literal["decide", "final"] = "decide"
+) -> str | None:
+    """Read which held-out rows the delivered model hits, packed; None: not known."""
+    masks = measures.get("delivered", {}).get("correct")
+    mask = masks.get(split) if isinstance(masks, dict) else None
+    return mask if isinstance(mask, str) else None
+
+
 def noise_rate(measures: Measures) -> float:
     """Share of the training labels that the probe `noise` thinks wrong; 0: none."""
     rate = measures.get("noise", {}).get("rate")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from service.contract.causes import Cause
-from worker.engine.check import Measures, Mend
+from worker.engine.check import Measures, Mend, delivered_hits
 from worker.engine.combination import EVIDENT_SHARE, first_to_name, name
 from worker.engine.results import BASELINE, Results, against_delivered
 from worker.engine.stats.decisions import Floors
@@ -189,8 +189,8 @@ def has_signal(subject: Subject, measures: Measures, screen: Results | None) -> 
 
 def retraining_helps(measures: Measures, results: Results, floors: Floors) -> bool:
     """Whether training anew by the same recipe repairs the delivered weights."""
-    masks = measures.get("delivered", {}).get("correct")
-    if BASELINE not in results or not isinstance(masks, dict):
+    mask = delivered_hits(measures)
+    if BASELINE not in results or mask is None:
         return False
-    gain = against_delivered(results, str(masks["decide"]))
+    gain = against_delivered(results, mask)
     return gain.value >= floors.material and gain.low > floors.proven

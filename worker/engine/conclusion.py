@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from graphlib import TopologicalSorter
 from typing import Any
 
 from service.contract.causes import BY_CAUSE, CATALOGUE, Cause
@@ -69,7 +70,7 @@ def conclude(
     primary = _primary(findings, trials)
     equivalent = [c for c, t in trials.items() if t.role == "equivalent"]
     limits = [*subject.notes, *learned.ledger.limits]
-    if remedy is not None and not is_worth_giving(remedy, findings, primary):
+    if remedy is not None and not is_worth_giving(learned, remedy, findings, primary):
         remedy = None
         limits.append(
             "A repaired model was trained, but nothing proven stands behind it or it "
@@ -107,9 +108,11 @@ def _judge_all(
     trials: Mapping[Cause, Trial],
     delivered: float,
 ) -> list[Finding]:
-    """Judge every cause, those last that look at what was found of others."""
+    """Judge every cause, each after those whose findings it looks at."""
     findings: dict[Cause, Finding] = {}
-    for check in sorted(checks, key=lambda check: bool(getattr(check, "after", ()))):
+    by_cause = {check.cause: check for check in checks}
+    order = TopologicalSorter({c.cause: getattr(c, "after", ()) for c in checks})
+    for check in (by_cause[c] for c in order.static_order() if c in by_cause):
         finding = _not_judged(check.cause, subject, learned)
         if finding is None:
             case = case_for(check.cause, learned, trials, delivered)
@@ -163,7 +166,7 @@ def _doubt(learned: Learned, remedy: Remedy | None) -> str | None:
             f"That holds for {learned.subsample} training rows; the repaired model, "
             "trained on all, does not bear it out."
         )
-    if remedy is not None and not is_better(remedy):
+    if remedy is not None and not is_better(learned, remedy):
         return (
             "Yet the repaired model does no better than the delivered one on the "
             f"{remedy.judged_on}."

@@ -3,21 +3,29 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from service.contract.causes import Cause
 from service.contract.recipe import Recipe
 from service.contract.report import Finding, Gain, Remedy, RemedyScores
+from worker.engine.check import delivered_hits
+from worker.engine.combination import name
 from worker.engine.lab.experiment import RecipeChange, TrainingOutcome, unpack_flags
 from worker.engine.ledger import Learned
 from worker.engine.recipe import merge_patch
+from worker.engine.results import against_delivered
 from worker.engine.stats.decisions import Floors
 from worker.engine.stats.intervals import (
     Flags,
     Labels,
     balanced_accuracy,
+    normal_quantile,
     paired_balanced_accuracy,
     wilson,
 )
 from worker.engine.subject import Subject
+
+LEAST_ERROR = 0.005  # of a gain, in balanced accuracy; seeds may agree by chance
 
 
 def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
@@ -31,10 +39,8 @@ def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
         (t for t in arm.trials if t.seed == entry.outcome.kept_seed), arm.trials[0]
     )
     after = unpack_flags(kept.correct, len(labels))
-    masks = learned.measures.get("delivered", {}).get("correct")
-    before = None
-    if isinstance(masks, dict) and isinstance(masks.get("final"), str):
-        before = unpack_flags(str(masks["final"]), len(labels))
+    mask = delivered_hits(learned.measures, "final")
+    before = None if mask is None else unpack_flags(mask, len(labels))
     patch: dict[str, Any] = {}
     changes = []
     for mend in learned.repaired:
@@ -61,17 +67,35 @@ def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
 
 
 def is_worth_giving(
-    remedy: Remedy, findings: Sequence[Finding], primary: Cause | None
+    learned: Learned,
+    remedy: Remedy,
+    findings: Sequence[Finding],
+    primary: Cause | None,
 ) -> bool:
     """Whether a found fault stands behind the repaired model, and it does better."""
     proven = {f.cause for f in findings if f.verdict in ("found", "suspected")}
     is_hopeless = primary is Cause.NO_LEARNABLE_SIGNAL
-    return bool(proven) and is_better(remedy) and not is_hopeless
+    return bool(proven) and is_better(learned, remedy) and not is_hopeless
 
 
-def is_better(remedy: Remedy) -> bool:
-    """Whether the repaired model does better than the delivered one, by whatever."""
-    return remedy.gain is None or remedy.gain.value > 0
+def is_better(learned: Learned, remedy: Remedy) -> bool:
+    """Whether the repaired model does better than the delivered one, by whatever.
+
+    The last rows may be few. Where they show nothing of it, they are weighed against
+    what fresh seeds showed on those that decided.
+    """
+    last = remedy.gain
+    if last is None or last.value > 0:
+        return True
+    whole, confirm = name(learned.chosen), learned.confirm
+    mask = delivered_hits(learned.measures)
+    if confirm is None or mask is None or not whole or whole not in confirm:
+        return False
+    decided = against_delivered(confirm, mask, whole)
+    errors = [decided.error, (last.high - last.low) / (2 * normal_quantile())]
+    weights = [1 / max(error, LEAST_ERROR) ** 2 for error in errors]
+    together = np.average([decided.value, last.value], weights=weights)
+    return bool(together >= Floors().fault)
 
 
 def bears_out(remedy: Remedy | None) -> bool:

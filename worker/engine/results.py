@@ -265,9 +265,9 @@ def _late_improvement(losses: Sequence[float | None]) -> float | None:
     return float((start - known[-1]) / abs(start)) if start else None
 
 
-def against_delivered(results: Results, mask: str) -> PairedGain:
-    """Paired difference of the baseline to delivered hits packed in `mask`."""
-    return paired_gain(*_beside_delivered(results, mask))
+def against_delivered(results: Results, mask: str, arm: str = BASELINE) -> PairedGain:
+    """Paired difference of an arm to delivered hits packed in `mask`."""
+    return paired_gain(*_beside_delivered(results, mask, arm))
 
 
 def share_of_relapses(results: Results, mask: str, *, within: float) -> float:
@@ -296,9 +296,11 @@ def share_of_relapses(results: Results, mask: str, *, within: float) -> float:
     return max(seen, one_more.p_above(0.0))
 
 
-def _beside_delivered(results: Results, mask: str) -> tuple[Hits, Hits, Rows]:
-    """The baseline's hits on held-out rows, and the delivered ones as often."""
+def _beside_delivered(
+    results: Results, mask: str, arm: str = BASELINE
+) -> tuple[Hits, Hits, Rows]:
+    """An arm's hits on held-out rows, and the delivered ones as often."""
     held_out = results.held_out_only()
-    after = held_out.arms[BASELINE].correct
+    after = held_out.arms[arm].correct
     delivered = unpack_flags(mask, held_out.rows.held_out)
     return after, np.repeat(delivered[None], len(after), axis=0), held_out.rows

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from service.contract.causes import Cause
-from worker.engine.check import Case, Mend, Trial
+from worker.engine.check import Case, Mend, Trial, delivered_hits
 from worker.engine.combination import NEAR_SHARE, first_to_name, name
 from worker.engine.ledger import Learned
 from worker.engine.results import (
@@ -284,8 +284,7 @@ def relapses(learned: Learned) -> Callable[[float], float]:
 def _trained_anew(learned: Learned) -> tuple[Results, str] | None:
     """The baseline's results on the freshest seeds, and the delivered hits."""
     screen = learned.confirm if learned.confirm is not None else learned.screen
-    masks = learned.measures.get("delivered", {}).get("correct")
-    if screen is None or BASELINE not in screen or not isinstance(masks, dict):
+    mask = delivered_hits(learned.measures)
+    if screen is None or BASELINE not in screen or mask is None:
         return None
-    mask = masks.get("decide")
-    return (screen, mask) if isinstance(mask, str) else None
+    return screen, mask

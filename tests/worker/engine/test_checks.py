@@ -337,6 +337,31 @@ def test_weights_that_fit_the_training_rows_as_given_were_trained_on_them(
     assert PreprocessingMismatch().judge(make_subject(), case).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("ordered", "verdict"), [(0.78, "not_found"), (0.6, "found"), (0.3, "found")]
+)
+def test_what_the_order_of_the_outputs_explains_is_not_put_on_the_form(
+    ordered, verdict
+):
+    order = found_in_delivery(
+        Cause.LABEL_ORDER_MISMATCH,
+        gain(ordered - 0.22),
+        summary="",
+        text="",
+        evidence=[],
+        method="",
+    )
+    case = Case(
+        measures=in_form(0.33, "reverse_features"),
+        retrained=gain(0.56),
+        delivered=0.22,
+        arms={"baseline": {"balanced_accuracy": 0.78}},
+        judged={order.cause: order},
+    )
+
+    assert PreprocessingMismatch().judge(make_subject(), case).verdict == verdict
+
+
 def test_outputs_that_change_from_call_to_call_are_found():
     changing = {"determinism": {"varies": True, "repeat": {"changed": 0.2}}}
     steady = {"determinism": {"varies": False, "repeat": {"changed": 0.0}}}

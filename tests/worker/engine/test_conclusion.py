@@ -223,6 +223,25 @@ def test_what_rows_that_nothing_looked_at_deny_is_only_suspected(delivered, verd
     assert (report.remedy is None) is (verdict == "suspected")
 
 
+@pytest.mark.parametrize(("lucky", "verdict"), [(12, "found"), (3000, "suspected")])
+def test_few_rows_that_deny_a_gain_are_weighed_against_many_that_show_it(
+    lucky, verdict
+):
+    """Where the delivered model is right in all of the last rows, by luck or not."""
+    subject = make_subject(decide_rows=600, final_rows=lucky)
+    rng = np.random.default_rng(0)
+    decide = pack_mask(rng.uniform(size=600) < 0.7)
+    correct = {"decide": decide, "final": pack_mask([True] * lucky)}
+    measures = {"delivered": {"correct": correct, "balanced_accuracy": 0.7}}
+    world = World(subject, base=0.7, effect=higher_rates_help, measures=measures)
+
+    report = conclude(subject, world.audit(), HEADER)
+
+    rate = next(f for f in report.findings if f.cause is Cause.LEARNING_RATE_TOO_LOW)
+    assert rate.verdict == verdict
+    assert (report.remedy is None) is (verdict == "suspected")
+
+
 @pytest.mark.parametrize(("trained", "verdict"), [(0.6, "suspected"), (0.75, "found")])
 def test_data_in_another_form_than_the_models_speak_of_no_fault_in_training(
     trained, verdict

@@ -30,6 +30,7 @@ from worker.engine.check import (
     points,
     undecided,
 )
+from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 
 IN_NATS = ("cross_entropy", "nll", "bce", "bce_with_logits")  # as the log loss is
@@ -41,6 +42,7 @@ class PreprocessingMismatch:
     """Transform the inputs of the delivered model."""
 
     cause: ClassVar[Cause] = Cause.PREPROCESSING_MISMATCH
+    after: ClassVar[tuple[Cause, ...]] = (Cause.LABEL_ORDER_MISMATCH,)
 
     bar: Bar = Bar()
     least_share: float = 0.5  # of the gain, that retraining on the data must show too
@@ -88,39 +90,10 @@ class PreprocessingMismatch:
                 gain=gain,
                 method=METHOD,
             )
-        anew = case.retrained.value if case.retrained else 0.0
-        learns_anyway = anew >= self.least_share * gain.value and (
-            gain.value >= self.least_recovered * anew
-        )
-        # Weights that do so well in another form were trained on that form: either the
-        # held-out data alone have changed, or all data have since.
-        reached = case.delivered + gain.low
-        is_good = 0 < self.as_good * case.best_trained <= reached
-        if not learns_anyway and not is_good:
+        if objection := self._objection(subject, case, gain):
             return clear(
                 self.cause,
-                f"`{best}` would help the delivered model, but training anew on the "
-                "data as they are does no better: the scale is a matter of training.",
-                evidence=evidence,
-                gain=gain,
-                method=METHOD,
-            )
-        if self._fits_as_given(subject, case) and not self._has_moved(case):
-            return clear(
-                self.cause,
-                f"`{best}` would help the delivered model, but it fits the training "
-                "rows as they are just as the recipe's own trainings do: it was "
-                "trained on this form.",
-                evidence=evidence,
-                gain=gain,
-                method=METHOD,
-            )
-        if case.delivered + gain.value < self.near_best * case.best_trained:
-            return clear(
-                self.cause,
-                f"`{best}` would help the delivered model a little, but leaves it far "
-                "below what training reaches on these data: the weakness lies "
-                "elsewhere.",
+                f"`{best}` would help the delivered model, but {objection}.",
                 evidence=evidence,
                 gain=gain,
                 method=METHOD,
@@ -136,6 +109,46 @@ class PreprocessingMismatch:
             evidence=evidence,
             method=METHOD,
         )
+
+    def _objection(self, subject: Subject, case: Case, gain: PairedGain) -> str | None:
+        """Why another form that helps is not the form of the training, if so."""
+        anew = case.retrained.value if case.retrained else 0.0
+        learns_anyway = anew >= self.least_share * gain.value and (
+            gain.value >= self.least_recovered * anew
+        )
+        # Weights that do so well in another form were trained on that form: either the
+        # held-out data alone have changed, or all data have since.
+        reached = case.delivered + gain.low
+        is_good = 0 < self.as_good * case.best_trained <= reached
+        if not learns_anyway and not is_good:
+            return (
+                "training anew on the data as they are does no better: the scale is a "
+                "matter of training"
+            )
+        if self._is_ordered_otherwise(case, gain.value):
+            return (
+                "its outputs in their right order do better, on the inputs as they are"
+            )
+        if self._fits_as_given(subject, case) and not self._has_moved(case):
+            return (
+                "it fits the training rows as they are just as the recipe's own "
+                "trainings do: it was trained on this form"
+            )
+        if case.delivered + gain.value < self.near_best * case.best_trained:
+            return (
+                "leaves it far below what training reaches on these data: the weakness "
+                "lies elsewhere"
+            )
+        return None
+
+    def _is_ordered_otherwise(self, case: Case, gained: float) -> bool:
+        """Whether the order of the outputs is all that is wrong with the delivery."""
+        order = case.judged.get(Cause.LABEL_ORDER_MISMATCH)
+        if order is None or order.verdict != "found" or order.gain is None:
+            return False
+        reached = case.delivered + order.gain.value
+        is_enough = reached >= self.as_good * case.best_trained
+        return order.gain.value > gained and is_enough
 
     def _fits_as_given(self, subject: Subject, case: Case) -> bool:
         """Whether the weights do on training rows what the recipe yields there."""
