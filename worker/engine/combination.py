@@ -104,6 +104,32 @@ def choose_compatible(mends: Iterable[Mend]) -> list[Mend]:
     return taken
 
 
+def beside(mend: Mend, others: Sequence[Mend], options: Iterable[Mend]) -> Mend | None:
+    """A mend or, where it does not go with others, the likest of its kind that does.
+
+    A wider network with a rate of its own does not go with another rate, but the wider
+    network alone does.
+
+    Args:
+        mend: the best of its cause.
+        others: what is made as well.
+        options: mends of the same cause that may stand in for it.
+
+    Returns:
+        None where nothing that is left of it goes with them.
+    """
+
+    def likeness(option: Mend) -> int:
+        return sum(change in mend.changes for change in option.changes)
+
+    fitting = [
+        m
+        for m in (mend, *options)
+        if likeness(m) and all(compatible(m, other) for other in others)
+    ]
+    return max(fitting, key=likeness, default=None)
+
+
 def everything(mends: Mapping[Cause, Sequence[Mend]]) -> tuple[Mend, ...]:
     """One sane mend a cause, as many as go together."""
     sane = []

@@ -17,7 +17,7 @@ from worker.engine.choices import (
     value_of,
 )
 from worker.engine.combination import (
-    choose_compatible,
+    beside,
     compatible,
     compose,
     everything,
@@ -93,23 +93,26 @@ class Interaction:
         if len(together) > 1 and all_at_once > alone + needed:
             chosen = yield from self._take_away(together, all_at_once)
         else:
-            chosen = yield from self._likeliest(chosen, best)
+            chosen = yield from self._likeliest(chosen, mends, best)
             chosen = yield from self._at_its_own_rate(chosen, mends, best)
         for _ in range(MOST_ADDED):
             if not chosen:
                 break
-            added = yield from self._add(chosen, best)
+            added = yield from self._add(chosen, mends, best)
             if added is None:
                 break
             chosen = (*chosen, added)
         if len(chosen) > 1:
-            return (yield from self._substitute(chosen, best))
+            return (yield from self._substitute(chosen, mends, best))
         # One mend is enough: then an evident one that does nearly as well is likelier.
         known = {**best, **{m.cause: m for m in chosen}}
         return best_single(self.screen, known, self.floors) if chosen else ()
 
     def _likeliest(
-        self, chosen: tuple[Mend, ...], best: Mapping[Cause, Mend]
+        self,
+        chosen: tuple[Mend, ...],
+        mends: Mapping[Cause, Sequence[Mend]],
+        best: Mapping[Cause, Mend],
     ) -> Round[tuple[Mend, ...]]:
         """Prefer all evident mends that help, together, to one that does not better."""
         evident = [
@@ -118,7 +121,10 @@ class Interaction:
             if m.evident and is_promising(self.screen, m, self.floors)
         ]
         evident.sort(key=lambda m: -gain_of(self.screen, m).value)
-        together = tuple(choose_compatible(evident))
+        together: tuple[Mend, ...] = ()
+        for mend in evident:
+            fitting = self._beside(mend, together, mends)
+            together = (*together, fitting) if fitting else together
         if len(together) < 2 or all(m in together for m in chosen):  # noqa: PLR2004
             return chosen
         yield from self._combined([together], "Do the likely mends help together?")
@@ -164,32 +170,62 @@ class Interaction:
         return top if value_of(self.screen, top) >= enough else chosen
 
     def _substitute(
-        self, chosen: tuple[Mend, ...], best: Mapping[Cause, Mend]
+        self,
+        chosen: tuple[Mend, ...],
+        mends: Mapping[Cause, Sequence[Mend]],
+        best: Mapping[Cause, Mend],
     ) -> Round[tuple[Mend, ...]]:
         """Let evident mends take the place of others beside which they do as well."""
         for part in chosen:
+            if part.evident or part not in chosen:
+                continue
             rest = tuple(m for m in chosen if m != part)
             likelier = [
-                m
+                (m, option)
                 for m in best.values()
                 if m.evident
-                and not part.evident
-                and m not in chosen
-                and all(compatible(m, other) for other in rest)
+                and m.cause not in {c.cause for c in chosen}
                 and is_promising(self.screen, m, self.floors)
+                and (option := self._instead(m, rest, mends))
             ]
             if not likelier:
                 continue
             yield from self._combined(
-                [(*rest, m) for m in likelier], "Would a likelier mend do as well?"
+                [option for _, option in likelier],
+                "Would a likelier mend do as well?",
             )
             without = value_of(self.screen, rest)
-            worth = [
-                (m, value_of(self.screen, (*rest, m)) - without)
-                for m in (part, *likelier)
-            ]
-            chosen = (*rest, first_to_name(worth))
+            options = [(part, chosen), *likelier]
+            worth = [(m, value_of(self.screen, o) - without) for m, o in options]
+            taken = first_to_name(worth)
+            chosen = next(option for m, option in options if m == taken)
         return chosen
+
+    def _instead(
+        self,
+        mend: Mend,
+        rest: tuple[Mend, ...],
+        mends: Mapping[Cause, Sequence[Mend]],
+    ) -> tuple[Mend, ...] | None:
+        """A mend with others, or with what of their kind goes with it."""
+        taken: tuple[Mend, ...] = (mend,)
+        for other in rest:
+            fitting = self._beside(other, taken, mends)
+            if fitting is None:
+                return None
+            taken = (*taken, fitting)
+        return taken
+
+    def _beside(
+        self,
+        mend: Mend,
+        others: tuple[Mend, ...],
+        mends: Mapping[Cause, Sequence[Mend]],
+    ) -> Mend | None:
+        """As `combination.beside`, from among what was screened."""
+        options = mends.get(mend.cause, ())
+        screened = [m for m in options if m.key in self.screen and not m.measuring]
+        return beside(mend, others, screened)
 
     def _take_away(
         self, together: tuple[Mend, ...], gain: float
@@ -224,20 +260,24 @@ class Interaction:
         return kept
 
     def _add(
-        self, chosen: tuple[Mend, ...], best: Mapping[Cause, Mend]
+        self,
+        chosen: tuple[Mend, ...],
+        mends: Mapping[Cause, Sequence[Mend]],
+        best: Mapping[Cause, Mend],
     ) -> Round[Mend | None]:
         """Add each other mend to the combination; take the best that is worth it."""
         screen = self.screen
         now = value_of(screen, chosen)
+        taken = {m.cause for m in chosen}
         others = [
             m
             for m in best.values()
-            if all(compatible(m, c) for c in chosen)
-            and (m.urgent or gain_of(screen, m).value > 0)
+            if m.cause not in taken and (m.urgent or gain_of(screen, m).value > 0)
         ]
         others.sort(key=lambda m: -gain_of(screen, m).value)
+        fitting = [self._beside(m, chosen, mends) for m in others]
         most = self.trainer.effort.confirmed_causes
-        options = [(*chosen, m) for m in others[:most]]
+        options = [(*chosen, m) for m in fitting if m][:most]
         if not options:
             return None
         yield from self._combined(options, "Does anything help in addition?")

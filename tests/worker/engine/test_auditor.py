@@ -212,6 +212,30 @@ def test_a_likely_mend_takes_the_place_of_another_beside_which_it_does_as_well()
     }
 
 
+def test_a_wider_network_leaves_the_rate_to_a_mend_of_the_rate():
+    """Alone it takes a third of the rate, as wide ones do; a rate is far off here."""
+
+    def effect(arm):
+        rate = patches(arm, "optimizer", "lr") or 0.5
+        strange = swaps(arm, "activation", "leaky_relu")
+        if swaps(arm, "width"):
+            return 0.85 if rate < 0.1 else 0.8 if strange else 0.3 if rate < 0.5 else 0
+        return 0.5 if strange else 0.25 if rate < 0.1 else 0.05
+
+    recipe = make_subject().given
+    wild = recipe.model_copy(
+        update={"optimizer": recipe.optimizer.model_copy(update={"lr": 0.5})}
+    )
+    world = World(make_subject(recipe=wild), base=0.1, effect=effect)
+
+    learned = world.audit()
+
+    assert found(learned) == {
+        Cause.LEARNING_RATE_TOO_HIGH,
+        Cause.INSUFFICIENT_CAPACITY,
+    }
+
+
 def test_an_audit_goes_on_from_any_outcomes_with_the_same_experiments():
     world = World(make_subject(), base=0.7, effect=lambda arm: 0.2 * bool(arm.changes))
     outcomes = {}
