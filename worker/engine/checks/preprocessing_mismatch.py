@@ -49,6 +49,7 @@ class PreprocessingMismatch:
     least_recovered: float = 0.3  # of what retraining brings, by the transformation
     as_good: float = 0.9  # as the best arm: so good are no weights by accident
     near_best: float = 0.6  # of the best arm, that the model must reach then
+    learns: float = 0.1  # balanced accuracy above chance, on training rows
     fits: float = 0.05  # balanced accuracy below the recipe's own, on training rows
     fits_loss: float = 1.5  # times the recipe's own loss, likewise
     moved: float = (
@@ -151,11 +152,15 @@ class PreprocessingMismatch:
         return order.gain.value > gained and is_enough
 
     def _fits_as_given(self, subject: Subject, case: Case) -> bool:
-        """Whether the weights do on training rows what the recipe yields there."""
+        """Whether the weights do on training rows what the recipe yields there.
+
+        Where it yields nothing, that says nothing.
+        """
         delivered = case.measures.get("delivered", {})
         hit = delivered.get("train_balanced_accuracy")
-        usual = case.baseline.get("train_balanced_accuracy")
-        if not isinstance(hit, float) or usual is None or hit < usual - self.fits:
+        usual = case.baseline.get("train_balanced_accuracy", 0.0)
+        learns = usual >= 1 / subject.data.classes + self.learns
+        if not learns or not isinstance(hit, float) or hit < usual - self.fits:
             return False
         loss, usual_loss = _train_log_loss(delivered), case.baseline.get("train_loss")
         if subject.recipe.loss.name not in IN_NATS or loss is None:
