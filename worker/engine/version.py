@@ -3,4 +3,4 @@
 Raise it with any change that alters what an experiment yields.
 """
 
-ENGINE = "8"
+ENGINE = "9"
