@@ -258,10 +258,18 @@ def delivered_hits(
 
 def noise_rate(measures: Measures) -> float:
     """Share of the training labels that the probe `noise` thinks wrong; 0: none."""
+    return _noise_rate(measures, "value")
+
+
+def least_noise_rate(measures: Measures) -> float:
+    """Lower end of the interval of that share; 0 where it is not known."""
+    return _noise_rate(measures, "low")
+
+
+def _noise_rate(measures: Measures, name: Literal["value", "low"]) -> float:
     rate = measures.get("noise", {}).get("rate")
-    if isinstance(rate, dict):
-        rate = rate.get("value")
-    return float(rate) if isinstance(rate, int | float) else 0.0
+    found = rate.get(name) if isinstance(rate, dict) else None
+    return float(found) if isinstance(found, int | float) else 0.0
 
 
 @dataclass(frozen=True)

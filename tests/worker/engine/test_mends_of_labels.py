@@ -60,10 +60,14 @@ def test_suspects_are_dropped_corrected_or_dropped_with_smoothing():
     ]
 
 
-def test_few_wrong_labels_are_not_mended():
-    few = {"value": 0.03, "low": 0.02, "high": 0.05}
+@pytest.mark.parametrize(
+    ("value", "low", "is_mended"),
+    [(0.03, 0.02, False), (0.05, 0.015, False), (0.05, 0.03, True)],
+)
+def test_few_wrong_labels_are_not_mended_nor_what_may_be_fewer(value, low, is_mended):
+    few = {"value": value, "low": low, "high": 0.13}
 
-    assert keys(make_subject(), make_noise(rate=few)) == []
+    assert bool(keys(make_subject(), make_noise(rate=few))) is is_mended
 
 
 @pytest.mark.parametrize(("name", "smoothing"), [("mse", 0.0), ("cross_entropy", 0.1)])

@@ -57,7 +57,7 @@ def test_training_rows_with_wrong_labels_decide_once_their_noise_is_taken_out():
     subject = make_subject(decide_rows=900, counts=(300, 300, 300), may_borrow=True)
     flags = np.arange(900) % 5 == 0
     noise = {
-        "rate": {"value": 0.2},
+        "rate": {"value": 0.2, "low": 0.17},
         "mask": pack_mask(flags),
         "random_mask": pack_mask(np.roll(flags, 1)),
     }

@@ -25,6 +25,7 @@ from worker.engine.check import (
     Mend,
     clear,
     judge_gain,
+    least_noise_rate,
     noise_rate,
     undecided,
 )
@@ -44,6 +45,7 @@ class LabelNoise:
     tolerated_share: float = (
         0.04  # of the labels; cross-fitting sees about 2 % in clean
     )
+    least_surely: float = 0.02  # of the labels, that the interval must lie above
     most_dropped: float = 0.6
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -58,6 +60,8 @@ class LabelNoise:
         if not isinstance(mask, str) or not isinstance(random_mask, str):
             return []
         if rate < self.tolerated_share or rate > self.most_dropped:
+            return []
+        if least_noise_rate(measures) < self.least_surely:
             return []
         text = f"Review the {100 * rate:.0f} % of the labels that are suspect"
         dropped = DataChange(name="drop", mask=mask)
@@ -108,7 +112,8 @@ class LabelNoise:
         if case.trial is None and not case.gaps:
             return clear(
                 self.cause,
-                f"About {100 * rate:.1f} % of the labels are contradicted, no more "
+                f"About {100 * rate:.1f} % of the labels are contradicted "
+                f"({100 * least_noise_rate(case.measures):.1f} % at least), no more "
                 "than clean data show.",
                 evidence=evidence,
             )
