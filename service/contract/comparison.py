@@ -1,7 +1,7 @@
 """Two reports side by side: what appeared, went away, grew or shrank.
 
-What a later audit could not decide, since it was cancelled or its budget was small, has
-not gone away.
+What a later audit only suspects, could not decide, since it was cancelled or its budget
+was small, or was not asked about, has not gone away.
 """
 
 import math
@@ -68,7 +68,8 @@ class Comparison(_Body):
         default=[], description="Found in both, no difference beyond noise."
     )
     undecided: list[FindingChange] = Field(
-        default=[], description="Found before; the later audit could not decide it."
+        default=[],
+        description="Found before; the later audit neither found it nor ruled it out.",
     )
     metrics: list[MetricChange] = []
 
@@ -152,10 +153,10 @@ def _finding_change(before: Finding, after: Finding) -> FindingChange | None:
     movement: Movement
     if not was:
         movement = "appeared"
-    elif after.verdict == "inconclusive":
-        movement = "undecided"
-    elif not is_now:
+    elif after.verdict == "not_found":
         movement = "went_away"
+    elif not is_now:
+        movement = "undecided"
     elif moved is not None and leaves_out_zero(moved):
         movement = "grew" if (moved.value or 0.0) > 0 else "shrank"
     else:

@@ -2,7 +2,7 @@ import pytest
 
 from service.contract.causes import Cause
 from service.contract.comparison import compare_reports, difference
-from service.contract.report import Gain, Interval
+from service.contract.report import Gain, Interval, Verdict
 from tests.builders_report import (
     make_finding,
     make_healthy_report,
@@ -41,16 +41,24 @@ def test_mended_faults_go_away_and_new_ones_appear() -> None:
     assert accuracy.difference.value == pytest.approx(0.34)
 
 
-def test_what_was_not_decided_has_not_gone_away() -> None:
-    cut_short = make_rate_finding(verdict="inconclusive", severity="info")
+@pytest.mark.parametrize(
+    ("verdict", "movement"),
+    [
+        ("inconclusive", "undecided"),
+        ("suspected", "undecided"),
+        ("not_applicable", "undecided"),  # it was not asked for, say
+        ("not_found", "went_away"),
+    ],
+)
+def test_only_what_was_ruled_out_has_gone_away(verdict: Verdict, movement: str) -> None:
+    later = make_rate_finding(verdict=verdict, severity="info")
 
     comparison = compare_reports(
-        make_report(findings=[make_rate_finding()]), make_report(findings=[cut_short])
+        make_report(findings=[make_rate_finding()]), make_report(findings=[later])
     )
 
-    assert not comparison.went_away
-    [change] = comparison.undecided
-    assert change.verdict_after == "inconclusive"
+    [change] = [*comparison.went_away, *comparison.undecided]
+    assert (change.movement, change.verdict_after) == (movement, verdict)
 
 
 @pytest.mark.parametrize(
