@@ -26,6 +26,8 @@ from worker.engine.lab.threads import threads
 
 _CHUNK_BYTES = 16 << 20  # of inputs gathered at once
 _CHUNK_STEPS = 64
+_CHUNK_SECONDS = 1.0  # after which the clock is looked at, where steps are slow
+_FIRST_STEPS = 4  # from which it is known how slow
 _CAPTURE_SECONDS = 0.03  # about what tracing a step costs
 _CAPTURE_SAVES = 0.0015  # seconds a step, about what a traced step of a small one saves
 _LONG_MEASURE = 0.05  # seconds, after which a step was measured well enough
@@ -161,21 +163,26 @@ class Stack:
         progress: Callable[[int], None],
         keep_arm: int | None,
     ) -> bool:
-        step, checked = 0, 0
+        step, checked, affordable = 0, 0, _FIRST_STEPS
         self._remember()
         while any(track.is_active for track in self._tracks):
             if step and should_stop():  # everyone makes some steps
                 self._leave_all(keep_arm)
                 return True
-            ahead = min(self._next_event(step) - step, self.most_steps)
+            # Where members are checked must not depend on how fast this machine is.
+            due = min(self._next_event(step), checked + _CHUNK_STEPS)
+            ahead = min(due - step, self.most_steps, affordable)
+            started = self._clock()
             losses = self.advance(step, ahead)
+            seconds = (self._clock() - started) / ahead
+            affordable = max(1, int(_CHUNK_SECONDS / max(1e-9, seconds)))
             step += ahead
             active = [track for track in self._tracks if track.is_active]
             for track in active:
                 track.losses.append(losses[:, track.place])
             self.steps_done += ahead * len(active)
             progress(ahead * len(active))
-            if step - checked >= _CHUNK_STEPS or step == self._next_event(step - 1):
+            if step == due:
                 self._check(losses, step, keep_arm)
                 checked = step
                 self._record(step)

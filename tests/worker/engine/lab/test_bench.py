@@ -19,7 +19,7 @@ from worker.engine.lab.experiment import (
     pack_mask,
     unpack_mask,
 )
-from worker.engine.lab.stack import _finite_rows
+from worker.engine.lab.stack import Stack, _finite_rows
 from worker.engine.network.editing import SurgeryImpossible
 from worker.engine.splits import spared_rows
 
@@ -206,6 +206,28 @@ def test_a_training_stops_at_its_deadline_and_says_so():
     assert outcome.seconds < 20
     assert "stopped by the budget" in outcome.notes[0]
     assert len(outcome.arms[0].trials) == 2
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.0001, 12), (0.5, 2), (7.0, 1)])
+def test_slow_steps_are_stopped_soon_after_their_deadline(seconds, most):
+    """Only as many are made at once as a second holds."""
+    material = lab.make_material(dense(), (5,), recipe=lab.make_recipe(epochs=4))
+    chunks: list[int] = []
+    bench = Bench(replace(material, clock=lambda: sum(chunks) * seconds))
+    advance = Stack.advance
+
+    def counted(stack, start, steps):
+        losses = advance(stack, start, steps)
+        chunks.append(steps)
+        return losses
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stack, "advance", counted)
+        bench.run(training(BASE, seeds=(1,)))
+
+    assert chunks[0] <= 4
+    assert max(chunks[1:]) <= most
+    assert most == 1 or max(chunks[1:]) > 1
 
 
 def test_a_deadline_is_shared_by_stacks_so_that_each_learns_something():
