@@ -263,6 +263,31 @@ def test_an_order_that_helps_a_weak_model_a_little_is_no_mismatch():
     assert swapped.verdict == "found"
 
 
+@pytest.mark.parametrize(
+    ("anew", "relapsing", "verdict"),
+    [(0.19, 0.0, "found"), (0.19, 0.2, "not_found"), (0.3, 0.0, "not_found")],
+)
+def test_an_order_in_which_weights_are_what_a_bad_recipe_yields_is_a_mismatch(
+    anew, relapsing, verdict
+):
+    measures = {
+        "label_order": {
+            "gain": {"value": 0.2, "standard_error": 0.01},
+            "permutation": [1, 0, 2],
+            "after": 0.5,
+        }
+    }
+    case = Case(
+        measures=measures,
+        retrained=gain(anew),
+        relapses=lambda _: relapsing,
+        delivered=0.3,
+        arms={"loss=cross_entropy": {"balanced_accuracy": 0.87}},
+    )
+
+    assert LabelOrderMismatch().judge(make_subject(), case).verdict == verdict
+
+
 def test_a_scale_that_retraining_does_not_mind_is_a_fault_of_the_delivery():
     measures = in_form(0.4, "divide_255")
     check, subject = PreprocessingMismatch(), make_subject()

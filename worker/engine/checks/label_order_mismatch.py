@@ -39,6 +39,9 @@ class LabelOrderMismatch:
     near_best: float = 0.75  # of the best arm, that the reordered outputs must reach
     shown: int = 3  # outputs named in the summary
     least_share: float = 0.5  # of the gain and of what training anew brings, mutually
+    as_good: float = 0.9  # as the recipe's own trainings, whatever these are worth
+    learns: float = 0.1  # balanced accuracy above chance that they must reach
+    unstable_share: float = 0.1  # of them, that may end no better than what was given
 
     def obstacle(self, subject: Subject) -> str | None:
         """Every classifier has an order."""
@@ -72,9 +75,10 @@ class LabelOrderMismatch:
                 method=METHOD,
             )
         after = values.get("after")
-        if isinstance(after, int | float) and after < (
+        is_weak = isinstance(after, int | float) and after < (
             self.near_best * case.best_trained
-        ):
+        )
+        if is_weak and not self._is_all_that_recipe_yields(subject, case, gain.value):
             return clear(
                 self.cause,
                 "Another order would fit better, but stays far below what training "
@@ -114,4 +118,19 @@ class LabelOrderMismatch:
                 )
             ],
             method=METHOD,
+        )
+
+    def _is_all_that_recipe_yields(
+        self, subject: Subject, case: Case, gained: float
+    ) -> bool:
+        """Whether in that order the weights are what the recipe makes, time and again.
+
+        The recipe may have faults of its own.
+        """
+        anew = case.retrained.value if case.retrained else 0.0
+        usual = case.delivered + anew
+        return (
+            usual >= 1 / subject.data.classes + self.learns
+            and case.delivered + gained >= self.as_good * usual
+            and case.relapses(0.0) < self.unstable_share
         )
