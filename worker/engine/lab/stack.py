@@ -397,19 +397,19 @@ class Stack:
         x, target, weight = (
             one[0].expand(members, *one.shape[2:]).contiguous() for one in alone[:3]
         )
-        batch = Batch(x, self._noise.at(0), target, weight)
 
-        def once() -> None:
+        def once(step: int) -> None:
+            batch = Batch(x, self._noise.at(step), target, weight)
             gradient, _, _ = self.gradients(self.rows, self.buffers, batch)
             if spend:
                 self.optimizer.step(self.rows, gradient, self._factor(0))
 
-        once()  # traces, and gets memory
+        once(0)  # traces, and gets memory
         with threads(self.gradients.threads):
             start, done = self._clock(), 0
             while not done or (done < steps and self._clock() - start < _LONG_MEASURE):
-                once()
                 done += 1
+                once(done)
             return (self._clock() - start) / done
 
 
