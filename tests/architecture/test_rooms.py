@@ -39,8 +39,8 @@ def test_a_cause_that_needs_a_recipe_field_says_so_in_the_catalogue():
     assert BY_CAUSE[Cause.UNSUITABLE_LOSS].needs == ("loss.name",)
 
 
-def test_every_inspection_has_a_probe():
-    assert set(INSPECTIONS) - {"cost"} <= set(PROBES)
+def test_every_probe_is_asked_for_and_every_inspection_has_one():
+    assert set(INSPECTIONS) - {"cost"} == set(PROBES)
 
 
 def test_every_cause_that_can_be_mended_has_a_place_in_the_order_of_preference():

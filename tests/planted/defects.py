@@ -23,7 +23,7 @@ SPOILED: dict[Cause, str] = {
     Cause.LEARNING_RATE_TOO_LOW: "seeded/learning_rate_too_low/digit_table_adam",
     Cause.INSUFFICIENT_TRAINING: "seeded/insufficient_training/digit_table_1",
     Cause.UNSUITABLE_LOSS: "open/so_68101077",
-    Cause.UNSUITABLE_OPTIMIZER: "seeded/unsuitable_optimizer/digit_table_adadelta",
+    Cause.UNSUITABLE_OPTIMIZER: "seeded/unsuitable_optimizer/digit_table_eps",
     Cause.INSUFFICIENT_REGULARIZATION: (
         "seeded/insufficient_regularization/breast_cancer_noisy"
     ),

@@ -134,6 +134,7 @@ def _optimizer() -> list[Case]:
             (bases.VOWEL, {"optimizer": "sgd", "lr": 1e-3}, "sgd"),
             (bases.DIGIT_TABLE, {"optimizer": "adadelta", "lr": 1e-3}, "adadelta"),
             (bases.SATIMAGE, {"eps": 100.0}, "eps"),
+            (bases.DIGIT_TABLE, {"eps": 100.0}, "eps"),
             (bases.SEGMENT, {"batch": 1155, "epochs": 20}, "full_batch"),
             (bases.LETTER, {"optimizer": "adagrad", "lr": 1e-3}, "adagrad"),
             (bases.PENBASED, {"optimizer": "sgd", "lr": 1e-3}, "sgd"),

@@ -140,7 +140,7 @@ def test_what_was_not_decided_is_no_clean_bill() -> None:
 
     text = render_html(make_healthy_report(findings=findings))
 
-    assert "Undecided: 11 causes could not be judged" in text
+    assert f"Undecided: {len(Cause) // 2} causes could not be judged" in text
     assert "keep the model" not in text
 
 
