@@ -332,6 +332,22 @@ def test_weights_that_do_well_in_another_form_were_trained_on_it(reached, verdic
     assert PreprocessingMismatch().judge(make_subject(), case).verdict == verdict
 
 
+@pytest.mark.parametrize(("best", "verdict"), [(0.696, "not_found"), (0.63, "found")])
+def test_weights_that_are_hardly_above_chance_in_any_form_were_not_trained_on_it(
+    best, verdict
+):
+    """Nine tenths of an accuracy of .7 are no feat where half are hit by chance."""
+    case = Case(
+        measures=in_form(0.147, "minus_one_to_one"),
+        retrained=gain(0.0),
+        delivered=0.5,
+        arms={"standardize + epochs=200": {"balanced_accuracy": best}},
+    )
+    subject = make_subject(counts=(600, 600))
+
+    assert PreprocessingMismatch().judge(subject, case).verdict == verdict
+
+
 @pytest.mark.parametrize(
     ("hit", "usual", "loss", "moved", "verdict"),
     [

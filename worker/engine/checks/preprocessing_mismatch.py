@@ -48,6 +48,7 @@ class PreprocessingMismatch:
     least_share: float = 0.5  # of the gain, that retraining on the data must show too
     least_recovered: float = 0.3  # of what retraining brings, by the transformation
     as_good: float = 0.9  # as the best arm: so good are no weights by accident
+    above_chance: float = 0.8  # of what the best arm has learned, likewise
     near_best: float = 0.6  # of the best arm, that the model must reach then
     learns: float = 0.1  # balanced accuracy above chance, on training rows
     fits: float = 0.05  # balanced accuracy below the recipe's own, on training rows
@@ -119,9 +120,10 @@ class PreprocessingMismatch:
         )
         # Weights that do so well in another form were trained on that form: either the
         # held-out data alone have changed, or all data have since.
-        reached = case.delivered + gain.low
+        reached, chance = case.delivered + gain.low, 1 / subject.data.classes
         is_good = 0 < self.as_good * case.best_trained <= reached
-        if not learns_anyway and not is_good:
+        learned = self.above_chance * (case.best_trained - chance)
+        if not learns_anyway and not (is_good and reached - chance >= learned):
             return (
                 "training anew on the data as they are does no better: the scale is a "
                 "matter of training"
