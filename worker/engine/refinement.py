@@ -112,6 +112,7 @@ class _Refinement:
             key: gain.value
             for key, gain in gains.items()
             if _is_better(gain, self.trainer.floors, answers_alike=key in instead)
+            or self._is_due(options[key], repaired, gain)
         }
         if not gains:
             return None
@@ -121,6 +122,14 @@ class _Refinement:
             if is_proven:
                 return options[top]
         return options[max(better, key=lambda key: better[key])] if better else None
+
+    def _is_due(
+        self, option: tuple[Mend, ...], repaired: tuple[Mend, ...], gain: PairedGain
+    ) -> bool:
+        """Whether what is plainly amiss is mended, too, and that does no harm."""
+        added = [m for m in option if m not in repaired]
+        due = all(m.sane and m.evident for m in added) and len(option) > len(repaired)
+        return due and gain.value > -self.trainer.floors.proven
 
     def _affordable(
         self,

@@ -77,6 +77,27 @@ def test_what_does_not_pay_is_left_as_it_was_proven():
     assert {t.split for t in world.trained} == {"decide"}
 
 
+@pytest.mark.parametrize(
+    ("evident", "harm", "is_mended"),
+    [(True, 0.0, True), (False, 0.0, False), (True, 0.05, False)],
+)
+def test_what_is_plainly_amiss_is_mended_where_that_does_no_harm(
+    evident, harm, is_mended
+):
+    """A loss that does not fit the outputs, say, however well training copes."""
+    loss = RecipeChange(patch={"loss": {"name": "focal"}})
+    other = Mend(
+        Cause.UNSUITABLE_LOSS, "loss", "Use it", (loss,), sane=True, evident=evident
+    )
+
+    def effect(arm):
+        return -harm if loss in arm.changes else 0.0
+
+    _, keys = refined(effect, (rate(0.01),), (other,), spread=0.001)
+
+    assert ("loss" in keys) is is_mended
+
+
 def test_nothing_is_refined_where_nothing_was_mended_or_on_a_part_of_the_rows():
     trainer = Trainer(make_subject())
     trainer.rows = 100
