@@ -199,16 +199,35 @@ class Confirmation:
         if whole not in confirm:
             parts = {m.cause: m for m in chosen if m.key in confirm}
             return best_single(confirm, parts, self.floors)
-        kept = []
+        while len(chosen) > 1:
+            fewer = self._without_the_idlest(confirm, chosen)
+            if fewer is None:
+                return chosen
+            chosen = fewer
+        [mend] = chosen
+        return chosen if gain_of(confirm, mend).value >= material else ()
+
+    def _without_the_idlest(
+        self, confirm: Results, chosen: tuple[Mend, ...]
+    ) -> tuple[Mend, ...] | None:
+        """Leave out what is not missed: one mend, as others may stand in for it.
+
+        Returns:
+            None where each is missed. What there was no time to leave out stays: the
+            whole was confirmed.
+        """
+        material, idle = self.floors.material, []
         for mend in chosen:
-            rest = name([m for m in chosen if m != mend])
-            # What there was no time to leave out stays: the whole was confirmed.
-            is_missed = (
-                rest not in confirm or confirm.gain(whole, over=rest).value >= material
-            )
-            if is_missed:
-                kept.append(mend)
-        return tuple(kept)
+            rest = tuple(m for m in chosen if m != mend)
+            if name(rest) not in confirm:
+                continue
+            if confirm.gain(name(chosen), over=name(rest)).value < material:
+                idle.append((mend, value_of(confirm, rest)))
+        if not idle:
+            return None
+        enough = max(value for _, value in idle) - material / 2
+        left_out = max((m for m, value in idle if value >= enough), key=preference)
+        return tuple(m for m in chosen if m != left_out)
 
     def enriched(
         self,

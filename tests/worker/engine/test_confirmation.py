@@ -9,6 +9,7 @@ from tests.worker.engine.test_results import trained
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Mend, judge_gain
 from worker.engine.choices import gain_of
+from worker.engine.combination import name
 from worker.engine.confirmation import Confirmation
 from worker.engine.lab.experiment import Arm, NetworkChange, RecipeChange
 from worker.engine.ledger import Learned, Ledger
@@ -105,6 +106,24 @@ def test_what_is_proven_beside_a_mend_that_fell_becomes_the_remedy(together, kep
     assert [mend.key for mend in settled] == kept
     del confirm.arms["balanced"]  # where it could not be trained
     assert settling.settle(confirm, (balanced,), best) == ()
+
+
+@pytest.mark.parametrize(("alone", "kept"), [(80, ["raw"]), (70, ["raw", "long"])])
+def test_of_mends_that_stand_in_for_each_other_as_many_stay_as_are_needed(alone, kept):
+    """None of the three is missed, but all of them are."""
+    raw = Mend(Cause.UNSUITABLE_ACTIVATION, "raw", "", (), evident=True)
+    long = Mend(Cause.INSUFFICIENT_TRAINING, "long", "", (), evident=True)
+    balanced = Mend(Cause.CLASS_IMBALANCE, "balanced", "", (), evident=True)
+    mends = (balanced, long, raw)
+    arms = {"baseline": 60, name(mends): 80}
+    arms |= {mend.key: alone for mend in mends}
+    arms |= {name([m for m in mends if m != left]): 80 for left in mends}
+    settling, _, _ = confirmation(1e-9)
+
+    confirm = trained(arms, tuple(range(4)))
+    settled = settling.settle(confirm, mends, {m.cause: m for m in mends})
+
+    assert sorted(mend.key for mend in settled) == sorted(kept)
 
 
 @pytest.mark.parametrize(("beside", "asked"), [(90, False), (99, True)])
