@@ -2,7 +2,8 @@
 
 Idea:      retrain without each of them, and without all.
 Source:    Srivastava et al. 2014, Dropout, JMLR 15, section A.4 (too much underfits).
-Blind to:  regularisation that is built into the data, such as heavy augmentation.
+Blind to:  regularisation that is built into the data, such as heavy augmentation;
+           strengths between the given one and none.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from worker.engine.subject import Subject
 
 @dataclass(frozen=True)
 class ExcessRegularization:
-    """Retrain with less regularisation."""
+    """Retrain without the regularisation."""
 
     cause: ClassVar[Cause] = Cause.EXCESS_REGULARIZATION
 
@@ -57,7 +58,7 @@ class ExcessRegularization:
         return found
 
     def judge(self, subject: Subject, case: Case) -> Finding:
-        """The run as it was against weaker regularisation."""
+        """The run as it was against runs without regularisation."""
         return judge_gain(
             self,
             case,

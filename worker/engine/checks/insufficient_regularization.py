@@ -1,10 +1,10 @@
 """Insufficient regularisation: the model overfits, and holding it down would help.
 
-Idea:      retrain with weight decay, dropout, label smoothing, augmentation and fewer
-           epochs (early stopping), everything else as it was.
+Idea:      retrain with weight decay, dropout, augmentation of pictures and fewer epochs
+           (early stopping), everything else as it was.
 Source:    Srivastava et al. 2014, Dropout, JMLR 15; Loshchilov & Hutter 2019,
            arXiv:1711.05101.
-Blind to:  regularisers outside this list.
+Blind to:  regularisers outside this list, such as label smoothing.
 """
 
 from dataclasses import dataclass
