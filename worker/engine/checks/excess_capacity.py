@@ -1,9 +1,9 @@
 """Excess capacity: a smaller model generalises better; this one memorises.
 
-Idea:      retrain at a half, a quarter and an eighth of the width. A large network
+Idea:      retrain at a quarter, a half and a sixteenth of the width. A large network
            that does as well as a small one is not at fault.
-Source:    Nakkiran et al. 2020, Deep double descent, arXiv:1912.02292 (why label noise
-           is settled first).
+Source:    Nakkiran et al. 2020, Deep double descent, arXiv:1912.02292 (where more width
+           does harm).
 Blind to:  networks whose size does harm only together with too few epochs.
 """
 

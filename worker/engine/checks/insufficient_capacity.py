@@ -1,7 +1,8 @@
 """Insufficient capacity: the model cannot represent the relation, however trained.
 
-Idea:      retrain wider, at the given and at other learning rates, against the given
-           network at the same rates; training and held-out accuracy must both rise.
+Idea:      retrain wider at the given learning rate, the widest also at a third of it
+           against the given network at that rate; without hidden layers, retrain a
+           dense reference.
 Source:    Zhang et al. 2017, Understanding deep learning requires rethinking
            generalization, arXiv:1611.03530, on what width lets a network fit.
 Blind to:  relations that need another type of layer (see `unsuitable_layers`).
@@ -26,8 +27,6 @@ class InsufficientCapacity:
 
     narrow: int = 8  # channels; from here down also try eight times the width
     wide: int = 64  # channels; from here up only double, more costs too much
-    saturated_training: float = 0.995  # training accuracy that leaves nothing to fit
-    least_training_gain: float = 0.01
 
     def obstacle(self, subject: Subject) -> str | None:
         """Any network can be widened or replaced by a larger one."""
