@@ -2,6 +2,7 @@
 
 Idea:      retrain on nested subsets of a quarter and a half, with the same number of
            updates and with all else mended; extrapolate the curve to twice the data.
+           The interval is drawn from the normal errors of the curve's two steps.
 Source:    Viering & Loog 2023, The shape of learning curves,
            doi:10.1109/TPAMI.2022.3220744.
 Blind to:  samples unlike these (see `distribution_shift`); curves that bend later.
