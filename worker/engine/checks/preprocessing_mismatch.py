@@ -1,14 +1,15 @@
 """Preprocessing mismatch: the data reach the model in another form than in training.
 
-Idea:      score the delivered model on rescaled, reordered and transposed inputs. The
-           fault lies in the delivery only where the same recipe, trained anew on the
-           data as they are, does well, else the scale is a fault of the training; or
-           where the transformed inputs give about what the best training on these data
-           gives: such weights were trained on that form. Weights that fit the training
-           rows as they are just as the recipe's own trainings do were trained on these.
+Idea:      score the delivered model on rescaled, reordered and transposed inputs, by
+           one transformation and by two. The fault lies in the delivery only where the
+           same recipe, trained anew on the data as they are, does well, else the scale
+           is a fault of the training; or where the transformed inputs give about what
+           the best training on these data gives: such weights were trained on that
+           form. Weights that fit the training rows as they are just as the recipe's own
+           trainings do were trained on these.
 Source:    Breck et al. 2019, Data validation for machine learning, MLSys (skew between
            training and serving).
-Blind to:  transformations outside the list, and several at once.
+Blind to:  transformations outside the list, and more than two at once.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Unscaled inputs: the features are not on the scale that the training needs.
 
-Idea:      retrain on standardised inputs, everything else as it was.
+Idea:      retrain on standardised inputs, everything else, the rate too, as it was.
 Source:    LeCun et al. 1998, Efficient BackProp, section 4.3.
 Blind to:  scales that a first batch-norm layer already mends (rightly: no gain then).
 """
