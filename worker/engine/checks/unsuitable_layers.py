@@ -1,8 +1,9 @@
 """Unsuitable layers: the types of the layers do not fit the data.
 
-Idea:      train a convolutional (or recurrent) reference of about equal size. Its
-           advantage must come from the order of the inputs: with one random order of
-           pixels or time steps it must vanish.
+Idea:      train a convolutional reference of about equal size, for token ids a
+           recurrent one. Its advantage must come from the order of the inputs: with
+           one random order of pixels or time steps it must vanish. The same at a tenth
+           of the rate must beat the given network at that rate.
 Source:    LeCun et al. 1989, Generalization and network design strategies.
 Blind to:  pictures and series that were flattened into a table before the upload.
 """

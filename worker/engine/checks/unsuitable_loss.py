@@ -2,7 +2,7 @@
 
 Idea:      retrain with the loss that fits what the network returns; a loss that takes
            logits and is fed probabilities applies softmax twice and stays above
-           log(1 + (K - 1) / e).
+           log(1 + (K - 1) / e). Retrain without very uneven class weights, too.
 Source:    Bridle 1990, Probabilistic interpretation of feedforward classification
            network outputs; Guo et al. 2017, arXiv:1706.04599, on what it costs.
 Blind to:  losses outside the recipe's vocabulary.
