@@ -1,7 +1,8 @@
-"""Unsuitable optimiser: another one, each at its own best settings, does better.
+"""Unsuitable optimiser: another one does better than the given one at its best rate.
 
-Idea:      retrain with other optimisers at three rates each, with other batch sizes
-           and with the usual epsilon, against the given optimiser at its best rate.
+Idea:      retrain with other optimisers at one or two customary rates each, against the
+           given one at its best rate; with other batch sizes and the usual epsilon,
+           against the run as it was.
 Source:    Choi et al. 2019, On empirical comparisons of optimizers for deep learning,
            arXiv:1910.05446 (tune each before comparing).
 Blind to:  optimisers outside the recipe's vocabulary.
