@@ -105,7 +105,7 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
         Cause.CORRUPTED_INPUTS,
         Group.DATA,
         "Artifacts, erroneous or missing values stand in the features.",
-        "Retraining on imputed, clipped and cleaned inputs.",
+        "Retraining on imputed and clipped inputs, and without the affected rows.",
         "Repair or drop the listed values at their source.",
     ),
     _entry(
@@ -119,14 +119,15 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
         Cause.INSUFFICIENT_CAPACITY,
         Group.ARCHITECTURE,
         "The model cannot represent the relation, however it is trained.",
-        "Retraining two and four times wider, the learning rate swept again.",
+        "Retraining two to eight times wider, the widest also at a third of the "
+        "learning rate; without hidden layers, a dense reference.",
         "Widen or deepen the network.",
     ),
     _entry(
         Cause.EXCESS_CAPACITY,
         Group.ARCHITECTURE,
         "A smaller model generalises better; this one memorises.",
-        "Retraining at a half and a quarter of the width.",
+        "Retraining at a quarter, a half and a sixteenth of the width.",
         "Shrink the network.",
     ),
     _entry(
@@ -140,15 +141,16 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
         Cause.UNSUITABLE_LAYERS,
         Group.ARCHITECTURE,
         "The types of the layers do not fit the data.",
-        "Training a convolutional reference of equal size, with and without the "
-        "order of the inputs destroyed.",
+        "Training a convolutional reference of about equal size, for token ids a "
+        "recurrent one, with and without the order of the inputs destroyed.",
         "Use layers that see the structure of the data.",
     ),
     _entry(
         Cause.LEARNING_RATE_TOO_HIGH,
         Group.TRAINING,
         "The learning rate makes the training oscillate or diverge.",
-        "One sweep over learning rates from a hundredth to a hundredfold.",
+        "One sweep over learning rates from a thousandth to a thousandfold, within "
+        "what the optimiser bears and the budget allows.",
         "Lower the learning rate to the value that the sweep names.",
         "optimizer.lr",
     ),
@@ -156,7 +158,8 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
         Cause.LEARNING_RATE_TOO_LOW,
         Group.TRAINING,
         "The learning rate moves the weights too little in the time given.",
-        "One sweep over learning rates from a hundredth to a hundredfold.",
+        "One sweep over learning rates from a thousandth to a thousandfold, within "
+        "what the optimiser bears and the budget allows.",
         "Raise the learning rate to the value that the sweep names.",
         "optimizer.lr",
     ),
@@ -164,7 +167,8 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
         Cause.INSUFFICIENT_TRAINING,
         Group.TRAINING,
         "The training was stopped while the model was still improving.",
-        "Retraining two and four times longer.",
+        "Retraining two and four times longer, and longer still where these make few "
+        "optimiser steps.",
         "Train for more epochs.",
         "epochs",
     ),
@@ -172,15 +176,18 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
         Cause.UNSUITABLE_LOSS,
         Group.TRAINING,
         "The loss does not fit the task or the outputs.",
-        "Retraining with the loss that fits the outputs.",
+        "Retraining with the loss that fits the outputs, and without very uneven "
+        "class weights.",
         "Use the loss that the experiment names.",
         "loss.name",
     ),
     _entry(
         Cause.UNSUITABLE_OPTIMIZER,
         Group.TRAINING,
-        "Another optimiser, each at its own best settings, does better.",
-        "Retraining with other optimisers and batch sizes, each at its best rate.",
+        "Another optimiser does better than the given one at its best rate, or another "
+        "batch size does.",
+        "Retraining with other optimisers at customary rates against the given one at "
+        "its best, and with other batch sizes.",
         "Use the optimiser that the experiment names.",
         "optimizer.name",
     ),
@@ -188,15 +195,15 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
         Cause.INSUFFICIENT_REGULARIZATION,
         Group.TRAINING,
         "The model overfits, and regularisation would hold that down.",
-        "Retraining with weight decay, dropout and label smoothing.",
+        "Retraining with weight decay, dropout, augmented pictures and fewer epochs.",
         "Add the regularisation that the experiment names.",
     ),
     _entry(
         Cause.EXCESS_REGULARIZATION,
         Group.TRAINING,
         "Regularisation is so strong that the model underfits.",
-        "Retraining with less weight decay, dropout or label smoothing.",
-        "Weaken or remove the regularisation that the experiment names.",
+        "Retraining without weight decay, dropout and label smoothing: each, then all.",
+        "Remove the regularisation that the experiment names, or weaken it.",
     ),
     _entry(
         Cause.NO_LEARNABLE_SIGNAL,
