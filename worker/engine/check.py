@@ -370,8 +370,10 @@ def judge_gain(
 ) -> Finding:
     """Judge a cause by what mending it brought.
 
-    `found`: the gain is proven and the mend belongs to the best combination.
-    `suspected`: the gain is proven, yet vanishes once the named other cause is mended.
+    `found`: the gain is proven, the mend belongs to the best combination, and what it
+    brings is a fault.
+    `suspected`: the gain is proven, yet too small for a fault, or not needed beside the
+    named other cause, which need not gain more.
 
     Args:
         check: whose cause it is.
