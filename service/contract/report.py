@@ -80,7 +80,10 @@ class Performance(_Value):
 
 
 class Gain(_Value):
-    """The paired difference on held-out data that mending one thing brings."""
+    """What mending one thing brings on held-out data; `method` says how it is known.
+
+    A paired difference, but for more data: there it is extrapolated.
+    """
 
     metric: Literal["balanced_accuracy", "accuracy", "log_loss"] = "balanced_accuracy"
     value: float

@@ -386,12 +386,13 @@ def judge_gain(
     trial = case.trial
     if trial is None:
         reason = next(iter(case.gaps.values()), "nothing that could mend it was tried")
+        sign = "Cannot tell" if case.gaps else "No sign of it"
         return Finding(
             cause=check.cause,
             group=entry.group,
             verdict="inconclusive" if case.gaps else "not_found",
             confidence=0.5,
-            summary=f"No sign of it: {reason}.",
+            summary=f"{sign}: {reason}.",
             reason=reason,
             evidence=evidence,
             docs=entry.docs,
@@ -438,12 +439,10 @@ def _said_of(trial: Trial, shown: PairedGain, says: str) -> tuple[Verdict, float
     if trial.decision == "found":
         text = f"{mended}: {points(gain.value)}, not in addition."
         if by is not None:
-            brings = f"Mending it alone brings {points(gain.value)}"
-            text = f"{brings}, but nothing once `{by.value}` is mended."
+            text = f"Mending it alone brings {points(gain.value)}{_once(trial, by)}."
         return "suspected", sure, text
     if by is not None and trial.on_top is not None:
-        brings = f"Mending it alone might bring {points(gain.value)}"
-        text = f"{brings}, but nothing once `{by.value}` is mended."
+        text = f"Mending it alone might bring {points(gain.value)}{_once(trial, by)}."
         return "not_found", 1 - trial.on_top.p_below(0.025), text
     brings = f"Mending it brings {points(gain.value)}"
     if trial.decision == "not_found":
@@ -453,6 +452,13 @@ def _said_of(trial: Trial, shown: PairedGain, says: str) -> tuple[Verdict, float
         return "inconclusive", 0.5, f"{brings}, {between}; fresh seeds were not asked."
     text = f"{brings}, {between}: too close to call with this data and budget."
     return "inconclusive", 0.5, text
+
+
+def _once(trial: Trial, other: Cause) -> str:
+    """What it adds to the mending of another."""
+    if trial.on_top is None:
+        return f"; what it adds once `{other.value}` is mended was not measured"
+    return f", but {points(trial.on_top.value)} once `{other.value}` is mended"
 
 
 def _trial_evidence(trial: Trial) -> list[Evidence]:

@@ -197,7 +197,7 @@ def test_where_the_combination_stands_nothing_is_measured_twice():
 @pytest.mark.parametrize(
     ("beside", "verdict", "says"),
     [
-        (90, "not_found", "nothing once `label_noise`"),
+        (90, "not_found", "points once `label_noise`"),
         (96, "inconclusive", "too close"),
     ],
 )
