@@ -70,6 +70,16 @@ def test_few_wrong_labels_are_not_mended_nor_what_may_be_fewer(value, low, is_me
     assert bool(keys(make_subject(), make_noise(rate=few))) is is_mended
 
 
+def test_a_reference_that_contradicts_most_labels_cannot_tell():
+    most = {"value": 0.7, "low": 0.66, "high": 0.74}
+    measures = make_noise(rate=most)
+
+    assert keys(make_subject(), measures) == []
+    finding = LabelNoise().judge(make_subject(), Case(measures=measures))
+    assert finding.verdict == "inconclusive"
+    assert "70 %" in finding.summary
+
+
 @pytest.mark.parametrize(("name", "smoothing"), [("mse", 0.0), ("cross_entropy", 0.1)])
 def test_labels_are_smoothed_only_where_the_loss_can_and_does_not(name, smoothing):
     assert "suspects dropped, labels smoothed" not in keys(

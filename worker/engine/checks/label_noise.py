@@ -109,6 +109,13 @@ class LabelNoise:
                 values={key: value for key, value in noise.items() if key not in _LONG},
             )
         ]
+        if rate > self.most_dropped:
+            return undecided(
+                self.cause,
+                f"Models that never saw them contradict {100 * rate:.0f} % of the "
+                "labels: they have not learned these data, so they cannot tell.",
+                evidence=evidence,
+            )
         if case.trial is None and not case.gaps:
             return clear(
                 self.cause,
