@@ -210,9 +210,9 @@ class Bench:
             total += self._step_seconds[key] * steps / len(group)
         return total
 
-    def _alarm(self, until: float) -> Callable[[], bool]:
-        """Return what says whether a moment has passed."""
-        return lambda: self.material.clock() > until
+    def _alarm(self, until: float) -> Callable[[float], bool]:
+        """Return what says whether a moment has passed, in so many seconds."""
+        return lambda ahead: self.material.clock() + ahead > until
 
     def _split(self, name: str) -> ResidentSplit:
         if name not in self._splits:

@@ -55,6 +55,11 @@ class Scorer:
         self._train_places = np.sort(self._train_order[:TRAIN_ROWS])
         self._curve_rows = _CURVE_ROWS[1]
 
+    @property
+    def rows(self) -> int:
+        """Rows on which a member is scored in the end, but for those left out."""
+        return len(self.places) + len(self._train_places)
+
     @staticmethod
     def moments_of(end: End) -> list[int]:
         """Return the steps at which the curve of a trial gets its points."""

@@ -135,14 +135,14 @@ class Stack:
 
     def run(
         self,
-        should_stop: Callable[[], bool],
+        should_stop: Callable[[float], bool],
         progress: Callable[[int], None],
         keep_arm: int | None = None,
     ) -> bool:
         """Train until every member is done.
 
         Args:
-            should_stop: asked between chunks.
+            should_stop: asked between chunks; told the seconds that scoring will take.
             progress: told how many member steps a chunk took.
             keep_arm: arm whose final weights are remembered in `kept`.
 
@@ -159,14 +159,14 @@ class Stack:
 
     def _run(
         self,
-        should_stop: Callable[[], bool],
+        should_stop: Callable[[float], bool],
         progress: Callable[[int], None],
         keep_arm: int | None,
     ) -> bool:
-        step, checked, affordable = 0, 0, _FIRST_STEPS
+        step, checked, affordable, scoring = 0, 0, _FIRST_STEPS, 0.0
         self._remember()
         while any(track.is_active for track in self._tracks):
-            if step and should_stop():  # everyone makes some steps
+            if step and should_stop(scoring):  # everyone makes some steps
                 self._leave_all(keep_arm)
                 return True
             # Where members are checked must not depend on how fast this machine is.
@@ -176,6 +176,9 @@ class Stack:
             losses = self.advance(step, ahead)
             seconds = (self._clock() - started) / ahead
             affordable = max(1, int(_CHUNK_SECONDS / max(1e-9, seconds)))
+            if step:  # the first steps are recorded, too
+                # As dear a row as training: too much for most, just for slow networks.
+                scoring = seconds * self._scorer.rows / self._batch
             step += ahead
             active = [track for track in self._tracks if track.is_active]
             for track in active:

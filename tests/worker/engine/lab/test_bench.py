@@ -230,6 +230,28 @@ def test_slow_steps_are_stopped_soon_after_their_deadline(seconds, most):
     assert most == 1 or max(chunks[1:]) > 1
 
 
+def test_a_training_leaves_time_to_score_what_it_trained():
+    """A step a second: of a minute, scoring takes what eleven steps do."""
+    recipe = lab.make_recipe(epochs=100, batch_size=8)
+    material = lab.make_material(dense(), (5,), recipe=recipe)
+    made: list[int] = []
+    bench = Bench(replace(material, clock=lambda: float(sum(made))))
+    scored = len(material.decide) + len(material.train)
+    advance = Stack.advance
+
+    def counted(stack, start, steps):
+        losses = advance(stack, start, steps)
+        made.append(steps)
+        return losses
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stack, "advance", counted)
+        bench.run(training(BASE, seeds=(1,), max_seconds=60.0))
+
+    assert sum(made) <= 60 - scored / 8 + 1
+    assert sum(made) > 4
+
+
 def test_a_deadline_is_shared_by_stacks_so_that_each_learns_something():
     recipe = lab.make_recipe(epochs=100_000)
     material = lab.make_material(dense(), (5,), recipe=recipe)

@@ -33,7 +33,7 @@ def trained(material, training, *, capture: bool):
         stack.gradients.capture = capture
         rows = stack.rows  # members are compacted away as they finish
         stack._compact = lambda _step: None
-        stack.run(lambda: False, lambda _steps: None)
+        stack.run(lambda _ahead: False, lambda _steps: None)
         assert stack.rows is rows
         found.append(stack)
     return found
