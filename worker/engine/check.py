@@ -161,6 +161,11 @@ class Case:
     judged: Mapping[Cause, Finding] = field(default_factory=dict)
 
     @property
+    def anew(self) -> float:
+        """Balanced accuracy that training anew brings; 0 where it was not tried."""
+        return self.retrained.value if self.retrained else 0.0
+
+    @property
     def best_trained(self) -> float:
         """Balanced accuracy of the best arm; 0 where nothing was retrained."""
         return max(

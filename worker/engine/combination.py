@@ -82,6 +82,11 @@ def compatible(first: Mend, second: Mend) -> bool:
     )
 
 
+def goes_with(mend: Mend, others: Iterable[Mend]) -> bool:
+    """Whether a mend can be made together with each of others."""
+    return all(compatible(mend, other) for other in others)
+
+
 def name(mends: Iterable[Mend]) -> str:
     """Name the arm that makes several mends at once."""
     return " + ".join(mend.key for mend in _ordered(mends))
@@ -99,7 +104,7 @@ def choose_compatible(mends: Iterable[Mend]) -> list[Mend]:
     """Take mends in order, leaving out what does not go with those taken."""
     taken: list[Mend] = []
     for mend in mends:
-        if all(compatible(mend, other) for other in taken):
+        if goes_with(mend, taken):
             taken.append(mend)
     return taken
 
@@ -122,11 +127,7 @@ def beside(mend: Mend, others: Sequence[Mend], options: Iterable[Mend]) -> Mend 
     def likeness(option: Mend) -> int:
         return sum(change in mend.changes for change in option.changes)
 
-    fitting = [
-        m
-        for m in (mend, *options)
-        if likeness(m) and all(compatible(m, other) for other in others)
-    ]
+    fitting = [m for m in (mend, *options) if likeness(m) and goes_with(m, others)]
     return max(fitting, key=likeness, default=None)
 
 
@@ -174,7 +175,7 @@ def on_top(chosen: Sequence[Mend], mend: Mend) -> list[Arm]:
     return [
         compose([*rest, option])
         for option in options
-        if rest and all(compatible(option, other) for other in rest)
+        if rest and goes_with(option, rest)
     ]
 
 

@@ -18,11 +18,11 @@ from worker.engine.choices import (
 )
 from worker.engine.combination import (
     beside,
-    compatible,
     compose,
     everything,
     everything_wider,
     first_to_name,
+    goes_with,
     preference,
 )
 from worker.engine.lab.experiment import Arm
@@ -153,7 +153,7 @@ class Interaction:
             for m in best.values()
             if m.evident
             and m not in chosen
-            and all(compatible(m, other) for other in chosen)
+            and goes_with(m, chosen)
             and is_promising(self.screen, m, self.floors)
         ]
         options = [

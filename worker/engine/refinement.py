@@ -13,7 +13,7 @@ from dataclasses import replace
 from service.contract.causes import Cause
 from worker.engine.check import Mend
 from worker.engine.choices import RATES
-from worker.engine.combination import compatible, compose, everything, name
+from worker.engine.combination import compose, everything, goes_with, name
 from worker.engine.lab.experiment import NetworkChange, RecipeChange
 from worker.engine.ledger import Round
 from worker.engine.recipe import CompleteRecipe, merge_patch
@@ -203,7 +203,7 @@ def _instead(
     for mend in repaired:
         others = tuple(m for m in repaired if m != mend)
         for other in answers.get(mend.cause, ()):
-            if all(compatible(other, m) for m in others):
+            if goes_with(other, others):
                 yield (*others, other)
 
 
@@ -222,7 +222,7 @@ def variations(
         *_scaled(recipe, subject),
     ):
         others = tuple(mend for mend in repaired if not _replaces(step, mend))
-        if all(compatible(step, mend) for mend in others):
+        if goes_with(step, others):
             yield (*others, step)
 
 
@@ -231,7 +231,7 @@ def _with_more(
 ) -> Iterable[tuple[Mend, ...]]:
     """Add what belongs to a sane recipe, though too little was missed without it."""
     for more in everything(mends):
-        if all(compatible(more, mend) for mend in repaired):
+        if goes_with(more, repaired):
             yield (*repaired, more)
 
 

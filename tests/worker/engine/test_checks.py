@@ -365,7 +365,7 @@ def test_weights_that_fit_the_training_rows_as_given_were_trained_on_them(
     measures = in_form(0.27, "standardize")
     measures["delivered"] = {
         "train_balanced_accuracy": hit,
-        "scores": {"train": {"log_loss": {"value": loss}}},
+        "train_log_loss": loss,
     }
     measures["shift"] = {"auc": {"low": moved}}
     case = Case(

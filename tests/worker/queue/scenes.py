@@ -36,6 +36,10 @@ class Stage:
     companion: Companion
     stopping: threading.Event = field(default_factory=threading.Event)
 
+    def set(self, **settings: float) -> None:
+        """Change the worker's settings."""
+        self.turn._settings = self.turn._settings.model_copy(update=settings)
+
     def keep(self, content: bytes) -> str:
         with self.blobs.writer() as writer:
             writer.write(content)

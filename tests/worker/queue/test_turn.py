@@ -114,7 +114,7 @@ def test_an_outcome_is_kept_as_one_of_the_engine_that_it_comes_from(
     here: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     audit_id = here.audit({})
-    here.turn._settings = here.turn._settings.model_copy(update={"turn_seconds": 0.0})
+    here.set(turn_seconds=0.0)
     here.turn.take(audit_id)  # the first round is asked for
 
     with monkeypatch.context() as other:
@@ -216,9 +216,7 @@ def test_an_answer_that_is_nonsense_fails_the_audit(here: Stage) -> None:
 
 
 def test_a_hanging_child_is_ended(here: Stage) -> None:
-    here.turn._settings = here.turn._settings.model_copy(
-        update={"measurement_seconds": 0.5}
-    )
+    here.set(measurement_seconds=0.5)
     audit_id = here.audit({"a": "hang"})
 
     here.turn.take(audit_id)
@@ -392,9 +390,7 @@ def test_an_audit_goes_on_though_somebody_clears_the_scratch_folder(
 def test_a_worker_waits_a_moment_for_what_another_will_ask_for(
     here: Stage, monkeypatch: pytest.MonkeyPatch, seconds: float, status: str
 ) -> None:
-    here.turn._settings = here.turn._settings.model_copy(
-        update={"linger_seconds": seconds}
-    )
+    here.set(linger_seconds=seconds)
     audit_id = here.audit({})
     recorder = here.turn._recorder
     claim, outlook = recorder.claim, recorder.outlook
@@ -419,7 +415,7 @@ def test_a_worker_opens_an_audit_while_another_takes_its_first_piece(
     here: Stage,
 ) -> None:
     audit_id = here.audit({})
-    here.turn._settings = here.turn._settings.model_copy(update={"linger_seconds": 9.0})
+    here.set(linger_seconds=9.0)
     first = claimed_elsewhere(here, audit_id)
 
     turn = in_background(here, audit_id)
@@ -453,7 +449,7 @@ def test_what_cannot_be_opened_is_for_its_worker_to_say(
 
 
 def test_a_turn_ends_so_that_others_are_served(here: Stage) -> None:
-    here.turn._settings = here.turn._settings.model_copy(update={"turn_seconds": 0.0})
+    here.set(turn_seconds=0.0)
     audit_id = here.audit({})
     before = count(here, OutboxRow, subject_id=audit_id)
 

@@ -196,5 +196,5 @@ class DegenerateWeights:
 
     def _explained(self, case: Case, others: Mapping[Cause, float]) -> str | None:
         """Another fault of the delivery that explains why training anew is better."""
-        enough = self.explaining_share * (case.retrained.value if case.retrained else 0)
+        enough = self.explaining_share * case.anew
         return next((OTHERS[c] for c, cost in others.items() if cost >= enough), None)

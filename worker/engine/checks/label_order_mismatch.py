@@ -65,8 +65,7 @@ class LabelOrderMismatch:
                 gain=gain,
                 method=METHOD,
             )
-        anew = case.retrained.value if case.retrained else 0.0
-        if min(gain.value, anew) < self.least_share * max(gain.value, anew):
+        if min(gain.value, case.anew) < self.least_share * max(gain.value, case.anew):
             return clear(
                 self.cause,
                 "Another order would fit a little better, but the outputs are too "
@@ -127,8 +126,7 @@ class LabelOrderMismatch:
 
         The recipe may have faults of its own.
         """
-        anew = case.retrained.value if case.retrained else 0.0
-        usual = case.delivered + anew
+        usual = case.delivered + case.anew
         return (
             usual >= 1 / subject.data.classes + self.learns
             and case.delivered + gained >= self.as_good * usual

@@ -12,11 +12,8 @@ Source:    Breck et al. 2019, Data validation for machine learning, MLSys (skew 
 Blind to:  transformations outside the list, and more than two at once.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
-
-from pydantic import JsonValue
 
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
@@ -26,6 +23,7 @@ from worker.engine.check import (
     Measures,
     Mend,
     clear,
+    delivered_score,
     found_in_delivery,
     pair_of,
     points,
@@ -115,9 +113,8 @@ class PreprocessingMismatch:
 
     def _objection(self, subject: Subject, case: Case, gain: PairedGain) -> str | None:
         """Why another form that helps is not the form of the training, if so."""
-        anew = case.retrained.value if case.retrained else 0.0
-        learns_anyway = anew >= self.least_share * gain.value and (
-            gain.value >= self.least_recovered * anew
+        learns_anyway = case.anew >= self.least_share * gain.value and (
+            gain.value >= self.least_recovered * case.anew
         )
         # Weights that do so well in another form were trained on that form: either the
         # held-out data alone have changed, or all data have since.
@@ -159,13 +156,13 @@ class PreprocessingMismatch:
 
         Where it yields nothing, that says nothing.
         """
-        delivered = case.measures.get("delivered", {})
-        hit = delivered.get("train_balanced_accuracy")
+        hit = delivered_score(case.measures, "train_balanced_accuracy")
         usual = case.baseline.get("train_balanced_accuracy", 0.0)
         learns = usual >= 1 / subject.data.classes + self.learns
-        if not learns or not isinstance(hit, float) or hit < usual - self.fits:
+        if not learns or hit is None or hit < usual - self.fits:
             return False
-        loss, usual_loss = _train_log_loss(delivered), case.baseline.get("train_loss")
+        loss = delivered_score(case.measures, "train_log_loss")
+        usual_loss = case.baseline.get("train_loss")
         if subject.recipe.loss.name not in IN_NATS or loss is None:
             return True
         return usual_loss is None or loss <= self.fits_loss * usual_loss
@@ -175,11 +172,3 @@ class PreprocessingMismatch:
         area = case.measures.get("shift", {}).get("auc")
         low = area.get("low") if isinstance(area, dict) else None
         return isinstance(low, float) and low >= self.moved
-
-
-def _train_log_loss(delivered: Mapping[str, JsonValue]) -> float | None:
-    scores = delivered.get("scores")
-    train = scores.get("train") if isinstance(scores, dict) else None
-    loss = train.get("log_loss") if isinstance(train, dict) else None
-    value = loss.get("value") if isinstance(loss, dict) else None
-    return value if isinstance(value, float) else None

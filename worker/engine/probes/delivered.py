@@ -5,7 +5,8 @@ Values:
         `Scores` as JSON, `decide` and `final` without the bulky parts.
     correct: packed hits (`pack_mask`) on `decide` and `final`.
     balanced_accuracy, log_loss: on `decide`, as plain numbers.
-    train_balanced_accuracy, gap: training, and training minus held-out.
+    train_balanced_accuracy, train_log_loss: likewise, on training rows.
+    gap: training minus held-out balanced accuracy.
     recalls: of each class on all held-out rows.
     predicted_shares: share of answers for each class on all held-out rows.
     always: the class that is always answered, else None.
@@ -80,6 +81,7 @@ def measure(material: Material, settings: Values) -> Values:
     values["balanced_accuracy"] = finite(decide.balanced_accuracy.value)
     values["log_loss"] = finite(decide.log_loss.value)
     values["train_balanced_accuracy"] = finite(on_train)
+    values["train_log_loss"] = finite(scores["train"].log_loss.value)
     values["gap"] = (
         finite(on_train - whole.balanced_accuracy.value)
         if on_train is not None and whole.balanced_accuracy.value is not None

@@ -208,35 +208,10 @@ def test_a_training_stops_at_its_deadline_and_says_so():
     assert len(outcome.arms[0].trials) == 2
 
 
-@pytest.mark.parametrize(("seconds", "most"), [(0.0001, 12), (0.5, 2), (7.0, 1)])
-def test_slow_steps_are_stopped_soon_after_their_deadline(seconds, most):
-    """Only as many are made at once as a second holds."""
-    material = lab.make_material(dense(), (5,), recipe=lab.make_recipe(epochs=4))
-    chunks: list[int] = []
-    bench = Bench(replace(material, clock=lambda: sum(chunks) * seconds))
-    advance = Stack.advance
-
-    def counted(stack, start, steps):
-        losses = advance(stack, start, steps)
-        chunks.append(steps)
-        return losses
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Stack, "advance", counted)
-        bench.run(training(BASE, seeds=(1,)))
-
-    assert chunks[0] <= 4
-    assert max(chunks[1:]) <= most
-    assert most == 1 or max(chunks[1:]) > 1
-
-
-def test_a_training_leaves_time_to_score_what_it_trained():
-    """A step a second: of a minute, scoring takes what eleven steps do."""
-    recipe = lab.make_recipe(epochs=100, batch_size=8)
-    material = lab.make_material(dense(), (5,), recipe=recipe)
+@pytest.fixture
+def chunks(monkeypatch) -> list[int]:
+    """The steps that stacks make at once."""
     made: list[int] = []
-    bench = Bench(replace(material, clock=lambda: float(sum(made))))
-    scored = len(material.decide) + len(material.train)
     advance = Stack.advance
 
     def counted(stack, start, steps):
@@ -244,12 +219,34 @@ def test_a_training_leaves_time_to_score_what_it_trained():
         made.append(steps)
         return losses
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Stack, "advance", counted)
-        bench.run(training(BASE, seeds=(1,), max_seconds=60.0))
+    monkeypatch.setattr(Stack, "advance", counted)
+    return made
 
-    assert sum(made) <= 60 - scored / 8 + 1
-    assert sum(made) > 4
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.0001, 12), (0.5, 2), (7.0, 1)])
+def test_slow_steps_are_stopped_soon_after_their_deadline(chunks, seconds, most):
+    """Only as many are made at once as a second holds."""
+    material = lab.make_material(dense(), (5,), recipe=lab.make_recipe(epochs=4))
+    bench = Bench(replace(material, clock=lambda: sum(chunks) * seconds))
+
+    bench.run(training(BASE, seeds=(1,)))
+
+    assert chunks[0] <= 4
+    assert max(chunks[1:]) <= most
+    assert most == 1 or max(chunks[1:]) > 1
+
+
+def test_a_training_leaves_time_to_score_what_it_trained(chunks):
+    """A step a second: of a minute, scoring takes what eleven steps do."""
+    recipe = lab.make_recipe(epochs=100, batch_size=8)
+    material = lab.make_material(dense(), (5,), recipe=recipe)
+    bench = Bench(replace(material, clock=lambda: float(sum(chunks))))
+    scored = len(material.decide) + len(material.train)
+
+    bench.run(training(BASE, seeds=(1,), max_seconds=60.0))
+
+    assert sum(chunks) <= 60 - scored / 8 + 1
+    assert sum(chunks) > 4
 
 
 def test_a_deadline_is_shared_by_stacks_so_that_each_learns_something():

@@ -84,6 +84,7 @@ def test_the_delivered_model_is_scored_on_every_held_out_row(healthy_digits: Mat
     assert scores["held_out"].n == 697
     assert scores["decide"].n + scores["final"].n == 697
     assert (scores["held_out"].accuracy.value or 0) > 0.94
+    assert values["train_log_loss"] == scores["train"].log_loss.value
     hits = sum(
         sum(unpack_mask(values["correct"][name], len(part)))
         for name, part in (
