@@ -25,7 +25,8 @@ def _arguments() -> argparse.Namespace:
     add("--cases", default="*", help="shell pattern on names, e.g. 'seeded/*noise*'")
     add("--suite", default="all", choices=["open", "seeded", "controls", "all"])
     add("--drawn", help="cases drawn by chance instead: NUMBER:COUNT, e.g. 7:40")
-    add("--half", default="both", choices=["tuning", "held_out", "both"])
+    add("--fresh", action="store_true", help="draw on sets that no engine was run on")
+    add("--half", default="both", choices=["tuning", "held_out", "fresh", "both"])
     add("--budget", help="quick (short form), standard, thorough or seconds")
     add("--through", default="engine", choices=["engine", "http"])
     add("--url", default="http://127.0.0.1:8000", help="of the service, for http")
@@ -97,7 +98,9 @@ def main() -> int:
     arguments = _arguments()
     drawn = arguments.drawn
     cases = wanted(
-        drawn_cases(*map(int, drawn.split(":"))) if drawn else every_case(),
+        drawn_cases(*map(int, drawn.split(":")), fresh=arguments.fresh)
+        if drawn
+        else every_case(),
         suite=arguments.suite,
         pattern=arguments.cases,
         half=arguments.half,

@@ -18,8 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.faults.program import Case
-from benchmarks.faults.real_sets import Floats, Labels
 from benchmarks.faults.referee import made
+from benchmarks.faults.set_files import Floats, Labels
 
 TOLERATED = 0.05  # share of flagged labels from which a user would act
 LARGEST = 1e6  # what stands for an infinite input

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.faults.label_spoils import flipped, noisy
-from benchmarks.faults.real_sets import Floats
+from benchmarks.faults.set_files import Floats
 from benchmarks.faults.splits import Material, Rows
 
 SENTINEL = -999.0

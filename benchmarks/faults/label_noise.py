@@ -25,7 +25,7 @@ from benchmarks.faults.cleanlab_rival import (
 )
 from benchmarks.faults.label_spoils import flipped, noisy
 from benchmarks.faults.program import Sketch
-from benchmarks.faults.real_sets import SetMissingError
+from benchmarks.faults.set_files import SetMissingError
 from benchmarks.faults.splits import Rows, draw
 from worker.engine.data import Dataset, Split
 from worker.engine.probes import noise

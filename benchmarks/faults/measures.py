@@ -16,7 +16,7 @@ def _verify(cases: list[Case], arguments: argparse.Namespace) -> None:
     """Measure the cases themselves, and write `cases.json`."""
     import torch  # noqa: PLC0415 - listing needs no torch
 
-    from benchmarks.faults.real_sets import SetMissingError  # noqa: PLC0415
+    from benchmarks.faults.set_files import SetMissingError  # noqa: PLC0415
     from benchmarks.faults.verify import save_table, verify  # noqa: PLC0415
 
     torch.set_num_threads(1)

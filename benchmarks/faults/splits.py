@@ -6,7 +6,8 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from benchmarks.faults.program import Sketch
-from benchmarks.faults.real_sets import Floats, Kind, Labels, load_real
+from benchmarks.faults.real_sets import load_real
+from benchmarks.faults.set_files import Floats, Kind, Labels
 from benchmarks.faults.synthetic_sets import generate
 
 MOST_VAL = 800

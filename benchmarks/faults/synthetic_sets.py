@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from sklearn import datasets
 
-from benchmarks.faults.real_sets import RealSet
+from benchmarks.faults.set_files import RealSet
 
 
 def _classification(rows: int, features: int, classes: int = 2) -> RealSet:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.faults.real_sets import SetMissingError, _find
+from benchmarks.faults.set_files import SetMissingError, find_file
 from benchmarks.speed.subjects import CLASSES, cnn, mlp
 
 PICTURES = 10_000
@@ -33,7 +33,7 @@ def fashion(folder: Path) -> str:
     x: Any
     y: Any
     try:
-        path = _find(
+        path = find_file(
             f"{_FOLDER}/train-images-idx3-ubyte.gz", "fashion", "dataset-fashion-mnist"
         )
         x = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=16)

