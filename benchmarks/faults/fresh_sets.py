@@ -37,7 +37,9 @@ def _pen_digits(side: int) -> RealSet:
 
 def _optical_digits(kind: Kind) -> RealSet:
     x, y, _ = read_keel("optdigits")
-    return RealSet(x.reshape(-1, 1, 8, 8) / 16 if kind == "image" else x, y, kind)
+    if kind == "image":
+        x = (x.reshape(-1, 1, 8, 8) / 16).astype(np.float32)
+    return RealSet(x, y, kind)
 
 
 def _series(folder: str, name: str, *, every: int = 1) -> RealSet:
