@@ -17,7 +17,12 @@ from collections.abc import Mapping, Sequence
 from service.contract.causes import Cause
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Check, Measures, Mend, noise_rate
-from worker.engine.choices import against_own_rate, best_of_each, has_signal
+from worker.engine.choices import (
+    against_own_rate,
+    best_of_each,
+    has_signal,
+    retraining_helps,
+)
 from worker.engine.confirmation import Confirmation
 from worker.engine.inspection import inspect, weigh_networks
 from worker.engine.interaction import Interaction
@@ -174,8 +179,9 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     yield from confirmation.measure_alone(confirm, mends, together, chosen)
 
     repaired = confirmation.enriched(confirm, together, chosen, best)
-    repaired = yield from refine(trainer, repaired, mends, screen)
-    remedy = yield from repair(trainer, repaired, confirm or screen, measures)
+    anew = retraining_helps(measures, confirm or screen, trainer.floors)
+    repaired = yield from refine(trainer, repaired, mends, screen, anew=anew)
+    remedy = yield from repair(trainer, repaired, anew=anew)
     return Learned(
         measures=measures,
         obstacles=obstacles,

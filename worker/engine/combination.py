@@ -6,6 +6,7 @@ from typing import Any
 from service.contract.causes import Cause
 from worker.engine.check import Mend
 from worker.engine.lab.experiment import Arm, Change, NetworkChange, RecipeChange
+from worker.engine.results import BASELINE
 
 # Of causes whose mending brings about as much, the cheapest to mend comes first.
 CHEAPEST_FIRST: tuple[Cause, ...] = (
@@ -98,6 +99,11 @@ def compose(mends: Sequence[Mend]) -> Arm:
     for mend in _ordered(mends):
         changes += [c for c in mend.changes if c not in changes]
     return Arm(name=name(mends), changes=tuple(changes))
+
+
+def arm_of(mends: Sequence[Mend]) -> Arm:
+    """The mends made at once; without any it is what the recipe yields as it is."""
+    return compose(mends) if mends else Arm(name=BASELINE)
 
 
 def choose_compatible(mends: Iterable[Mend]) -> list[Mend]:

@@ -51,9 +51,10 @@ def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
     recipe = merge_patch(
         subject.given.model_dump(mode="json", exclude_none=True), patch
     )
-    steps = [f"{mend.text}." for mend in learned.repaired] or [
-        "Train anew by the same recipe and export those weights."
-    ]
+    steps = [f"{mend.text}." for mend in learned.repaired]
+    if not learned.chosen:
+        which = "the recipe so changed" if steps else "the same recipe"
+        steps.append(f"Train anew by {which} and export those weights.")
     return Remedy(
         recipe=Recipe.model_validate(recipe),
         steps=steps,

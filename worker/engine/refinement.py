@@ -13,7 +13,7 @@ from dataclasses import replace
 from service.contract.causes import Cause
 from worker.engine.check import Mend
 from worker.engine.choices import RATES
-from worker.engine.combination import compose, everything, goes_with, name
+from worker.engine.combination import arm_of, everything, goes_with, name
 from worker.engine.lab.experiment import NetworkChange, RecipeChange
 from worker.engine.ledger import Round
 from worker.engine.recipe import CompleteRecipe, merge_patch
@@ -47,6 +47,8 @@ def refine(
     repaired: tuple[Mend, ...],
     mends: Mapping[Cause, Sequence[Mend]],
     screen: Results,
+    *,
+    anew: bool,
 ) -> Round[tuple[Mend, ...]]:
     """Turn the knobs of a repaired model, one at a time, while it pays.
 
@@ -55,17 +57,19 @@ def refine(
         repaired: the mends so far, of different causes.
         mends: all that were proposed, by cause.
         screen: what came out of the first look.
+        anew: whether training anew by the same recipe repairs, without any mend.
 
     Returns:
         The mends of the best model, some of them taken further. Nothing is refined
-        where nothing was mended, or where only a part of the rows was trained on: what
-        is best on few rows need not be on all.
+        where nothing is repaired, or where only a part of the rows was trained on: what
+        is best on few rows need not be on all. What is trained anew is given what is
+        plainly amiss in its recipe, and nothing else.
     """
-    if not repaired or trainer.rows is not None:
+    if not (repaired or anew) or trainer.rows is not None:
         return repaired
     refinement = _Refinement(trainer, mends)
     answers = other_answers(repaired, mends, screen)
-    for _ in range(MOST_STEPS):
+    for _ in range(MOST_STEPS if repaired else 1):
         better = yield from refinement.step(repaired, answers)
         if better is None:
             break
@@ -95,12 +99,12 @@ class _Refinement:
     ) -> Round[tuple[Mend, ...] | None]:
         """Try all that is one step away; returns the best of it, if any is better."""
         seeds = self.trainer.seeds("refine", self.trainer.effort.remedy_seeds)
-        now = name(repaired)
+        now = arm_of(repaired).name
         instead = {name(option): option for option in _instead(repaired, answers)}
         options = self._affordable(repaired, instead.values(), seeds)
         if not options:
             return None
-        arms = [compose(option) for option in (repaired, *options.values())]
+        arms = [arm_of(option) for option in (repaired, *options.values())]
         question = "Does the repaired model get better still?"
         results = yield from self.trainer.train("remedy", question, arms, seeds)
         gains = {
@@ -142,10 +146,10 @@ class _Refinement:
         options: dict[str, tuple[Mend, ...]] = {}
         for option in (
             *instead,
-            *variations(trainer.subject, repaired),
+            *(variations(trainer.subject, repaired) if repaired else ()),
             *_with_more(repaired, self.mends),
         ):
-            arms = [compose(o) for o in (repaired, *options.values(), option)]
+            arms = [arm_of(o) for o in (repaired, *options.values(), option)]
             if trainer.cost(arms, seeds) <= allowance:
                 options[name(option)] = option
         return options
@@ -156,14 +160,14 @@ class _Refinement:
         """Ask fresh seeds, more of them, whether what looks much better is better."""
         known = self.trainer.effort.remedy_seeds
         seeds = self.trainer.seeds("refine", (1 + MORE_SEEDS) * known)[known:]
-        arms = [compose(repaired), compose(option)]
+        arms = [arm_of(repaired), arm_of(option)]
         if self.trainer.cost(arms, seeds) > self.allowance:
             return False
         question = "Do more seeds bear out what looks better?"
         more = yield from self.trainer.train("remedy", question, arms, seeds)
         if any(arm.name not in more for arm in arms):
             return False
-        gain = more.gain(name(option), over=name(repaired))
+        gain = more.gain(name(option), over=arm_of(repaired).name)
         return _is_better(gain, self.trainer.floors, answers_alike=False)
 
 
@@ -231,7 +235,7 @@ def _with_more(
 ) -> Iterable[tuple[Mend, ...]]:
     """Add what belongs to a sane recipe, though too little was missed without it."""
     for more in everything(mends):
-        if goes_with(more, repaired):
+        if goes_with(more, repaired) and (repaired or more.evident):
             yield (*repaired, more)
 
 

@@ -1,33 +1,30 @@
 """The round `remedy`: the repaired model, judged once on rows no decision looked at."""
 
-from worker.engine.check import Measures, Mend
-from worker.engine.choices import retraining_helps
-from worker.engine.combination import compose
-from worker.engine.lab.experiment import Arm, Training, TrainingOutcome
+from worker.engine.check import Mend
+from worker.engine.combination import arm_of
+from worker.engine.lab.experiment import Training, TrainingOutcome
 from worker.engine.ledger import Ask, Entry, Round
-from worker.engine.results import BASELINE, Results
 from worker.engine.trainer import Trainer
 
 
 def repair(
     trainer: Trainer,
     chosen: tuple[Mend, ...],
-    results: Results,
-    measures: Measures,
+    *,
+    anew: bool,
 ) -> Round[Entry | None]:
     """Train the best combination, or the recipe anew where that alone helps.
 
     Args:
         trainer: of the audit.
         chosen: the mends to make.
-        results: of the latest round that holds the baseline.
-        measures: of the probes.
+        anew: whether training anew by the same recipe repairs, without any mend.
 
     Returns:
         None where there is nothing to repair, or it could not be trained.
     """
-    arm = compose(chosen) if chosen else Arm(name=BASELINE)
-    if not chosen and not retraining_helps(measures, results, trainer.floors):
+    arm = arm_of(chosen)
+    if not chosen and not anew:
         return None
     seeds = trainer.seeds("remedy", trainer.effort.remedy_seeds)
     while len(seeds) > 1 and trainer.cost([arm], seeds, full=True) > trainer.left:

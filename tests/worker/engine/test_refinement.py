@@ -45,13 +45,15 @@ def refined(
     others: tuple[Mend, ...] = (),
     screened: dict[str, int] | None = None,
     spread: float = 0.01,
+    *,
+    anew: bool = False,
 ) -> tuple[World, list[str]]:
     world = World(make_subject(), base=0.6, effect=effect, spread=spread)
     screen = trained({"baseline": 60, **(screened or {})}, (0, 1, 2))
     trainer = Trainer(world.subject)
     trainer.costs = Costs(one=0.0, each=1e-7)
     mends = {other.cause: (other,) for other in others}
-    steps = refine(trainer, repaired, mends, screen)
+    steps = refine(trainer, repaired, mends, screen, anew=anew)
     answers = None
     try:
         while True:
@@ -101,11 +103,24 @@ def test_what_is_plainly_amiss_is_mended_where_that_does_no_harm(
 def test_nothing_is_refined_where_nothing_was_mended_or_on_a_part_of_the_rows():
     trainer = Trainer(make_subject())
     trainer.rows = 100
+    screen = trained({"baseline": 60}, (0, 1, 2))
 
     for repaired in ((), (rate(0.01),)):
         with pytest.raises(StopIteration) as end:
-            next(refine(trainer, repaired, {}, trained({"baseline": 60}, (0, 1, 2))))
+            next(refine(trainer, repaired, {}, screen, anew=bool(repaired)))
         assert end.value.value == repaired
+
+
+def test_what_is_trained_anew_is_given_what_is_plainly_amiss_and_nothing_else():
+    loss = RecipeChange(patch={"loss": {"name": "bce"}})
+    other = Mend(
+        Cause.UNSUITABLE_LOSS, "loss", "Use it", (loss,), sane=True, evident=True
+    )
+
+    world, keys = refined(no_effect, (), (other,), spread=0.001, anew=True)
+
+    assert keys == ["loss"]
+    assert {a.name for e in world.trained for a in e.arms} == {"baseline", "loss"}
 
 
 def test_a_lower_rate_takes_the_place_of_the_one_that_was_found():

@@ -4,6 +4,7 @@ import numpy as np
 
 from tests.builders_engine import make_subject
 from tests.worker.engine.test_results import trained
+from worker.engine.choices import retraining_helps
 from worker.engine.lab.experiment import pack_mask
 from worker.engine.repair import repair
 from worker.engine.trainer import Trainer
@@ -12,9 +13,10 @@ from worker.engine.trainer import Trainer
 def retrained(hits: dict[str, float], seeds: tuple[int, ...]) -> list[str]:
     """Arms trained for the remedy where the delivered model hits half of the rows."""
     delivered = {"correct": {"decide": pack_mask(np.arange(100) < 50)}}
-    rounds = repair(
-        Trainer(make_subject()), (), trained(hits, seeds), {"delivered": delivered}
-    )
+    trainer = Trainer(make_subject())
+    measures, results = {"delivered": delivered}, trained(hits, seeds)
+    anew = retraining_helps(measures, results, trainer.floors)
+    rounds = repair(trainer, (), anew=anew)
     asked = [e for ask in [next(rounds, None)] if ask for e in ask.experiments]
     return [arm.name for training in asked for arm in training.arms]
 
