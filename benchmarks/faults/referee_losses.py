@@ -76,10 +76,15 @@ _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def predicted(name: str, out: Tensor) -> Tensor:
-    """Class of each row; int64, (rows,)."""
+    """Class of each row; int64, (rows,).
+
+    A single output is cut where the contract says: probabilities, which all lie from
+    0 to 1, at a half, whatever loss they were given to.
+    """
     if out.dim() == 1:
         out = out[:, None]
     if out.shape[1] > 1:
         return torch.nan_to_num(out, nan=-1e30).argmax(1)
-    scores = name in {"bce_with_logits", "hinge"}
+    are_shares = bool(((out >= 0) & (out <= 1)).all())
+    scores = name in {"bce_with_logits", "hinge"} and not are_shares
     return (out[:, 0] > (0.0 if scores else 0.5)).long()
