@@ -372,6 +372,7 @@ def judge_gain(
     *,
     says: str,
     evidence: list[Evidence] | None = None,
+    fault: float = Floors().fault,
 ) -> Finding:
     """Judge a cause by what mending it brought.
 
@@ -385,6 +386,8 @@ def judge_gain(
         case: what came out.
         says: the fault in one clause, for a person, starting with a capital.
         evidence: facts beside the gain.
+        fault: balanced accuracy from which the gain is a fault's; the data themselves
+            may prove a fault that costs less.
     """
     entry = BY_CAUSE[check.cause]
     evidence = list(evidence or [])
@@ -409,7 +412,7 @@ def judge_gain(
     if named and trial.on_top is not None and trial.on_top.value > gain.value:
         shown = trial.on_top
         method = "paired retraining within the best combination"
-    verdict, confidence, summary = _said_of(trial, shown, says)
+    verdict, confidence, summary = _said_of(trial, shown, says, fault)
     acts = verdict in ("found", "suspected")
     return Finding(
         cause=check.cause,
@@ -431,13 +434,15 @@ def judge_gain(
     )
 
 
-def _said_of(trial: Trial, shown: PairedGain, says: str) -> tuple[Verdict, float, str]:
+def _said_of(
+    trial: Trial, shown: PairedGain, says: str, fault: float
+) -> tuple[Verdict, float, str]:
     """Verdict, confidence and summary."""
     gain, mended = trial.gain, f"{says}. {trial.mend.text}"
     by = trial.explained_by
     sure = 1 - trial.adjusted_p
     if trial.role in ("primary", "component"):
-        is_fault = shown.value >= Floors().fault
+        is_fault = shown.value >= fault
         little = "" if is_fault else ", worth having, yet no fault to speak of"
         text = f"{mended}: {points(shown.value)} balanced accuracy{little}."
         return "found" if is_fault else "suspected", sure, text

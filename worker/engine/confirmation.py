@@ -87,7 +87,7 @@ class Confirmation:
             arms = self._within_time(arms, seeds[known:])
             names = {arm.name for arm in arms}
             singles = [m for m in singles if m.key in names]
-            if not self._is_undecided(results, singles, tested=len(best)):
+            if not self._is_undecided(results, singles, chosen, tested=len(best)):
                 break
             more = yield from trainer.train(
                 "confirm",
@@ -380,10 +380,20 @@ class Confirmation:
         return [arm for arm in arms if arm.name not in own(idle) - needed]
 
     def _is_undecided(
-        self, results: Results, singles: Sequence[Mend], *, tested: int
+        self,
+        results: Results,
+        singles: Sequence[Mend],
+        chosen: tuple[Mend, ...],
+        *,
+        tested: int,
     ) -> bool:
-        """Whether a gain that counts is not proven yet, nor ruled out."""
+        """Whether a gain that counts is not proven yet, nor ruled out.
+
+        Of a combination none of whose parts helps alone, the whole is asked.
+        """
         gains = [gain_of(results, m) for m in singles if m.key in results]
+        if len(chosen) > 1 and name(chosen) in results:
+            gains.append(results.gain(name(chosen)))
         return any(
             gain.value >= self.floors.material
             and not self._is_proven(gain, tested=tested)

@@ -157,6 +157,9 @@ class Trainer:
         fewer = max(least, int(rows * share))
         if fewer >= NEARLY_ALL * rows:
             return None
+        batch = self.subject.recipe.batch_size
+        if fewer >= batch:  # the last batch stays as full as it is: a few rows in it
+            fewer += rows % batch - fewer % batch  # upset a batch norm's statistics
         self.limit(
             f"Experiments trained on {fewer} of {rows} training rows to keep the "
             "budget; gains hold for that size."

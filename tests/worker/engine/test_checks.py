@@ -317,6 +317,24 @@ def test_a_form_that_leaves_a_model_weak_is_not_what_it_was_trained_on(
 
 
 @pytest.mark.parametrize(
+    ("restored", "verdict"), [(0.85, "not_found"), (0.93, "found")]
+)
+def test_a_form_is_that_of_the_training_only_where_it_restores_what_the_recipe_yields(
+    restored, verdict
+):
+    """Some form suits a head that was never trained better than the others do."""
+    case = Case(
+        measures=in_form(restored - 0.52, "scale_to_unit+reverse_features"),
+        retrained=gain(0.44),
+        delivered=0.52,
+        arms={"baseline": {"balanced_accuracy": 0.96}},
+    )
+    subject = make_subject(counts=(600, 600))
+
+    assert PreprocessingMismatch().judge(subject, case).verdict == verdict
+
+
+@pytest.mark.parametrize(
     ("reached", "verdict"), [(0.1, "found"), (0.88, "found"), (0.98, "not_found")]
 )
 def test_weights_that_do_well_in_another_form_were_trained_on_it(reached, verdict):
@@ -394,7 +412,7 @@ def test_what_the_order_of_the_outputs_explains_is_not_put_on_the_form(
         method="",
     )
     case = Case(
-        measures=in_form(0.33, "reverse_features"),
+        measures=in_form(0.50, "reverse_features"),
         retrained=gain(0.56),
         delivered=0.22,
         arms={"baseline": {"balanced_accuracy": 0.78}},

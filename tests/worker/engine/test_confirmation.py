@@ -126,6 +126,21 @@ def test_of_mends_that_stand_in_for_each_other_as_many_stay_as_are_needed(alone,
     assert sorted(mend.key for mend in settled) == sorted(kept)
 
 
+@pytest.mark.parametrize(("together", "open_"), [(54, True), (50, False), (90, False)])
+def test_a_combination_whose_parts_do_nothing_alone_is_asked_until_it_is_decided(
+    together, open_
+):
+    raw = Mend(Cause.UNSUITABLE_ACTIVATION, "raw", "", ())
+    balanced = Mend(Cause.CLASS_IMBALANCE, "balanced", "", ())
+    pair = (raw, balanced)
+    arms = {"baseline": 50, "raw": 50, "balanced": 50, name(pair): together}
+    asking, _, _ = confirmation(1e-9)
+
+    first = trained(arms, (0, 1, 2))
+
+    assert asking._is_undecided(first, pair, pair, tested=5) is open_
+
+
 @pytest.mark.parametrize(("beside", "asked"), [(90, False), (99, True)])
 def test_what_adds_nothing_to_a_proven_mend_is_not_asked_again(beside, asked):
     confirming, _, _ = confirmation(1e-9)

@@ -9,7 +9,7 @@ import pytest
 
 from service.contract.recipe import Loss, Optimizer, Recipe
 from tests.builders_engine import make_subject
-from worker.engine.check import Case
+from worker.engine.check import Case, Trial
 from worker.engine.checks.label_noise import LabelNoise
 from worker.engine.data import Dataset, Split
 from worker.engine.lab.experiment import DataChange, pack_mask, unpack_flags
@@ -17,6 +17,7 @@ from worker.engine.lab.materials import Material
 from worker.engine.lab.views import View, changed_view
 from worker.engine.probes import noise
 from worker.engine.probes.doubts import doubt
+from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 
 ROWS = 200
@@ -46,6 +47,20 @@ def with_loss(name: str, smoothing: float = 0.0) -> Subject:
         epochs=10,
     )
     return make_subject(recipe=recipe)
+
+
+@pytest.mark.parametrize(("least", "verdict"), [(0.12, "found"), (0.03, "suspected")])
+def test_many_labels_that_are_surely_wrong_are_a_fault_whatever_they_cost(
+    least, verdict
+):
+    measures = make_noise(rate={"value": 0.15, "low": least, "high": 0.2})
+    mend = LabelNoise().mends(make_subject(), measures)[0]
+    gain = PairedGain(value=0.035, error=0.005, degrees=100, seeds=8)
+    trial = Trial(mend, gain, confirmed=True, decision="found", role="primary")
+
+    finding = LabelNoise().judge(make_subject(), Case(measures=measures, trial=trial))
+
+    assert finding.verdict == verdict
 
 
 def keys(subject: Subject, measures: dict[str, dict[str, Any]]) -> list[str]:

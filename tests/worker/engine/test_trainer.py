@@ -85,6 +85,17 @@ def test_a_slow_network_learns_from_fewer_rows_and_the_report_says_so():
     assert f"{trainer.rows} of 12000" in trainer.ledger.limits[0]
 
 
+def test_fewer_rows_leave_the_last_batch_as_full_as_it_is():
+    trainer = Trainer(make_subject(counts=(4000, 4000, 4003)))
+    trainer.costs = Costs(one=0.0, each=1e-3)
+
+    trainer.limit_effort()
+
+    batch = trainer.subject.recipe.batch_size
+    assert trainer.rows is not None
+    assert trainer.rows % batch == 12_003 % batch != 0
+
+
 @pytest.mark.parametrize("budget", ["quick", "standard"])
 def test_no_experiment_may_exceed_the_budget_by_more_than_a_fifth(budget):
     trainer = Trainer(make_subject(budget=budget))

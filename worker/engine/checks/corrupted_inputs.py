@@ -9,9 +9,12 @@ Blind to:  errors that look like ordinary values.
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
 from worker.engine.check import Case, Measures, Mend, clear, judge_gain
+from worker.engine.lab.estimation import MOST_VALUES
 from worker.engine.lab.experiment import DataChange
 from worker.engine.subject import Subject
 
@@ -51,6 +54,20 @@ class CorruptedInputs:
                 evident=True,
             )
         ]
+        values = int(np.prod(subject.data.sample_shape))
+        if 1 < values <= MOST_VALUES:
+            found.append(
+                Mend(
+                    cause=self.cause,
+                    key="estimated inputs",
+                    text="Replace missing, non-finite and impossible values by what "
+                    "the sample's other values let expect",
+                    changes=(DataChange(name="estimate_inputs", limit=self.limit),),
+                    sane=broken,
+                    urgent=True,
+                    evident=True,
+                )
+            )
         mask = inputs.get("mask")
         if isinstance(mask, str) and 0 < share <= self.most_dropped:
             found.append(

@@ -30,6 +30,7 @@ from worker.engine.check import (
     undecided,
 )
 from worker.engine.lab.experiment import Change, DataChange
+from worker.engine.stats.decisions import Floors
 from worker.engine.subject import Subject
 from worker.engine.sweeps import SMOOTHING, smoothed_labels
 
@@ -46,6 +47,7 @@ class LabelNoise:
         0.04  # of the labels; cross-fitting sees about 2 % in clean
     )
     least_surely: float = 0.02  # of the labels, that the interval must lie above
+    certain_share: float = 0.1  # likewise; so many are a fault whatever they cost
     most_dropped: float = 0.6
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -124,11 +126,15 @@ class LabelNoise:
                 "than clean data show.",
                 evidence=evidence,
             )
+        # What is left once they are dropped does not bring what right labels would.
+        is_certain = least_noise_rate(case.measures) >= self.certain_share
+        floors = Floors()
         return judge_gain(
             self,
             case,
             says=f"About {100 * rate:.0f} % of the training labels are wrong",
             evidence=evidence,
+            fault=floors.material if is_certain else floors.fault,
         )
 
 

@@ -49,6 +49,7 @@ class PreprocessingMismatch:
     as_good: float = 0.9  # as the best arm: so good are no weights by accident
     above_chance: float = 0.8  # of what the best arm has learned, likewise
     near_best: float = 0.6  # of the best arm, that the model must reach then
+    near_yield: float = 0.85  # of what the recipe learns on the data as they are
     learns: float = 0.1  # balanced accuracy above chance, on training rows
     fits: float = 0.05  # balanced accuracy below the recipe's own, on training rows
     fits_loss: float = 1.5  # times the recipe's own loss, likewise
@@ -135,7 +136,12 @@ class PreprocessingMismatch:
                 "it fits the training rows as they are just as the recipe's own "
                 "trainings do: it was trained on this form"
             )
-        if case.delivered + gain.value < self.near_best * case.best_trained:
+        restored = case.delivered + gain.value
+        yielded = case.delivered + case.anew
+        if (
+            restored < self.near_best * case.best_trained
+            or restored - chance < self.near_yield * (yielded - chance)
+        ):
             return (
                 "leaves it far below what training reaches on these data: the weakness "
                 "lies elsewhere"

@@ -75,6 +75,8 @@ class DataChange(_Value):
     - `repair_inputs`: non-finite and sentinel values become the training median of
       their feature; values beyond `limit` robust deviations are clipped. Applied to
       training and held-out data alike, with figures of the training data.
+    - `estimate_inputs`: all of these become what the other values of their sample let
+      expect, under a Gaussian fitted to the training inputs.
     - `permute_features`: one random order of the features (pixels, time steps) for
       training and held-out data alike.
     - `permute_labels`: training labels in random order.
@@ -89,6 +91,7 @@ class DataChange(_Value):
         "drop",
         "relabel",
         "repair_inputs",
+        "estimate_inputs",
         "permute_features",
         "permute_labels",
         "augment",

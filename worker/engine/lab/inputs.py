@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.data import Dataset, Split, channel_axis
+from worker.engine.lab.estimation import conditional_mean, fit_gaussian
 from worker.engine.probes.columns import codes
 from worker.engine.probes.inputs_as_trained import Affine
 
@@ -78,13 +79,17 @@ def permutation_step(order: np.ndarray) -> InputStep:
     return InputStep(f"permuted:{hash(order.tobytes())}", apply)
 
 
-def repair_step(train: Split, limit: float | None, *, is_table: bool) -> InputStep:
+def repair_step(
+    train: Split, limit: float | None, *, is_table: bool, estimate: bool = False
+) -> InputStep:
     """Replace what is no value, and clip what is far out, by figures of `train`.
 
     Non-finite values, customary sentinels and codes that stand apart in the data become
     the training median of their place in the sample. With `limit`, values beyond that
     many robust deviations (1.4826 times the median absolute deviation) of the median
     are clipped; places whose deviation is zero are left alone.
+
+    With `estimate`, all of these become what the sample's other values let expect.
 
     Source: Rousseeuw & Croux 1993, Alternatives to the median absolute deviation.
     """
@@ -101,13 +106,17 @@ def repair_step(train: Split, limit: float | None, *, is_table: bool) -> InputSt
     median = np.nanmedian(sample, axis=0)
     deviation = 1.4826 * np.nanmedian(np.abs(sample - median), axis=0)
     reach = np.where(deviation > 0, deviation, np.inf) * (limit or np.inf)
-    layer = Repair(
+    repair = Repair(
         middle=torch.from_numpy(median),
         low=torch.from_numpy(median - reach),
         high=torch.from_numpy(median + reach),
         codes=torch.from_numpy(known),
     )
-    return InputStep(f"repaired:{limit}", layer, layer=layer)
+    if not estimate:
+        return InputStep(f"repaired:{limit}", repair, layer=repair)
+    sample[(sample < median - reach) | (sample > median + reach)] = np.nan
+    layer = Estimate(repair, *fit_gaussian(sample.reshape(len(sample), -1)))
+    return InputStep(f"estimated:{limit}", layer, layer=layer)
 
 
 class Repair(torch.nn.Module):
@@ -137,19 +146,67 @@ class Repair(torch.nn.Module):
         self.register_buffer("codes", codes)
         self.register_buffer("sentinels", torch.tensor(_SENTINELS))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Repair `x`: (rows, *sample shape)."""
-        if not x.is_floating_point():
-            x = x.float()
+    def missing(self, x: Tensor) -> Tensor:
+        """Flag what is no value in `x`: (rows, *sample shape), floating point."""
         missing = torch.isfinite(x).logical_not()
         known = self.sentinels.to(device=x.device, dtype=x.dtype)
         missing = missing.logical_or(torch.isin(x, known))
         for k in range(self.codes.size(0)):
             code = self.codes[k].to(device=x.device, dtype=x.dtype)
             missing = missing.logical_or(x == code)
-        x = torch.where(missing, self.middle.to(device=x.device, dtype=x.dtype), x)
+        return missing
+
+    def clip(self, x: Tensor) -> Tensor:
+        """Bring far values nearer."""
         x = torch.maximum(x, self.low.to(device=x.device, dtype=x.dtype))
         return torch.minimum(x, self.high.to(device=x.device, dtype=x.dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Repair `x`: (rows, *sample shape)."""
+        if not x.is_floating_point():
+            x = x.float()
+        middle = self.middle.to(device=x.device, dtype=x.dtype)
+        return self.clip(torch.where(self.missing(x), middle, x))
+
+
+class Estimate(torch.nn.Module):
+    """Replaces missing and far values by what the sample's others let expect.
+
+    Attributes:
+        repair: knows what is missing, and how far values reach.
+        mean, deviation: float64, (values,), of a sample, flattened.
+        precision: float32, (values, values), of the standardised values.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    precision: Tensor
+
+    def __init__(
+        self,
+        repair: Repair,
+        mean: np.ndarray,
+        deviation: np.ndarray,
+        precision: np.ndarray,
+    ) -> None:
+        super().__init__()
+        self.repair = repair
+        self.register_buffer("mean", torch.from_numpy(mean))
+        self.register_buffer("deviation", torch.from_numpy(deviation))
+        self.register_buffer("precision", torch.from_numpy(precision).float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Estimate in `x`: (rows, *sample shape)."""
+        if not x.is_floating_point():
+            x = x.float()
+        missing = self.repair.missing(x).logical_or(x != self.repair.clip(x))
+        mean = self.mean.to(device=x.device, dtype=x.dtype)
+        deviation = self.deviation.to(device=x.device, dtype=x.dtype)
+        precision = self.precision.to(device=x.device, dtype=x.dtype)
+        z = (x.flatten(1) - mean) / deviation
+        z = conditional_mean(z, missing.flatten(1), precision)
+        expected = (z * deviation + mean).view(x.shape)
+        return torch.where(missing, self.repair.clip(expected), x)
 
 
 def _is_missing(x: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -113,11 +113,15 @@ def _other_rows(view: View, change: DataChange, *, base: Rows, seed: int) -> Vie
 
 
 def _step(change: DataChange, material: Material) -> InputStep:
-    if change.name == "repair_inputs":
+    if change.name in {"repair_inputs", "estimate_inputs"}:
         if material.dataset.kind == "tokens":
             raise ChangeImpossible(reason="token ids have no median")
-        is_table = material.dataset.kind == "table"
-        return repair_step(material.train, change.limit, is_table=is_table)
+        return repair_step(
+            material.train,
+            change.limit,
+            is_table=material.dataset.kind == "table",
+            estimate=change.name == "estimate_inputs",
+        )
     if change.name == "permute_features":
         shape = material.train.x.shape[1:]
         # One order for all seeds of an arm: the members compare weights, not orders.

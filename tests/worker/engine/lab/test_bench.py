@@ -296,6 +296,7 @@ def test_every_data_change_trains():
     arms = [
         Arm(name="subset", changes=(DataChange(name="subset", share=0.5),)),
         Arm(name="repair", changes=(DataChange(name="repair_inputs", limit=3.0),)),
+        Arm(name="guess", changes=(DataChange(name="estimate_inputs", limit=3.0),)),
         Arm(name="order", changes=(DataChange(name="permute_features"),)),
         Arm(name="shift", changes=(DataChange(name="augment"),)),
         Arm(name="unit", changes=(DataChange(name="transform", transform="invert"),)),
@@ -303,8 +304,8 @@ def test_every_data_change_trains():
 
     outcome = outcome_of(material, BASE, *arms, seeds=(1,))
 
-    assert [arm.failure for arm in outcome.arms] == [None] * 6
-    assert len({arm.trials[0].train_loss for arm in outcome.arms}) == 6
+    assert [arm.failure for arm in outcome.arms] == [None] * 7
+    assert len({arm.trials[0].train_loss for arm in outcome.arms}) == 7
 
 
 def test_the_prediction_of_a_trainings_time_is_of_the_right_size():

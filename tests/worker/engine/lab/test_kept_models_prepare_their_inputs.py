@@ -1,6 +1,7 @@
 import io
 
 import numpy as np
+import pytest
 import torch
 
 from worker.engine.data import Split
@@ -8,12 +9,13 @@ from worker.engine.lab.inputs import repair_step
 from worker.engine.lab.packaging import Prepared
 
 
-def test_a_repair_that_was_written_out_does_what_it_did_in_training():
+@pytest.mark.parametrize("estimate", [False, True])
+def test_a_repair_that_was_written_out_does_what_it_did_in_training(estimate):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 3)).astype(np.float32)
     x[3, 1], x[4, 0], x[5, 2] = np.nan, -999.0, 1e6
     split = Split(x, np.zeros(200, np.int64), np.arange(200), "train")
-    step = repair_step(split, limit=8.0, is_table=True)
+    step = repair_step(split, limit=8.0, is_table=True, estimate=estimate)
     assert step.layer is not None
     network = torch.jit.script(torch.nn.Sequential(torch.nn.Identity()))
 
