@@ -586,6 +586,22 @@ def test_a_layer_that_was_never_trained_is_found_where_the_recipe_yields_more():
 
 
 @pytest.mark.parametrize(
+    ("brings", "relapses", "verdict"),
+    [(0.4, 0.0, "found"), (0.1, 0.0, "suspected"), (0.4, 0.2, "suspected")],
+)
+def test_weights_that_do_far_worse_than_the_recipe_yields_need_no_other_sign(
+    brings, relapses, verdict
+):
+    case = Case(
+        measures={"weights": {"untouched": []}},
+        retrained=gain(brings),
+        relapses=lambda _: relapses,
+    )
+
+    assert DegenerateWeights().judge(make_subject(), case).verdict == verdict
+
+
+@pytest.mark.parametrize(
     ("sign", "verdict"),
     [
         ({"untouched_norms": ["n"]}, "found"),

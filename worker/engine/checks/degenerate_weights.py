@@ -48,6 +48,7 @@ class DegenerateWeights:
     untouched_share: float = 0.3  # of the comparable values
     dead_share: float = 0.7  # units of an activation that never fire
     unstable_share: float = 0.05  # of trainings that end as the delivered one did
+    far_off: float = 0.15  # balanced accuracy that training anew brings at least
     explaining_share: float = 0.5  # of what training anew brings
     needed: tuple[str, ...] = ("optimizer.name", "optimizer.lr", "epochs")
 
@@ -70,6 +71,12 @@ class DegenerateWeights:
         others = self._others(case)
         other = self._explained(case, others)
         signs = self._signs(values, explained=other is not None)
+        # An unstable recipe leaves some runs dead; then the recipe is at fault.
+        relapses = case.relapses(max(others.values(), default=0.0))
+        recipe_at_fault = relapses >= self.unstable_share or any(
+            t.role == "primary" and (gain is None or t.gain.value >= gain.value)
+            for t in case.trials.values()
+        )
         untouched = values.get("untouched")
         is_unexplained = better and not signs and other is None
         if is_unexplained and isinstance(untouched, list) and untouched:
@@ -94,18 +101,11 @@ class DegenerateWeights:
             )
         if signs and (better or values.get("non_finite")):
             worth = f" Training anew brings {points(gain.value)}." if gain else ""
-            # An unstable recipe leaves some runs dead; then the recipe is at fault.
-            relapses = case.relapses(max(others.values(), default=0.0))
-            unstable = relapses >= self.unstable_share
-            if unstable:
+            if relapses >= self.unstable_share:
                 worth += (
                     f" Yet about {100 * relapses:.0f} % of the trainings by the same "
                     "recipe end no better."
                 )
-            recipe_at_fault = unstable or any(
-                t.role == "primary" and (gain is None or t.gain.value >= gain.value)
-                for t in case.trials.values()
-            )
             return found_in_delivery(
                 self.cause,
                 gain,
@@ -119,6 +119,8 @@ class DegenerateWeights:
             )
         if better and other is None and all(map(subject.was_given, self.needed)):
             assert gain is not None
+            # So far off is no run of a sound recipe, whatever the weights look like.
+            is_far_off = gain.low >= self.far_off and not recipe_at_fault
             return found_in_delivery(
                 self.cause,
                 gain,
@@ -129,7 +131,7 @@ class DegenerateWeights:
                 text="Check that the exported file holds the final weights.",
                 evidence=evidence,
                 method=METHOD,
-                verdict="suspected",
+                verdict="found" if is_far_off else "suspected",
             )
         summary = "The weights are sound"
         if better:
