@@ -146,7 +146,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     yield from reproduce(trainer, measures)
     trainer.limit_effort()
     mends = at_full_length(trainer, mends)
-    if may_borrow(trainer, mends):
+    if may_borrow(trainer, mends, measures):
         trainer.spared = "decide"
     noise = noise_rate(measures) if mends.get(Cause.LABEL_NOISE) else 0.0
     unlikely = unlikely_causes(measures)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from service.contract.causes import Cause
-from worker.engine.check import Mend
+from worker.engine.check import Measures, Mend
 from worker.engine.choices import any_promising
 from worker.engine.combination import compose, everything, with_controls
 from worker.engine.lab.experiment import Arm, RecipeChange
@@ -23,7 +23,7 @@ SHORT_IN_A_SUBSAMPLE = frozenset(
 FEW_HELD_OUT = 2_000  # rows; from here on they decide alone
 DEAR = 0.25  # of what a screen may take, for one arm
 LEAST_LEFT_OUT = 0.5  # share of the training rows that is left out at some time
-SPOILS_ROWS = (Cause.CORRUPTED_INPUTS,)
+AS_AFFECTED = 0.5  # of the training rows' share with odd values
 MOST_NOISE = 0.7  # of what makes labels worthless; beyond, noisy rows say too little
 
 
@@ -57,18 +57,32 @@ def at_full_length(
     }
 
 
-def may_borrow(trainer: Trainer, mends: Mapping[Cause, Sequence[Mend]]) -> bool:
+def may_borrow(
+    trainer: Trainer, mends: Mapping[Cause, Sequence[Mend]], measures: Measures
+) -> bool:
     """Whether training rows, left out in turn, may help held-out rows decide.
 
-    Only where those are few, and nothing is known to be wrong with the others.
+    Only where those are few, and nothing is known to be wrong with the others that is
+    not as wrong with them.
     """
     rows, labels = trainer.subject.data.rows, trainer.subject.labels
     if trainer.rows is not None or rows["decide"] > FEW_HELD_OUT:
         return False
-    if "train" not in labels or any(mends.get(cause) for cause in SPOILS_ROWS):
+    if "train" not in labels:
+        return False
+    if mends.get(Cause.CORRUPTED_INPUTS) and not _are_as_affected(measures):
         return False
     spared = sum(len(part) for part in spared_rows(labels["train"], FOLDS))
     return spared >= LEAST_LEFT_OUT * len(labels["train"])
+
+
+def _are_as_affected(measures: Measures) -> bool:
+    """Whether held-out rows hold about as many odd values as training rows."""
+    inputs = measures.get("inputs", {})
+    train, held_out = inputs.get("affected"), inputs.get("held_out_affected")
+    if not isinstance(train, float) or not isinstance(held_out, float):
+        return False
+    return held_out >= AS_AFFECTED * train
 
 
 def screen_mends(

@@ -44,13 +44,18 @@ def test_training_rows_unlike_the_held_out_ones_do_not_decide():
     assert all(t.folds is None for t in world.trained if t.round == "confirm")
 
 
-def test_training_rows_with_corrupted_values_do_not_decide():
+@pytest.mark.parametrize(
+    ("held_out", "decide"), [(0.0, False), (0.04, False), (0.15, True)]
+)
+def test_training_rows_with_corrupted_values_decide_only_beside_such(held_out, decide):
+    measures = {"inputs": {"affected": 0.2, "held_out_affected": held_out}}
     trainer = Trainer(make_subject(decide_rows=300, may_borrow=True))
     mends, _ = propose(trainer.subject, CATALOG, {})
     corrupted = {**mends, Cause.CORRUPTED_INPUTS: mends[Cause.UNSCALED_INPUTS]}
 
-    assert may_borrow(trainer, mends)
-    assert not may_borrow(trainer, corrupted)
+    assert may_borrow(trainer, mends, measures)
+    assert may_borrow(trainer, corrupted, measures) is decide
+    assert not may_borrow(trainer, corrupted, {})
 
 
 def test_training_rows_with_wrong_labels_decide_once_their_noise_is_taken_out():
@@ -82,7 +87,7 @@ def test_classes_too_small_to_be_divided_leave_the_decision_to_held_out_rows():
     small = make_subject(decide_rows=300, counts=(6, 6, 6), may_borrow=True)
     mends, _ = propose(small, CATALOG, {})
 
-    assert not may_borrow(Trainer(small), mends)
+    assert not may_borrow(Trainer(small), mends, {})
 
 
 def test_a_mend_that_takes_much_of_the_screen_waits_for_the_others():

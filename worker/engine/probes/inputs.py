@@ -14,7 +14,8 @@ Values:
     duplicates: training rows equal to an earlier one; conflicting: of those with
         another label; each with `count`, `share` and example `rows`.
     affected: share of training rows with a defect; `mask` flags them (`pack_mask`).
-    held_out_affected: share of held-out rows with a non-finite value or sentinel.
+    held_out_affected: share of held-out rows with a non-finite value or sentinel or, in
+        tables, one that lies farther out than all of a feature's sound values are wide.
     scale: of the inputs as the network sees them, normalised by the recipe:
         `smallest_std`, `median_std`, `largest_std`, `spread` (largest over the lowest
         decile), `largest_magnitude` (largest |mean| or deviation), `low`, `high`.
@@ -71,7 +72,7 @@ def measure(material: Material, settings: Values) -> Values:
         columns, names = _columns(material, train)
         is_table = material.dataset.kind == "table"
         apart = [] if is_table else pooled_spikes(train.x)
-        odd, by_column = _odd_columns(values, columns, names, train, apart)
+        odd, by_column, sound = _odd_columns(values, columns, names, train, apart)
         bad |= odd
         bad |= _blank(values, train, is_table=is_table)
         values["scale"] = input_scale(material)
@@ -79,7 +80,10 @@ def measure(material: Material, settings: Values) -> Values:
         held = held_out(material)
         held = choose(held, _bounded(held, MOST_ROWS))
         known = code_table(by_column if is_table else [values_of(apart)])
-        values["held_out_affected"] = float(_missing(held, known).mean())
+        affected = _missing(held, known)
+        if is_table:
+            affected |= _far_out(held, sound)
+        values["held_out_affected"] = float(affected.mean())
     bad |= _repeats(values, train)
     values["rows"] = len(train)
     values["affected"] = float(bad.mean())
@@ -127,8 +131,14 @@ def _odd_columns(
     names: list[str],
     train: Split,
     apart: list[Spike],
-) -> tuple[Flags, list[list[float]]]:
-    """Note what is odd; returns the rows, and the codes of each column."""
+) -> tuple[Flags, list[list[float]], Floats]:
+    """Note what is odd.
+
+    Returns:
+        The rows, the codes of each column, and the least and greatest sound value of
+        each, (2, columns).
+    """
+    sound = np.empty((2, len(names)))
     by_column: list[list[float]] = []
     bad = np.zeros(len(columns), dtype=np.bool_)
     found: list[tuple[int, Values]] = []
@@ -149,6 +159,8 @@ def _odd_columns(
         uncoded = np.where(coded, np.nan, column)
         far = isolated(uncoded) | second_mode(uncoded)
         wrong = nan | inf | coded | far
+        rest = column[~wrong]
+        sound[:, place] = (rest.min(), rest.max()) if len(rest) else (-np.inf, np.inf)
         totals["non_finite"] += int((nan | inf).sum())
         totals["sentinels"] += int(coded.sum())
         totals["outliers"] += int(far.sum())
@@ -182,7 +194,7 @@ def _odd_columns(
     values["columns"] = [entry for _, entry in found[:MOST_LISTED]]
     values["constant_features"] = list(constant[:MOST_LISTED])
     values.update(totals)
-    return bad, by_column
+    return bad, by_column, sound
 
 
 def _extreme(column: Floats, far: Flags) -> float | None:
@@ -229,6 +241,16 @@ def _missing(held: Split, known: Floats) -> Flags:
     for values in known:
         bad |= np.asarray((looked_at == values).any(1), dtype=np.bool_)
     return bad
+
+
+def _far_out(held: Split, sound: Floats) -> Flags:
+    """Flag held-out rows with a value a whole range beyond the sound ones."""
+    low, high = sound
+    x = held.x.reshape(len(held), -1)[:, : len(low)].astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        width = np.nan_to_num(high - low)
+        far = (x < low - width) | (x > high + width)
+    return np.asarray((far & (width > 0)).any(1), dtype=np.bool_)
 
 
 def _repeats(values: Values, train: Split) -> Flags:

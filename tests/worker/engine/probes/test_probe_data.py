@@ -100,6 +100,17 @@ def test_held_out_rows_with_a_training_code_are_counted():
     assert values["held_out_affected"] == pytest.approx(0.05)
 
 
+def test_held_out_rows_with_values_far_outside_the_training_ones_are_counted():
+    x, y = table()
+    x[:5, 2] = 1e5
+    held, labels = table(200, 1)
+    held[:30, 2] = -1e5
+
+    values = inputs.measure(table_subject(x, y, (held, labels)), {})
+
+    assert values["held_out_affected"] == pytest.approx(0.15)
+
+
 @pytest.mark.parametrize("value", [-999.0, -40.0])
 def test_a_code_in_most_pictures_is_found(value: float):
     rng = np.random.default_rng(0)
