@@ -14,7 +14,6 @@ import numpy as np
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
 from worker.engine.check import Case, Measures, Mend, clear, judge_gain
-from worker.engine.lab.estimation import MOST_VALUES
 from worker.engine.lab.experiment import DataChange
 from worker.engine.subject import Subject
 
@@ -27,6 +26,7 @@ class CorruptedInputs:
 
     least_share: float = 0.002  # of the training rows with a defect
     most_dropped: float = 0.5  # of the training rows
+    most_values: int = 1024  # in a sample; a table of so many by so many is kept
     limit: float = 8.0  # robust deviations beyond which a value is clipped
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -55,7 +55,7 @@ class CorruptedInputs:
             )
         ]
         values = int(np.prod(subject.data.sample_shape))
-        if 1 < values <= MOST_VALUES:
+        if 1 < values <= self.most_values:
             found.append(
                 Mend(
                     cause=self.cause,

@@ -6,7 +6,6 @@ import torch
 from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
-MOST_VALUES = 1024  # in a sample; a table of so many by so many is kept
 MOST_ROWS = 4000  # that the Gaussian is fitted to
 FITS = 6  # times that missing values are filled in and the figures worked out anew
 RIDGE = 1e-3  # of a standardised value's variance
