@@ -147,7 +147,9 @@ def view_after(changes: tuple[DataChange, ...], material: Material) -> View:
     everything = np.arange(ROWS)
     view = View(np.ones(ROWS, dtype=np.bool_), material.train.y.copy())
     for change in changes:
-        view = changed_view(view, change, material=material, base=everything, seed=0)
+        view = changed_view(
+            view, change, material=material, base=everything, seed=0, steps={}
+        )
     return view
 
 

@@ -27,7 +27,7 @@ from worker.engine.lab.experiment import (
     pack_mask,
 )
 from worker.engine.lab.gradients import Graphs
-from worker.engine.lab.inputs import Pipe
+from worker.engine.lab.inputs import InputStep, Pipe
 from worker.engine.lab.losses import LossImpossible
 from worker.engine.lab.materials import Material as Material  # noqa: PLC0414
 from worker.engine.lab.members import Builder, Member, merged, stacks
@@ -78,6 +78,7 @@ class Bench:
         self._progress = progress or (lambda _fraction, _detail: None)
         self._splits: dict[str, ResidentSplit] = {}
         self._networks: dict[str, Network] = {}
+        self._steps: dict[str, InputStep] = {}
         self._graphs: Graphs = {}
         self._step_seconds: dict[tuple[object, ...], float] = {}
 
@@ -232,7 +233,9 @@ class Bench:
         dtype = next(iter(material.network.parameters.values())).dtype
         train = self._split("train")
         sample = train.inputs(places.to(material.device), Pipe(), dtype)
-        builder = Builder(material, run.base, sample, self._networks, training.folds)
+        builder = Builder(
+            material, run.base, sample, self._networks, self._steps, training.folds
+        )
         for index, arm in enumerate(training.arms):
             try:
                 members = builder.members(index, arm, training.seeds)

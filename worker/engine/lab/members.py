@@ -15,7 +15,7 @@ from worker.engine.lab.experiment import (
     NetworkChange,
     RecipeChange,
 )
-from worker.engine.lab.inputs import Pipe
+from worker.engine.lab.inputs import InputStep, Pipe
 from worker.engine.lab.losses import Form
 from worker.engine.lab.materials import Material
 from worker.engine.lab.schedules import depends_on_length
@@ -130,6 +130,7 @@ class Builder:
         base: Rows,
         sample: Tensor,
         networks: dict[str, Network],
+        steps: dict[str, InputStep],
         folds: int | None = None,
     ) -> None:
         """Start.
@@ -139,11 +140,12 @@ class Builder:
             base: int64, places of the experiment's rows in the training split.
             sample: float, (few rows, *sample shape), for surgery.
             networks: changed networks so far, by their changes; it is added to.
+            steps: what happens to inputs, likewise.
             folds: parts of the training rows that seeds leave out in turn.
         """
         self._spared = spared_rows(material.train.y, folds) if folds else ()
         self._material, self._base, self._sample = material, base, sample
-        self._networks = networks
+        self._networks, self._steps = networks, steps
         self._views: dict[str, View] = {}
 
     def members(self, index: int, arm: Arm, seeds: Sequence[int]) -> list[Member]:
@@ -208,6 +210,7 @@ class Builder:
                     material=self._material,
                     base=self._base,
                     seed=seed,
+                    steps=self._steps,
                 )
             self._views[key] = normalized(view, built.recipe, self._material)
         return self._views[key]

@@ -58,7 +58,13 @@ class View:
 
 
 def changed_view(
-    view: View, change: DataChange, *, material: Material, base: Rows, seed: int
+    view: View,
+    change: DataChange,
+    *,
+    material: Material,
+    base: Rows,
+    seed: int,
+    steps: dict[str, InputStep],
 ) -> View:
     """Apply a data change.
 
@@ -68,6 +74,7 @@ def changed_view(
         material: the subject.
         base: int64, the experiment's rows.
         seed: of the member; governs subsets and permutations.
+        steps: fitted to the training data so far, by their changes; it is added to.
 
     Raises:
         ChangeImpossible: the data does not admit it.
@@ -79,7 +86,10 @@ def changed_view(
             raise ChangeImpossible(reason="token ids cannot be shifted or blurred")
         augment = augmentation(material.dataset, material.train)
         return replace(view, pipe=Pipe(view.pipe.steps, augment))
-    return replace(view, pipe=view.pipe.then(_step(change, material)))
+    key = change.model_dump_json()
+    if key not in steps:
+        steps[key] = _step(change, material)
+    return replace(view, pipe=view.pipe.then(steps[key]))
 
 
 def _other_rows(view: View, change: DataChange, *, base: Rows, seed: int) -> View:

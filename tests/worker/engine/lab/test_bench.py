@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from worker.engine.lab import bench as bench_module
+from worker.engine.lab import views
 from worker.engine.lab.bench import Bench
 from worker.engine.lab.experiment import (
     Arm,
@@ -19,6 +20,7 @@ from worker.engine.lab.experiment import (
     pack_mask,
     unpack_mask,
 )
+from worker.engine.lab.inputs import repair_step
 from worker.engine.lab.stack import Stack, _finite_rows
 from worker.engine.network.editing import SurgeryImpossible
 from worker.engine.splits import spared_rows
@@ -306,6 +308,24 @@ def test_every_data_change_trains():
 
     assert [arm.failure for arm in outcome.arms] == [None] * 7
     assert len({arm.trials[0].train_loss for arm in outcome.arms}) == 7
+
+
+def test_what_is_fitted_to_the_inputs_is_fitted_once_for_all_trainings(monkeypatch):
+    fitted = []
+
+    def counted(*given, **named):
+        fitted.append(named)
+        return repair_step(*given, **named)
+
+    monkeypatch.setattr(views, "repair_step", counted)
+    bench = Bench(lab.make_material(dense(), (5,)))
+    guess = DataChange(name="estimate_inputs", limit=3.0)
+    subset = DataChange(name="subset", share=0.5)
+
+    bench.run(training(Arm(name="guess", changes=(guess,)), seeds=(1, 2)))
+    bench.run(training(Arm(name="both", changes=(subset, guess)), seeds=(3, 4)))
+
+    assert len(fitted) == 1
 
 
 def test_the_prediction_of_a_trainings_time_is_of_the_right_size():
