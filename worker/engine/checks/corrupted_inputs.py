@@ -6,7 +6,7 @@ Source:    Breck et al. 2019, Data validation for machine learning, MLSys.
 Blind to:  errors that look like ordinary values.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -42,43 +42,38 @@ class CorruptedInputs:
         broken = bool(inputs.get("non_finite")) or bool(inputs.get("sentinels"))
         if share < self.least_share and not broken:
             return []
-        found = [
-            Mend(
-                cause=self.cause,
-                key="repaired inputs",
-                text="Replace missing, non-finite and impossible values and clip what "
-                "lies far outside",
-                changes=(DataChange(name="repair_inputs", limit=self.limit),),
-                sane=broken,
-                urgent=True,
-                evident=True,
-            )
-        ]
+        plain = Mend(
+            cause=self.cause,
+            key="repaired inputs",
+            text="Replace missing, non-finite and impossible values and clip what "
+            "lies far outside",
+            changes=(DataChange(name="repair_inputs", limit=self.limit),),
+            sane=broken,
+            urgent=True,
+            evident=True,
+        )
+        found = [plain]
         values = int(np.prod(subject.data.sample_shape))
         if 1 < values <= self.most_values:
             found.append(
-                Mend(
-                    cause=self.cause,
+                replace(
+                    plain,
                     key="estimated inputs",
                     text="Replace missing, non-finite and impossible values by what "
                     "the sample's other values let expect",
                     changes=(DataChange(name="estimate_inputs", limit=self.limit),),
-                    sane=broken,
-                    urgent=True,
-                    evident=True,
                 )
             )
         mask = inputs.get("mask")
         if isinstance(mask, str) and 0 < share <= self.most_dropped:
             found.append(
-                Mend(
-                    cause=self.cause,
+                replace(
+                    plain,
                     key="rows dropped",
                     text=f"Drop the {100 * share:.1f} % of the training rows with a "
                     "defect",
                     changes=(DataChange(name="drop", mask=mask),),
-                    urgent=True,
-                    evident=True,
+                    sane=False,
                 )
             )
         return found
