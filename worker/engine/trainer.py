@@ -155,11 +155,12 @@ class Trainer:
             return None
         least = max(500, 20 * self.subject.data.classes)
         fewer = max(least, int(rows * share))
+        batch = self.subject.recipe.batch_size
+        if fewer >= batch:
+            # The last batch stays as full as it is: few rows upset a batch norm.
+            fewer += rows % batch - fewer % batch
         if fewer >= NEARLY_ALL * rows:
             return None
-        batch = self.subject.recipe.batch_size
-        if fewer >= batch:  # the last batch stays as full as it is: a few rows in it
-            fewer += rows % batch - fewer % batch  # upset a batch norm's statistics
         self.limit(
             f"Experiments trained on {fewer} of {rows} training rows to keep the "
             "budget; gains hold for that size."
