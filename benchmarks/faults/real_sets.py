@@ -22,6 +22,7 @@ from benchmarks.faults.set_files import (
     keel_cells,
     read_cells,
     read_keel,
+    shrunk,
     table,
 )
 
@@ -52,7 +53,7 @@ def _fashion() -> RealSet:
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes)
 
     x = read("images-idx3-ubyte").reshape(-1, 28, 28)[:6000].astype(np.float32)
-    small = x.reshape(-1, 1, 14, 2, 14, 2).mean(axis=(3, 5)) / 255
+    small = shrunk(x, 14) / 255
     y = read("labels-idx1-ubyte")[:6000]
     return RealSet(small.astype(np.float32), y.astype(np.int64), "image")
 
@@ -88,7 +89,7 @@ def _wandering_digits() -> RealSet:
 def _wandering_fashion() -> RealSet:
     """Fashion pictures, halved again and put at a random place of a 16x16 canvas."""
     large, y, _ = _fashion()
-    small = large.reshape(-1, 1, 7, 2, 7, 2).mean(axis=(3, 5))
+    small = shrunk(large, 7)
     rng = np.random.default_rng(0)
     x = np.zeros((len(y), 1, 16, 16), np.float32)
     for row, (top, left) in enumerate(rng.integers(0, 10, size=(len(y), 2))):

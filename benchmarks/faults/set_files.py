@@ -73,13 +73,15 @@ def _columns(rows: list[list[str]]) -> Floats:
     return np.stack(columns, axis=1).astype(np.float32)
 
 
+def data_lines(path: Path) -> list[str]:
+    """Read the lines of a file that are neither empty nor a header's or remarks."""
+    lines = path.read_text().splitlines()
+    return [line for line in lines if line.strip() and line[0] not in "@#"]
+
+
 def read_cells(path: Path) -> list[list[str]]:
-    """Read rows of text separated by commas; without header lines and broken rows."""
-    rows = [
-        [cell.strip() for cell in line.split(",")]
-        for line in path.read_text().splitlines()
-        if line.strip() and not line.startswith("@")
-    ]
+    """Read rows of text separated by commas; broken ones are left out."""
+    rows = [[cell.strip() for cell in line.split(",")] for line in data_lines(path)]
     return [row for row in rows if len(row) == len(rows[0])]
 
 
@@ -100,3 +102,10 @@ def table(rows: list[list[str]]) -> RealSet:
     return RealSet(
         _columns([row[:-1] for row in rows]), codes([row[-1] for row in rows]), "table"
     )
+
+
+def shrunk(pictures: Floats, side: int) -> Floats:
+    """Average square pictures of one channel down to a side; (rows, 1, side, side)."""
+    size = pictures.shape[-1] // side
+    x = pictures.reshape(-1, 1, side, size, side, size)
+    return np.asarray(x.mean(axis=(3, 5)), np.float32)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.faults.cases.bases import half_of_data
+from benchmarks.faults.fresh_sets import FRESH_TABLES
 from benchmarks.faults.program import Case, Family, Initialization, Sketch
 from service.contract.causes import Cause
 
@@ -25,17 +26,8 @@ _TWO_CLASSES = frozenset(
     {"spambase", "twonorm", "sonar", "german", "page_blocks", "breast_cancer", "pima"}
     | {"ionosphere", "phoneme", "magic", "ring", "adult", "circles(800,1)"}
     | {"mc(1000,8)", "mc(1500,30)", "chess", "mushroom", "mammographic", "australian"}
-    | {
-        "heart",
-        "wdbc",
-        "wisconsin",
-        "banana",
-        "saheart",
-        "tic_tac_toe",
-        "crx",
-        "titanic",
-    }
-    | {"monk_2", "car_vgood", "winequality_red_4", "abalone9_18"}
+    | {"heart", "wdbc", "wisconsin", "banana", "saheart", "tic_tac_toe", "crx"}
+    | {"titanic", "monk_2", "car_vgood", "winequality_red_4", "abalone9_18"}
 )
 _DENSE = (
     *("digit_table", "wine", "satimage", "spambase", "segment", "vowel", "sonar"),
@@ -52,19 +44,6 @@ _OTHERS: tuple[tuple[str, Family], ...] = (
     ("motifs(1200)", "series_conv"),
     ("digit_tokens", "tokens"),
     ("splice", "tokens"),
-)
-_FRESH_DENSE = (
-    *(
-        "optdigits",
-        "chess",
-        "mushroom",
-        "movement_libras",
-        "led7digit",
-        "contraceptive",
-    ),
-    *("mammographic", "australian", "heart", "wdbc", "wisconsin", "banana", "saheart"),
-    *("tic_tac_toe", "crx", "marketing", "titanic", "monk_2", "car_vgood"),
-    *("winequality_red_4", "abalone9_18", "shuttle", "pen_digits_14"),
 )
 _FRESH_OTHERS: tuple[tuple[str, Family], ...] = (
     ("optdigit_pictures", "conv"),
@@ -307,7 +286,7 @@ def _training(sketch: Sketch, rng: Random) -> Sketch:
 
 def _sound(rng: Random, *, fresh: bool) -> Sketch:
     """Draw a program with nothing wrong, as far as one can tell without training."""
-    tables, others = (_FRESH_DENSE, _FRESH_OTHERS) if fresh else (_DENSE, _OTHERS)
+    tables, others = (FRESH_TABLES, _FRESH_OTHERS) if fresh else (_DENSE, _OTHERS)
     rows = int(rng.choice([300, 600, 1200, 2000]))
     if _chance(rng, 0.75):
         data = str(rng.choice(tables))
