@@ -1,9 +1,10 @@
 """The gate: whether a report meets a policy, and if not, why not.
 
-Three rules that users of such gates asked for:
+Four rules that users of such gates asked for:
 
 - a check that crashed fails the gate, whatever the policy: silence is no clean bill;
   so does an audit that was cancelled;
+- a policy on faults is not met by a report that left most of them undecided;
 - a score that the policy bounds but that could not be measured fails the gate;
 - minimum scores are compared with the measured value itself, not with the end of its
   interval, and the reason says so and shows the interval.
@@ -57,7 +58,15 @@ def _faults(policy: Policy, findings: Sequence[Finding]) -> list[str]:
     if policy.fail_on is None:
         return []
     limit = RANK[policy.fail_on]
-    return [
+    verdicts = [finding.verdict for finding in findings]
+    open_ones = verdicts.count("inconclusive")
+    reasons = []
+    if open_ones > verdicts.count("not_found"):
+        reasons.append(
+            f"{open_ones} of {len(findings)} causes could not be judged, so it is not "
+            f"known whether the model is free of {policy.fail_on} faults."
+        )
+    return reasons + [
         f"{finding.cause.value} was found ({finding.severity}); the policy fails on "
         f"{policy.fail_on} and above."
         for finding in findings

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 OptimizerName = Literal[
     "sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta"
@@ -19,6 +19,14 @@ def _number(value: object) -> object:
         reason = "expected a number"
         raise ValueError(reason)  # noqa: TRY004 - what validators are to raise
     return value
+
+
+def _any_above_zero(values: list[float]) -> list[float]:
+    """Refuse weights under which no row counts."""
+    if not any(values):
+        reason = "expected at least one weight above 0"
+        raise ValueError(reason)
+    return values
 
 
 Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
@@ -55,6 +63,7 @@ class Loss(_Strict):
         Annotated[
             list[Annotated[Finite, Field(ge=0, le=1e6)]],
             Field(min_length=2, max_length=10_000),
+            AfterValidator(_any_above_zero),
         ]
         | None
     ) = Field(default=None, description="One weight a class.")

@@ -112,8 +112,8 @@ def _without_cause(report: Report) -> Headline:
         remedy = (
             "Nothing: keep the model as it is."
             if tone == "good"
-            else "Repeat the audit with a larger budget; the limits say what was not "
-            "reached."
+            else "Repeat the audit with a larger budget, or mend what kept it from "
+            "judging: the limits say which."
         )
     if crashed:
         remedy = "Repeat the audit; the crashed checks are listed below."

@@ -13,6 +13,7 @@ missing. So an audit can stop, move to another machine and go on.
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from service.contract.causes import Cause
 from worker.engine.catalog import CATALOG
@@ -139,6 +140,16 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     obstacles = obstacles_of(subject, checks)
     able = [check for check in checks if check.cause not in obstacles]
     mends, crashed = propose(subject, able, measures)
+    learned = Learned(
+        measures=measures,
+        obstacles=obstacles,
+        mends=mends,
+        ledger=trainer.ledger,
+        signal=has_signal(subject, measures, None),
+        crashed=crashed,
+    )
+    if subject.untrainable is not None:
+        return replace(learned, skipped=trainer.not_anew(mends, subject.untrainable))
     trainer.arms = 1 + sum(len(options) for options in mends.values())
     trainer.missing = missing_by_far(measures)
     yield from weigh_networks(trainer, mends)
@@ -153,16 +164,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     screen, skipped = yield from screen_mends(trainer, mends, noise, unlikely)
 
     if BASELINE not in screen:
-        return Learned(
-            measures=measures,
-            obstacles=obstacles,
-            mends=mends,
-            ledger=trainer.ledger,
-            signal=has_signal(subject, measures, None),
-            crashed=crashed,
-            subsample=trainer.rows,
-            skipped=skipped,
-        )
+        return replace(learned, mends=mends, subsample=trainer.rows, skipped=skipped)
 
     interaction = Interaction(trainer, screen)
     yield from interaction.follow(mends)
@@ -182,9 +184,8 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     anew = retraining_helps(measures, confirm or screen, trainer.floors)
     repaired = yield from refine(trainer, repaired, mends, screen, anew=anew)
     remedy = yield from repair(trainer, repaired, anew=anew)
-    return Learned(
-        measures=measures,
-        obstacles=obstacles,
+    return replace(
+        learned,
         mends=mends,
         screen=screen,
         confirm=confirm,
@@ -193,9 +194,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
         repaired=repaired,
         best=best,
         remedy=remedy,
-        ledger=trainer.ledger,
         signal=has_signal(subject, measures, screen),
-        crashed=crashed,
         subsample=trainer.rows,
         skipped=skipped,
         better_on_spared=trainer.better_on_spared,

@@ -116,8 +116,7 @@ def screen_mends(
     screen = yield from trainer.train("screen", question, arms, seeds)
     if BASELINE not in screen:
         why = screen.failures.get(BASELINE, "the baseline was not trained")
-        trainer.limit(f"The network could not be trained anew: {why}.")
-        return screen, dict.fromkeys(mends, f"could not train anew: {why}")
+        return screen, trainer.not_anew(mends, why)
     screen = _compared_with_spared(trainer, screen, noise)
     while skipped and not any_promising(screen, mends, trainer.floors):
         further = [m for m in wanted if m.key not in screen and m.cause in skipped]

@@ -58,6 +58,7 @@ from worker.engine.network.own_code import (
     on_samples,
     own_code,
 )
+from worker.engine.network.reach import learns
 from worker.engine.network.torch_export import load_torch_export
 from worker.engine.network.torchscript import load_torchscript
 from worker.engine.planning import EFFORTS, network_key
@@ -233,6 +234,7 @@ class Session:
             budget="seconds" if isinstance(budget, BudgetSeconds) else budget,
             budget_seconds=seconds,
             spec=read_spec,
+            untrainable=_untrainable(network, parts.train, self.device),
             notes=(
                 *data.notes,
                 *parts.notes,
@@ -562,6 +564,22 @@ def _try_out(network: Network, split: Split, device: torch.device) -> torch.Tens
         )
     check_answer(raw, x)
     return raw
+
+
+def _untrainable(network: Network, split: Split, device: torch.device) -> str | None:
+    """Say why no training can move the network; None where it can, or fails aloud."""
+    try:
+        if learns(network, _as_tensor(split.x[:A_FEW], device)):
+            return None
+    except FAILURES as error:
+        if is_out_of_memory(error):
+            raise
+        return None
+    return (
+        "no gradient of what it returns reaches its weights, as where outputs are "
+        "rounded, turned into decisions or detached inside the model; export it "
+        "without that step"
+    )
 
 
 def _facts_as_seen(network: Network, raw: torch.Tensor) -> NetworkFacts:

@@ -115,6 +115,7 @@ class Subject:
         wanted: the causes to judge.
         budget_seconds: what the audit may take.
         budget: its name, `quick`, `standard`, `thorough` or `seconds`.
+        untrainable: why no training can move the network; None where it can.
     """
 
     network: NetworkShape
@@ -132,6 +133,7 @@ class Subject:
     spec: DatasetSpec = DatasetSpec()
     notes: tuple[str, ...] = ()
     facts: dict[str, JsonValue] = field(default_factory=dict)
+    untrainable: str | None = None
 
     @property
     def steps_an_epoch(self) -> int:

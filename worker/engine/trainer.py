@@ -1,8 +1,9 @@
 """What every round of an audit needs: seeds, rows, time left, costs, and trainings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from service.contract.causes import Cause
 from worker.engine.lab.experiment import (
     Arm,
     Change,
@@ -220,6 +221,11 @@ class Trainer:
         """Say once, in the report, what keeps the audit from saying more."""
         if remark not in self.ledger.limits:
             self.ledger.limits.append(remark)
+
+    def not_anew(self, mends: Iterable[Cause], why: str) -> dict[Cause, str]:
+        """Say that the network cannot be trained; returns that for every cause."""
+        self.limit(f"The network could not be trained anew: {why}.")
+        return dict.fromkeys(mends, f"the network could not be trained anew: {why}")
 
     def _collected(self, entries: Sequence[Entry]) -> Results:
         ran = [

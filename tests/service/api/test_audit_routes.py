@@ -136,6 +136,10 @@ def test_an_idempotency_key_that_cannot_be_kept_is_refused(admin: AppClient, key
         ),
         ({"recipe": {"epochs": 0}}, {"/recipe/epochs"}),
         (
+            {"recipe": {"loss": {"class_weights": [0, 0]}}},
+            {"/recipe/loss/class_weights"},
+        ),
+        (
             {"recipe": {"loss": {"class_weights": [1, "x"]}}},
             {"/recipe/loss/class_weights/1"},
         ),

@@ -52,6 +52,24 @@ def test_faults_fail_from_the_asked_severity_on(
     assert gate.passed is passes
 
 
+@pytest.mark.parametrize(("undecided", "passes"), [(2, True), (3, False)])
+def test_a_report_that_left_most_open_does_not_meet_a_policy_on_faults(
+    undecided: int, *, passes: bool
+) -> None:
+    findings = [make_finding(verdict="not_found")] * 2
+    findings += [make_finding(verdict="inconclusive")] * undecided
+
+    asked = judge_gate(
+        Policy(fail_on="critical"), findings=findings, performance=PERFORMANCE
+    )
+    not_asked = judge_gate(
+        Policy(min_accuracy=0.5), findings=findings, performance=PERFORMANCE
+    )
+
+    assert asked.passed is passes
+    assert not_asked.passed
+
+
 def test_what_is_only_suspected_does_not_fail() -> None:
     suspected = make_rate_finding(verdict="suspected")
 

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +54,18 @@ def open_session(tmp_path, module, recipe=RECIPE, data=None, spec=None, **reques
         request={"model_id": "m", "dataset_id": "d", "recipe": recipe, **request},
     )
     return session
+
+
+def audited(session: Session) -> dict[str, Any]:
+    """Run an audit to its end; returns its report."""
+    seen: list[dict[str, Any]] = []
+    while True:
+        step = session.advance(seen)
+        if step["report"] is not None:
+            return step["report"]
+        seen += [
+            {"experiment": e, "outcome": session.run(e)} for e in step["experiments"]
+        ]
 
 
 def network(features: int = 4, classes: int = 3) -> nn.Module:

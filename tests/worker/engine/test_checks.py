@@ -431,13 +431,18 @@ def test_outputs_that_change_from_call_to_call_are_found():
     assert check.judge(subject, Case(measures=steady)).verdict == "not_found"
 
 
+TRIED = {"baseline": {"balanced_accuracy": 0.1}}
+
+
 def test_no_signal_is_named_only_where_nothing_learned():
     measures = {"signal": {"p_value": 0.6, "best": "trees"}}
     check, subject = NoLearnableSignal(), make_subject()
 
-    nothing = check.judge(subject, Case(measures=measures, signal=False))
-    something = check.judge(subject, Case(measures=measures, signal=True))
+    untried = check.judge(subject, Case(measures=measures, signal=False))
+    nothing = check.judge(subject, Case(measures=measures, signal=False, arms=TRIED))
+    something = check.judge(subject, Case(measures=measures, signal=True, arms=TRIED))
 
+    assert untried.verdict == "inconclusive"
     assert nothing.verdict == "found"
     assert something.verdict == "not_found"
 
@@ -446,7 +451,7 @@ def test_no_signal_is_named_only_where_nothing_learned():
 def test_a_signal_by_chance_that_is_of_no_use_counts_as_none(high, verdict):
     reached = {"value": 0.113, "low": 0.09, "high": high}
     signal = {"p_value": 0.038, "chance": 0.1, "balanced_accuracy": reached}
-    case = Case(measures={"signal": signal}, signal=False)
+    case = Case(measures={"signal": signal}, signal=False, arms=TRIED)
 
     assert NoLearnableSignal().judge(make_subject(), case).verdict == verdict
 

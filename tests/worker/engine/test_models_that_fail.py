@@ -5,7 +5,13 @@ import torch
 from torch import nn
 
 from service.contract.errors import UnusableModel
-from tests.worker.engine.opened import RECIPE, dataset, network, open_session
+from tests.worker.engine.opened import (
+    RECIPE,
+    audited,
+    dataset,
+    network,
+    open_session,
+)
 from worker.engine.network.own_code import cause_of
 
 INTERPRETER = """\
@@ -53,6 +59,32 @@ class NoneAlone(Odd):
 class Elsewhere(Odd):
     def forward(self, x):
         return self.inner(x + torch.zeros([4], device=torch.device("cuda:0")))
+
+
+class Detached(Odd):
+    def forward(self, x):
+        return self.inner(x).detach()
+
+
+class Rounded(Odd):
+    def forward(self, x):
+        return torch.softmax(self.inner(x), 1).round(decimals=2)
+
+
+class Decided(Odd):
+    def forward(self, x):
+        return (self.inner(x) > 0).float()
+
+
+class Ungraded(Odd):
+    def forward(self, x):
+        with torch.no_grad():
+            return self.inner(x)
+
+
+class Full(Odd):
+    def forward(self, x):
+        return torch.softmax(self.inner(x * 1e6), 1)
 
 
 class Choosy(Odd):
@@ -207,6 +239,27 @@ def test_a_model_that_cannot_be_trained_as_it_is_is_refused(tmp_path):
 
     with pytest.raises(UnusableModel, match="by the recipe: nll needs one output"):
         trained(session, {"name": "baseline"})
+
+
+@pytest.mark.parametrize("module", [Detached(), Rounded(), Decided(), Ungraded()])
+def test_of_a_model_that_nothing_can_move_only_the_delivery_is_judged(tmp_path, module):
+    session = open_session(tmp_path, module)
+
+    report = audited(session)
+
+    verdicts = {f["cause"]: f["verdict"] for f in report["findings"]}
+    assert any("no gradient of what it returns" in one for one in report["limits"])
+    assert verdicts["learning_rate_too_low"] == "inconclusive"
+    assert verdicts["insufficient_training"] == "inconclusive"
+    assert verdicts["unsuitable_loss"] == "inconclusive"
+    assert verdicts["label_order_mismatch"] == "not_found"
+    assert verdicts["training_mode_left_on"] == "not_found"
+
+
+def test_full_outputs_do_not_make_a_model_untrainable(tmp_path):
+    session = open_session(tmp_path, Full())
+
+    assert session.subject.untrainable is None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,13 @@ from torch import nn
 
 from service.contract.causes import Cause
 from service.contract.errors import Mismatch
-from tests.worker.engine.opened import RECIPE, dataset, network, open_session
+from tests.worker.engine.opened import (
+    RECIPE,
+    audited,
+    dataset,
+    network,
+    open_session,
+)
 from worker.frames import encode
 
 
@@ -140,15 +146,8 @@ def test_a_frozen_archive_is_audited_though_it_has_no_mode(tmp_path):
 @pytest.mark.slow
 def test_a_whole_audit_yields_every_cause_once(tmp_path):
     session = open_session(tmp_path, network(), budget={"seconds": 20})
-    seen = []
-    while True:
-        step = session.advance(seen)
-        if step["report"] is not None:
-            break
-        seen += [
-            {"experiment": e, "outcome": session.run(e)} for e in step["experiments"]
-        ]
 
-    causes = [finding["cause"] for finding in step["report"]["findings"]]
-    assert sorted(causes) == sorted(Cause)
-    assert all(f["check"] != "crashed" for f in step["report"]["findings"])
+    findings = audited(session)["findings"]
+
+    assert sorted(finding["cause"] for finding in findings) == sorted(Cause)
+    assert all(finding["check"] != "crashed" for finding in findings)

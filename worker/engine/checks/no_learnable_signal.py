@@ -68,6 +68,13 @@ class NoLearnableSignal:
                 "The features predict the labels better than chance.",
                 evidence=evidence,
             )
+        if not case.arms:
+            return undecided(
+                self.cause,
+                "No reference learner finds a signal, and no network could be trained "
+                "to look for one.",
+                evidence=evidence,
+            )
         held_out = subject.data.rows["decide"] + subject.data.rows["final"]
         maybe = p_value <= self.sure and not self._is_useless(values)
         if maybe or held_out < self.least_rows:

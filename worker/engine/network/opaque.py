@@ -148,7 +148,9 @@ class _Through(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:  # noqa: ANN401
-        found = torch.autograd.grad(ctx.raw, ctx.held, gradient, allow_unused=True)
+        found: tuple[torch.Tensor | None, ...] = (None,) * len(ctx.held)
+        if ctx.raw.requires_grad:
+            found = torch.autograd.grad(ctx.raw, ctx.held, gradient, allow_unused=True)
         return (
             None,
             None,
