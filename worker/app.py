@@ -6,6 +6,7 @@ harm. So nothing here retries, and nothing depends on what the broker remembers.
 
 from celery import Celery
 
+from worker.acknowledging import install
 from worker.settings import WorkerSettings
 
 BROKER_TIMEOUT_SECONDS = 5.0
@@ -27,6 +28,7 @@ def make_app(redis_url: str, settings: WorkerSettings) -> Celery:
         redis_url: `redis://…`, `rediss://…` or `unix:///path`.
         settings: gives the hard limit of a task.
     """
+    install()
     hard_limit = settings.hard_limit_seconds
     app = Celery("model_audit", broker=broker_address(redis_url), set_as_current=False)
     app.conf.update(

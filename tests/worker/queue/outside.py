@@ -53,6 +53,15 @@ class Broker:
             self._process.kill()
             self._process.wait()
 
+    def suspend(self) -> None:
+        """Have it answer nobody until it is resumed."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def _answers(self) -> bool:
         client = Redis.from_url(self.url, socket_timeout=1)
         try:
