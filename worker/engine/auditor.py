@@ -172,13 +172,13 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     best = best_of_each(screen, mends)
     chosen = yield from interaction.combine(mends, best)
 
-    confirmation = Confirmation(trainer, screen)
+    confirmation = Confirmation(trainer, screen, mends)
     together = confirmation.affordable(chosen)
     # What the combination uses of a cause stands for it, if not the best alone.
     best = {**best, **{mend.cause: mend for mend in together}}
-    confirm = yield from confirmation.confirm(mends, together, best)
+    confirm = yield from confirmation.confirm(together, best)
     chosen = confirmation.settle(confirm, together, best)
-    yield from confirmation.measure_alone(confirm, mends, together, chosen)
+    yield from confirmation.measure_alone(confirm, together, chosen)
 
     repaired = confirmation.enriched(confirm, together, chosen, best)
     anew = retraining_helps(measures, confirm or screen, trainer.floors)

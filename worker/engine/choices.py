@@ -1,6 +1,6 @@
 """What the screen's results speak for: which mends gain, and which look worth more."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,12 +16,28 @@ from worker.engine.subject import Subject
 SURE_SIGNAL = 0.01  # p value at which some reference certainly learns
 RATES = (Cause.LEARNING_RATE_TOO_HIGH, Cause.LEARNING_RATE_TOO_LOW)  # low to high
 MOST_BETWEEN = 3  # rates between the given and the chosen one
+WEIGHT_OF_EVIDENT = 5.0  # times the error that other causes are allowed
 ABOUT = 0.05  # of a rate's gain, that a steadier one may bring less
 
 
 def gain_of(results: Results, mend: Mend) -> PairedGain:
     """A mend's gain over the best of the baseline and its controls."""
     return results.gain_over_best(mend.key, mend.controls)
+
+
+def weights(
+    mends: Mapping[Cause, Sequence[Mend]], tested: Iterable[Cause]
+) -> dict[Cause, float]:
+    """How much of the error that an audit may make each cause is allowed.
+
+    Network, data or recipe speak for evident ones before anything is trained.
+    """
+    return {
+        cause: WEIGHT_OF_EVIDENT
+        if any(mend.evident for mend in mends.get(cause, ()))
+        else 1.0
+        for cause in tested
+    }
 
 
 def value_of(results: Results, mends: Sequence[Mend]) -> float:

@@ -5,7 +5,13 @@ from dataclasses import replace
 
 from service.contract.causes import Cause
 from worker.engine.check import Mend
-from worker.engine.choices import best_single, gain_of, is_promising, value_of
+from worker.engine.choices import (
+    best_single,
+    gain_of,
+    is_promising,
+    value_of,
+    weights,
+)
 from worker.engine.combination import (
     EVIDENT_SHARE,
     compose,
@@ -26,13 +32,21 @@ MOST_CONFIRMING = 32
 MOST_OF_IT = 0.85  # of the time left; the repaired model needs the rest
 CLEARLY_WORSE = 0.02  # balanced accuracy under the baseline; such a control is settled
 
+Shares = Mapping[Cause, float]  # see `choices.weights`
+
 
 class Confirmation:
     """Trains again, on fresh seeds, what the screen liked."""
 
-    def __init__(self, trainer: Trainer, screen: Results) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        screen: Results,
+        mends: Mapping[Cause, Sequence[Mend]],
+    ) -> None:
         self.trainer = trainer
         self.screen = screen
+        self.mends = mends
         self.floors = trainer.floors
 
     def affordable(self, chosen: tuple[Mend, ...]) -> tuple[Mend, ...]:
@@ -52,10 +66,7 @@ class Confirmation:
         return chosen
 
     def confirm(
-        self,
-        mends: Mapping[Cause, Sequence[Mend]],
-        chosen: tuple[Mend, ...],
-        best: Mapping[Cause, Mend],
+        self, chosen: tuple[Mend, ...], best: Mapping[Cause, Mend]
     ) -> Round[Results | None]:
         """Train what survived on fresh seeds, more of them while a gain stays open.
 
@@ -64,8 +75,9 @@ class Confirmation:
             compared since the baseline could not be trained.
         """
         trainer = self.trainer
+        shares = weights(self.mends, best)
         singles = self._singles(chosen, best)
-        measuring = self._worth_measuring(mends, chosen)
+        measuring = self._worth_measuring(chosen)
         if not singles and not measuring:
             return None
         arms = self._arms(chosen, singles, measuring)
@@ -80,14 +92,14 @@ class Confirmation:
         while len(seeds) < MOST_CONFIRMING:
             known = len(seeds)
             seeds = trainer.seeds("confirm", min(2 * known, MOST_CONFIRMING))
-            if self._is_mended(results, chosen, tested=len(best)):
+            if self._is_mended(results, chosen, shares):
                 idle = [m for m in singles if self._adds_nothing(results, chosen, m)]
                 singles = [m for m in singles if m not in idle]
                 arms = self._without(arms, idle, chosen, singles)
             arms = self._within_time(arms, seeds[known:])
             names = {arm.name for arm in arms}
             singles = [m for m in singles if m.key in names]
-            if not self._is_undecided(results, singles, chosen, tested=len(best)):
+            if not self._is_undecided(results, singles, chosen, shares):
                 break
             more = yield from trainer.train(
                 "confirm",
@@ -105,7 +117,6 @@ class Confirmation:
     def measure_alone(
         self,
         confirm: Results | None,
-        mends: Mapping[Cause, Sequence[Mend]],
         together: tuple[Mend, ...],
         chosen: tuple[Mend, ...],
     ) -> Round[None]:
@@ -113,7 +124,6 @@ class Confirmation:
 
         Args:
             confirm: what came out on fresh seeds; what is trained here is added.
-            mends: by cause.
             together: the combination that was confirmed.
             chosen: what is left of it.
         """
@@ -121,7 +131,7 @@ class Confirmation:
             return
         arms = [
             Arm(name=m.key, changes=m.changes)
-            for m in self._worth_measuring(mends, ())
+            for m in self._worth_measuring(())
             if m.key not in confirm
         ]
         trained = len(confirm.arms[BASELINE].correct)
@@ -176,6 +186,7 @@ class Confirmation:
         """
         if confirm is None:
             return ()
+        shares = weights(self.mends, best)
         material = self.floors.material
         if len(chosen) == 1:
             known = [
@@ -187,8 +198,8 @@ class Confirmation:
                 if gain.value >= material
                 and (
                     m in chosen
-                    or self._is_proven(gain, tested=len(best))
-                    or self._is_proven_beside(confirm, chosen, m, tested=len(best))
+                    or self._is_proven(gain, [m], shares)
+                    or self._is_proven_beside(confirm, chosen, m, shares)
                 )
             ]
             if not worth:
@@ -271,15 +282,13 @@ class Confirmation:
         singles += [m for m in survivors if m not in singles]
         return singles[: max(len(chosen), self.trainer.effort.confirmed_causes)]
 
-    def _worth_measuring(
-        self, mends: Mapping[Cause, Sequence[Mend]], chosen: tuple[Mend, ...]
-    ) -> list[Mend]:
+    def _worth_measuring(self, chosen: tuple[Mend, ...]) -> list[Mend]:
         """Measuring arms whose effect is large enough to be measured better.
 
         With something mended they are measured anew, whatever a broken baseline showed.
         """
         found: list[Mend] = []
-        for options in mends.values():
+        for options in self.mends.values():
             # Only all of a cause's arms together tell something.
             arms = [m for m in options if m.measuring]
             tried = [m.key for m in arms if m.key in self.screen]
@@ -335,11 +344,11 @@ class Confirmation:
         return compose([*chosen, replace(mend, changes=(*mend.changes, change))])
 
     def _is_mended(
-        self, results: Results, chosen: tuple[Mend, ...], *, tested: int
+        self, results: Results, chosen: tuple[Mend, ...], shares: Shares
     ) -> bool:
         """Whether the combination is proven to help."""
         whole = name(chosen)
-        return whole in results and self._is_proven(results.gain(whole), tested=tested)
+        return whole in results and self._is_proven(results.gain(whole), chosen, shares)
 
     def _adds_nothing(
         self, results: Results, chosen: tuple[Mend, ...], mend: Mend
@@ -384,24 +393,25 @@ class Confirmation:
         results: Results,
         singles: Sequence[Mend],
         chosen: tuple[Mend, ...],
-        *,
-        tested: int,
+        shares: Shares,
     ) -> bool:
         """Whether a gain that counts is not proven yet, nor ruled out.
 
         Of a combination none of whose parts helps alone, the whole is asked.
         """
-        gains = [gain_of(results, m) for m in singles if m.key in results]
+        gains: list[tuple[Sequence[Mend], PairedGain]] = [
+            ([m], gain_of(results, m)) for m in singles if m.key in results
+        ]
         if len(chosen) > 1 and name(chosen) in results:
-            gains.append(results.gain(name(chosen)))
+            gains.append((chosen, results.gain(name(chosen))))
         return any(
             gain.value >= self.floors.material
-            and not self._is_proven(gain, tested=tested)
-            for gain in gains
+            and not self._is_proven(gain, made, shares)
+            for made, gain in gains
         )
 
     def _is_proven_beside(
-        self, results: Results, chosen: tuple[Mend, ...], mend: Mend, *, tested: int
+        self, results: Results, chosen: tuple[Mend, ...], mend: Mend, shares: Shares
     ) -> bool:
         """Whether a mend's gain is proven with the chosen ones made, too."""
         whole = name([*chosen, mend])
@@ -410,9 +420,12 @@ class Confirmation:
         rivals = [name([*chosen, mend.rival])] if mend.rival else []
         gain = results.gain_over_best(whole, rivals, over=name(chosen))
         is_material = gain.value >= self.floors.material
-        return is_material and self._is_proven(gain, tested=tested)
+        return is_material and self._is_proven(gain, [mend], shares)
 
-    def _is_proven(self, gain: PairedGain, *, tested: int) -> bool:
+    def _is_proven(
+        self, gain: PairedGain, made: Sequence[Mend], shares: Shares
+    ) -> bool:
         """Whether a gain will be found: among so many, looked at alone and on top."""
-        p_value = LOOKS * gain.p_above(self.floors.proven) * tested
-        return p_value <= self.floors.error_rate
+        weight = max(shares.get(mend.cause, 1.0) for mend in made)
+        allowed = self.floors.error_rate * weight / sum(shares.values())
+        return LOOKS * gain.p_above(self.floors.proven) <= allowed

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from service.contract.causes import Cause
 from worker.engine.check import Case, Mend, Trial, delivered_hits
+from worker.engine.choices import weights
 from worker.engine.combination import NEAR_SHARE, first_to_name, name
 from worker.engine.ledger import Learned
 from worker.engine.results import (
@@ -38,7 +39,7 @@ def weigh(learned: Learned, floors: Floors) -> dict[Cause, Trial]:
         for cause, w in weighed.items()
         if w.confirmed or w.on_top is not None
     }
-    adjusted = holm(raw, tested=len(weighed))
+    adjusted = holm(raw, weights(learned.mends, weighed))
     trials = {
         cause: _trial(learned, w, adjusted.get(cause, 1.0), floors)
         for cause, w in weighed.items()

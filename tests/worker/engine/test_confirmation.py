@@ -1,5 +1,7 @@
 """What is confirmed first where time is short."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from tests.builders_engine import make_subject
 from tests.worker.engine.test_results import trained
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Mend, judge_gain
-from worker.engine.choices import gain_of
+from worker.engine.choices import gain_of, weights
 from worker.engine.combination import name
 from worker.engine.confirmation import Confirmation
 from worker.engine.lab.experiment import Arm, NetworkChange, RecipeChange
@@ -34,7 +36,7 @@ def confirmation(seconds_a_step: float) -> tuple[Confirmation, list[Arm], Arm]:
     ]
     dear = Arm(name="long", changes=(RecipeChange(patch={"epochs": 40 * 20}),))
     nothing = Results(Rows.of(np.zeros(1, np.int64)), {})
-    return Confirmation(trainer, nothing), core, dear
+    return Confirmation(trainer, nothing, {}), core, dear
 
 
 def test_a_costly_arm_waits_where_the_combination_may_need_its_time():
@@ -91,6 +93,20 @@ def test_what_the_report_could_not_prove_does_not_become_the_remedy():
     assert many == (strange,)
 
 
+def test_an_evident_cause_needs_less_to_be_proven_than_ten_others():
+    settling, _, _ = confirmation(1e-9)
+    confirm = trained({"baseline": 50, "balanced": 54}, tuple(range(8)))
+    plain = Mend(Cause.CLASS_IMBALANCE, "balanced", "Balance", ())
+    gain = gain_of(confirm, plain)
+
+    def is_proven(mend: Mend) -> bool:
+        shares = weights({mend.cause: [mend]}, Cause)
+        return settling._is_proven(gain, [mend], shares)
+
+    assert is_proven(replace(plain, evident=True))
+    assert not is_proven(plain)
+
+
 @pytest.mark.parametrize(("together", "kept"), [(80, ["raw"]), (53, [])])
 def test_what_is_proven_beside_a_mend_that_fell_becomes_the_remedy(together, kept):
     settling, _, _ = confirmation(1e-9)
@@ -102,7 +118,7 @@ def test_what_is_proven_beside_a_mend_that_fell_becomes_the_remedy(together, kep
 
     settled = settling.settle(confirm, (balanced,), best)
 
-    assert not settling._is_proven(gain_of(confirm, raw), tested=len(best))
+    assert not settling._is_proven(gain_of(confirm, raw), [raw], weights({}, best))
     assert [mend.key for mend in settled] == kept
     del confirm.arms["balanced"]  # where it could not be trained
     assert settling.settle(confirm, (balanced,), best) == ()
@@ -137,8 +153,9 @@ def test_a_combination_whose_parts_do_nothing_alone_is_asked_until_it_is_decided
     asking, _, _ = confirmation(1e-9)
 
     first = trained(arms, (0, 1, 2))
+    shares = weights({}, list(Cause)[:5])
 
-    assert asking._is_undecided(first, pair, pair, tested=5) is open_
+    assert asking._is_undecided(first, pair, pair, shares) is open_
 
 
 @pytest.mark.parametrize(("beside", "asked"), [(90, False), (99, True)])
@@ -158,7 +175,7 @@ def test_what_adds_nothing_to_a_proven_mend_is_not_asked_again(beside, asked):
         [labels],
     )
 
-    assert confirming._is_mended(first, (labels,), tested=2)
+    assert confirming._is_mended(first, (labels,), weights({}, list(Cause)[:2]))
     assert {"baseline", "dropped"} <= {arm.name for arm in arms}
     assert (both in {arm.name for arm in arms}) is asked
 
@@ -193,9 +210,9 @@ def measured_beside_a_wide_network() -> tuple[Confirmation, Results, Mend, list[
 
 def test_where_the_combination_fell_the_learning_curve_is_measured_as_it_is():
     measuring, confirm, wide, subsets = measured_beside_a_wide_network()
-    mends = {wide.cause: [wide], Cause.INSUFFICIENT_DATA: subsets}
+    measuring.mends = {wide.cause: [wide], Cause.INSUFFICIENT_DATA: subsets}
 
-    ask = next(measuring.measure_alone(confirm, mends, (wide,), ()))
+    ask = next(measuring.measure_alone(confirm, (wide,), ()))
 
     asked = [arm.name for training in ask.experiments for arm in training.arms]
     assert asked == ["half", "quarter"]
@@ -204,9 +221,9 @@ def test_where_the_combination_fell_the_learning_curve_is_measured_as_it_is():
 
 def test_where_the_combination_stands_nothing_is_measured_twice():
     measuring, confirm, wide, subsets = measured_beside_a_wide_network()
-    mends = {wide.cause: [wide], Cause.INSUFFICIENT_DATA: subsets}
+    measuring.mends = {wide.cause: [wide], Cause.INSUFFICIENT_DATA: subsets}
 
-    assert list(measuring.measure_alone(confirm, mends, (wide,), (wide,))) == []
+    assert list(measuring.measure_alone(confirm, (wide,), (wide,))) == []
 
 
 @pytest.mark.parametrize(

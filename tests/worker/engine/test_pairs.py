@@ -158,13 +158,34 @@ def test_hits_on_noisy_labels_are_freed_of_what_the_noise_takes():
 
 
 def test_holm_multiplies_the_smallest_most():
-    adjusted = holm({"a": 0.001, "b": 0.02, "c": 0.5}, tested=3)
+    adjusted = holm({"a": 0.001, "b": 0.02, "c": 0.5})
 
     assert adjusted == {"a": 0.003, "b": 0.04, "c": 0.5}
 
 
 def test_holm_counts_what_was_given_up_earlier():
-    assert holm({"a": 0.004}, tested=20) == {"a": 0.08}
+    weights = dict.fromkeys("abcdefghijklmnopqrst", 1.0)
+
+    assert holm({"a": 0.004}, weights) == {"a": pytest.approx(0.08)}
+
+
+def test_holm_allows_a_heavier_question_more_and_the_others_less():
+    adjusted = holm({"a": 0.02, "b": 0.01}, {"a": 5.0, "b": 1.0, "c": 1.0})
+
+    assert adjusted == {"a": pytest.approx(0.028), "b": pytest.approx(0.028)}
+
+
+def test_weighted_holm_holds_the_chance_of_any_false_rejection():
+    rng = np.random.default_rng(0)
+    weights = {"a": 5.0, "b": 5.0, **dict.fromkeys(range(10), 1.0)}
+    by_chance = rng.uniform(size=(4000, len(weights)))
+
+    false = [
+        min(holm(dict(zip(weights, p, strict=True)), weights).values()) <= 0.05
+        for p in by_chance
+    ]
+
+    assert 0.04 < np.mean(false) < 0.06
 
 
 def test_a_gain_is_found_only_when_proven_and_material():

@@ -200,7 +200,7 @@ def weak(slices: list[Slice], hit: Flags) -> list[tuple[Values, float]]:
         table = [[hits, n - hits], [other_hits, others - other_hits]]
         p_values[place] = float(stats.fisher_exact(table, alternative="less").pvalue)
         facts[place] = inside, n, hits, other_hits / others
-    adjusted = holm(p_values, tested=len(slices))
+    adjusted = holm(p_values)
 
     kept: list[int] = []
     for place in sorted(facts, key=p_values.__getitem__):

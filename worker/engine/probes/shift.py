@@ -195,7 +195,7 @@ def _moved(material: Material, train: Split, held: Split) -> list[Values]:
             "train": finite(float(np.median(a))),
             "held_out": finite(float(np.median(b))),
         }
-    adjusted = holm(p_values, tested=len(p_values))
+    adjusted = holm(p_values)
     for place, entry in found.items():
         entry["p_value"] = adjusted[place]
     order = sorted(found, key=lambda place: -float(str(found[place]["statistic"])))

@@ -35,21 +35,29 @@ class Floors:
     absence_level: float = 0.9
 
 
-def holm(p_values: Mapping[Key, float], *, tested: int) -> dict[Key, float]:
+def holm(
+    p_values: Mapping[Key, float], weights: Mapping[Key, float] | None = None
+) -> dict[Key, float]:
     """Adjust p values so that the chance of any false rejection is held.
 
     Args:
         p_values: one a question that was asked in the end.
-        tested: number of questions asked in all, those given up earlier included.
+        weights: of every question asked, those given up earlier included, chosen before
+            it was answered: twice the weight is allowed twice the error. All alike
+            where not given.
 
     Returns:
-        Adjusted p values. Source: Holm 1979, Scandinavian Journal of Statistics 6.
+        Adjusted p values. Source: Holm 1979, Scandinavian Journal of Statistics 6, with
+        weights as there (section 4).
     """
+    if weights is None:
+        weights = dict.fromkeys(p_values, 1.0)
     adjusted: dict[Key, float] = {}
-    highest = 0.0
-    for rank, (key, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
-        highest = max(highest, min(1.0, p * max(1, tested - rank)))
+    highest, left = 0.0, sum(weights.values())
+    for key in sorted(p_values, key=lambda key: p_values[key] / weights[key]):
+        highest = max(highest, min(1.0, p_values[key] / weights[key] * left))
         adjusted[key] = highest
+        left -= weights[key]
     return adjusted
 
 
