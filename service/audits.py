@@ -35,7 +35,12 @@ from service.store import (
     rounds,
 )
 from service.store.audit_store import Version
-from service.store.blobs import BlobMissingError, BlobStore
+from service.store.blobs import (
+    BlobDamagedError,
+    BlobMissingError,
+    BlobStore,
+    chunks,
+)
 from service.store.database import Database
 from service.store.tables import AuditRow, OutcomeRow, PieceRow, WebhookRow
 from service.store.work import add_first_advance
@@ -212,19 +217,24 @@ class Audits:
         """Read the repaired model; returns its SHA-256 and its bytes.
 
         Raises:
-            NotFound: not in the caller's project, or the audit made none.
+            NotFound: not in the caller's project, or the audit made none, or its bytes
+                are not those any more that were written.
             Conflict: the audit is unfinished.
         """
         with self._database.reading() as session:
             row = self._found(session, caller, audit_id)
         if row.status not in TERMINAL:
             raise Conflict(detail=f"The audit is {row.status}.")
-        if row.remedy_sha256 is None or not self._blobs.exists(row.remedy_sha256):
+        if row.remedy_sha256 is None:
             raise NotFound(detail="This audit made no repaired model.")
         try:
-            return row.remedy_sha256, self._blobs.stream(row.remedy_sha256)
+            return row.remedy_sha256, chunks(self._blobs.open(row.remedy_sha256))
         except BlobMissingError as error:
-            raise NotFound(detail="This audit made no repaired model.") from error
+            how = "damaged" if isinstance(error, BlobDamagedError) else "lost"
+            raise NotFound(
+                detail=f"The repaired model of this audit was {how} in the store; "
+                "delete the audit and repeat it to have it made again."
+            ) from error
 
     def delete(self, caller: Caller, audit_id: str) -> str | None:
         """Remove an audit that has ended; returns the digest of its repaired model.

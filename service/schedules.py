@@ -9,7 +9,7 @@ from cronsim import CronSim, CronSimError
 from sqlalchemy.orm import Session
 
 from service.audits import check_request, start_audit
-from service.contract.errors import FieldError, InvalidFields, NotFound
+from service.contract.errors import FieldError, InvalidFields, NotFound, at
 from service.contract.jobs import NewScheduleBody, Page, ScheduleBody
 from service.contract.request import AuditRequest, SchedulePatch, ScheduleRequest
 from service.cursors import Slice, as_page
@@ -67,7 +67,8 @@ class Schedules:
                 )
                 if earlier is not None:
                     return NewScheduleBody.model_validate(earlier.answer)
-            check_request(session, caller.project, request.audit)
+            with at("/audit"):
+                check_request(session, caller.project, request.audit)
             session.add(row)
             body = _new_schedule_body(row, request.audit)
             answer = body.model_dump(mode="json", exclude_unset=True)
@@ -130,7 +131,8 @@ class Schedules:
             had_secret = row.callback_secret is not None
             for name, value in given.items():
                 if name == "audit":
-                    check_request(session, caller.project, value)
+                    with at("/audit"):
+                        check_request(session, caller.project, value)
                     _keep_audit(row, value)
                 else:
                     setattr(row, name, value)

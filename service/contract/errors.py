@@ -18,6 +18,8 @@ The domain knows no HTTP: the numbers stand only in `Problem.status`, which the 
 error handler of the API copies into the answer.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field
@@ -65,6 +67,26 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem
             detail=self.detail,
             errors=self.errors,
         )
+
+
+@contextmanager
+def at(pointer: str) -> Iterator[None]:
+    """Have problems of a part of the body point into the body.
+
+    Args:
+        pointer: JSON pointer to the part.
+
+    Raises:
+        Problem: as raised inside, its pointers below this one.
+    """
+    try:
+        yield
+    except Problem as problem:
+        problem.errors = [
+            FieldError(pointer=pointer + one.pointer, detail=one.detail)
+            for one in problem.errors
+        ]
+        raise
 
 
 class BadRequest(Problem):

@@ -183,9 +183,6 @@ class BlobStore(Protocol):
             BlobStoreDown: the store does not work.
         """
 
-    def stream(self, sha256: str) -> Iterator[bytes]:
-        """Read a file in chunks of about a mebibyte, unverified; raises as `open`."""
-
     def exists(self, sha256: str) -> bool:
         """Say whether the file is there."""
 
@@ -234,10 +231,6 @@ class FolderBlobs:
             raise BlobMissingError(sha256) from error
         except OSError as error:
             raise BlobStoreDown(error.strerror or "cannot read") from error
-
-    def stream(self, sha256: str) -> Iterator[bytes]:
-        """Read a file in chunks."""
-        return chunks(self._open(sha256))
 
     def exists(self, sha256: str) -> bool:
         """Say whether the file is there."""

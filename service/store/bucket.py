@@ -68,18 +68,6 @@ class BucketBlobs:
         path.touch()  # the cache drops what was not used for the longest time
         return file
 
-    def stream(self, sha256: str) -> Iterator[bytes]:
-        """Read a file in chunks, straight from the bucket."""
-        try:
-            for chunk in obstore.get(self._store, _key(sha256)).stream(
-                min_chunk_size=CHUNK_BYTES
-            ):
-                yield bytes(chunk)
-        except FileNotFoundError as error:
-            raise BlobMissingError(sha256) from error
-        except BaseError as error:
-            raise BlobStoreDown(_first_line(error)) from error
-
     def exists(self, sha256: str) -> bool:
         """Say whether the file is there."""
         try:
@@ -131,7 +119,7 @@ class BucketBlobs:
     def _fetch(self, sha256: str) -> BinaryIO:
         self._cache.mkdir(parents=True, exist_ok=True)
         with BlobWriter(self._incoming, self._adopt) as writer:
-            for chunk in self.stream(sha256):
+            for chunk in self._stream(sha256):
                 writer.write(chunk)
             # Opened before it can be evicted.
             file = writer.reader()
@@ -143,6 +131,18 @@ class BucketBlobs:
             raise BlobStoreDown(_OTHER_BYTES)
         self._evict(keep=sha256)
         return file
+
+    def _stream(self, sha256: str) -> Iterator[bytes]:
+        """Read a file in chunks, straight from the bucket."""
+        try:
+            for chunk in obstore.get(self._store, _key(sha256)).stream(
+                min_chunk_size=CHUNK_BYTES
+            ):
+                yield bytes(chunk)
+        except FileNotFoundError as error:
+            raise BlobMissingError(sha256) from error
+        except BaseError as error:
+            raise BlobStoreDown(_first_line(error)) from error
 
     def _adopt(self, source: Path, sha256: str) -> None:
         source.replace(self._cache / sha256)

@@ -527,6 +527,28 @@ def test_the_repaired_model_is_downloaded(app: FastAPI, admin: AppClient):
     assert links["repaired_model"] == f"/v1/audits/{audit_id}/model"
 
 
+@pytest.mark.parametrize("how", ["damaged", "lost"])
+def test_a_repaired_model_that_is_not_there_whole_is_not_sent(
+    app: FastAPI, admin: AppClient, settings: Settings, how: str
+) -> None:
+    audit_id = new_audit(admin)
+    with app.state.desk.uploads.begin().writer as writer:
+        writer.write(b"repaired")
+        sha256, _ = writer.finish()
+        writer.keep()
+    change_audit(app, audit_id, status="succeeded", remedy_sha256=sha256)
+    [path] = (settings.data_dir / "blobs").rglob(sha256)
+    if how == "lost":
+        path.unlink()
+    else:
+        path.write_bytes(b"repai")
+
+    answer = admin.get(f"/v1/audits/{audit_id}/model")
+
+    problem(answer, "not-found", 404)
+    assert f"was {how} in the store" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(("status", "goes"), [("succeeded", True), ("running", False)])
 def test_a_repaired_model_goes_with_the_outcomes_that_refer_to_it(
     app: FastAPI, admin: AppClient, settings: Settings, status: str, *, goes: bool

@@ -39,6 +39,29 @@ def test_due_times_follow_the_clock_of_the_time_zone():
 
 
 @pytest.mark.parametrize(
+    ("wrong", "pointer"),
+    [
+        ({"model_id": "mdl_x"}, "/audit/model_id"),
+        ({"recipe": {"epochs": 0}}, "/audit/recipe/epochs"),
+        (
+            {"policy": {"max_regression_from": "aud_x"}},
+            "/audit/policy/max_regression_from",
+        ),
+    ],
+)
+def test_what_is_wrong_with_its_audit_is_pointed_at(admin: AppClient, wrong, pointer):
+    good = schedule_of(admin)
+    schedule_id = admin.post("/v1/schedules", json=good).json()["id"]
+    bad = {"audit": good["audit"] | wrong}
+
+    created = admin.post("/v1/schedules", json=good | bad)
+    changed = admin.patch(f"/v1/schedules/{schedule_id}", json=bad)
+
+    for answer in (created, changed):
+        assert [one["pointer"] for one in answer.json()["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [
         ("cron", "61 * * * *"),
