@@ -109,6 +109,18 @@ def test_missing_and_boolean_values_of_a_csv_are_numbers():
     }
 
 
+def test_what_no_32_bit_float_holds_is_counted_and_told():
+    large = X.astype(np.float64)
+    large[:3, 0] = 1e200
+
+    told = facts(read(files.npz(x=large, y=Y), "npz"))
+    silent = facts(read(files.npz(x=X.astype(np.float64), y=Y), "npz"))
+
+    assert told["missing_values"]["infinite"] == 3
+    assert any("3 values are infinite, or beyond 3.4e+38" in n for n in told["notes"])
+    assert silent["notes"] == []
+
+
 @pytest.mark.parametrize(
     "labels",
     [

@@ -8,6 +8,7 @@ from worker.engine.data import Dataset, Split
 _BLOCK_ROWS = 16_384
 _MOST_NAMES = 1_000
 _MOST_FEATURES = 50
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def facts(dataset: Dataset) -> dict[str, JsonValue]:
@@ -20,6 +21,13 @@ def facts(dataset: Dataset) -> dict[str, JsonValue]:
     """
     names = dataset.class_names
     first = next(iter(dataset.splits.values()))
+    missing, infinite = _missing(dataset)
+    notes: list[JsonValue] = [*dataset.notes]
+    if infinite:
+        notes.append(
+            f"{infinite:,} values are infinite, or beyond {_LARGEST:.1e}, the largest "
+            "32-bit float, and count as infinite."
+        )
     return {
         "kind": dataset.kind,
         "layout": dataset.layout,
@@ -37,12 +45,13 @@ def facts(dataset: Dataset) -> dict[str, JsonValue]:
             }
             for name, split in dataset.splits.items()
         },
-        "missing_values": _missing(dataset),
-        "notes": list(dataset.notes),
+        "missing_values": missing,
+        "notes": notes,
     }
 
 
-def _missing(dataset: Dataset) -> dict[str, JsonValue]:
+def _missing(dataset: Dataset) -> tuple[dict[str, JsonValue], int]:
+    """Count NaN and infinite values; returns what is shown, and the infinite ones."""
     width = int(np.prod(dataset.sample_shape))
     missing = np.zeros(width, np.int64)
     infinite = 0
@@ -54,7 +63,7 @@ def _missing(dataset: Dataset) -> dict[str, JsonValue]:
         for index in np.argsort(-missing, kind="stable")[:_MOST_FEATURES]
         if missing[index]
     ]
-    return {
+    shown: dict[str, JsonValue] = {
         "nan": int(missing.sum()),
         "infinite": infinite,
         "by_feature": {
@@ -64,6 +73,7 @@ def _missing(dataset: Dataset) -> dict[str, JsonValue]:
             for index in worst
         },
     }
+    return shown, infinite
 
 
 def _count(split: Split, missing: np.ndarray[tuple[int], np.dtype[np.int64]]) -> int:
