@@ -27,6 +27,9 @@ CHUNK_BYTES = 1024 * 1024
 _LARGE_BYTES = 256 * 1024
 ABANDONED_SECONDS = 24 * 3600
 _PROBE = bytes(4096)
+# Of the disk: without it the database beside the files could not even note a deletion.
+_RESERVE_BYTES = 64 * 1024 * 1024
+_RESERVE_SHARE = 0.1  # at most, of a small disk
 
 
 class BlobMissingError(Exception):
@@ -91,8 +94,11 @@ class BlobWriter:
             try:
                 while rest:
                     rest = rest[self._file.write(rest) :]
+                left = _beyond_reserve(os.fstatvfs(self._file.fileno()))
             except OSError as error:
                 raise BlobStoreDown(error.strerror or "cannot write") from error
+        if left < 0:
+            raise BlobStoreDown("the disk is full but for what the database needs")
         fresh = self.size_bytes - self._begun_bytes
         if fresh >= writeback.EVERY_BYTES:
             writeback.begin(self._file.fileno(), self._begun_bytes, fresh)
@@ -167,6 +173,13 @@ class BlobWriter:
 
     def __exit__(self, *_: object) -> None:
         self.abort()
+
+
+def _beyond_reserve(disk: os.statvfs_result) -> float:
+    """Count the bytes that files may still take of a disk."""
+    whole = disk.f_blocks * disk.f_frsize
+    reserve = min(_RESERVE_BYTES, _RESERVE_SHARE * whole)
+    return disk.f_bavail * disk.f_frsize - reserve
 
 
 class BlobStore(Protocol):

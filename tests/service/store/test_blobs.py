@@ -1,5 +1,7 @@
 import hashlib
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,6 +10,7 @@ from service.store.blobs import (
     BlobDamagedError,
     BlobMissingError,
     BlobStore,
+    BlobStoreDown,
     FolderBlobs,
     open_blobs,
 )
@@ -112,6 +115,26 @@ def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
         blobs.ping()
     with pytest.raises(Unavailable):
         blobs.writer()
+
+
+@pytest.mark.parametrize(
+    ("whole_mib", "free_mib", "goes"),
+    [(100_000, 65, True), (100_000, 63, False), (24, 3, True), (24, 2, False)],
+)
+def test_files_leave_the_database_room_on_the_disk(
+    tmp_path: Path, monkeypatch, whole_mib: int, free_mib: int, *, goes: bool
+) -> None:
+    disk = SimpleNamespace(
+        f_frsize=4096, f_blocks=whole_mib * 256, f_bavail=free_mib * 256
+    )
+    monkeypatch.setattr("service.store.blobs.os.fstatvfs", lambda _: disk)
+    blobs = open_blobs(str(tmp_path / "blobs"), cache=tmp_path / "cache")
+
+    with nullcontext() if goes else pytest.raises(BlobStoreDown, match="disk is full"):
+        keep(blobs, TEXT)
+
+    assert blobs.exists(DIGEST) is goes
+    assert leftovers(tmp_path) == []
 
 
 def test_a_bucket_that_is_not_there_is_unavailable(s3: str, tmp_path: Path) -> None:
