@@ -49,6 +49,7 @@ from worker.engine.lab.experiment import (
 from worker.engine.lab.materials import Clock
 from worker.engine.ledger import Step
 from worker.engine.memory import is_out_of_memory
+from worker.engine.network.editing import SurgeryImpossible
 from worker.engine.network.facts import NetworkFacts
 from worker.engine.network.network import Network
 from worker.engine.network.own_code import (
@@ -234,7 +235,7 @@ class Session:
             budget="seconds" if isinstance(budget, BudgetSeconds) else budget,
             budget_seconds=seconds,
             spec=read_spec,
-            untrainable=_untrainable(network, parts.train, self.device),
+            untrainable=_untrainable(network, parts.train, classes),
             notes=(
                 *data.notes,
                 *parts.notes,
@@ -566,11 +567,20 @@ def _try_out(network: Network, split: Split, device: torch.device) -> torch.Tens
     return raw
 
 
-def _untrainable(network: Network, split: Split, device: torch.device) -> str | None:
-    """Say why no training can move the network; None where it can, or fails aloud."""
+def _untrainable(network: Network, split: Split, classes: int) -> str | None:
+    """Say why no training can move the network; None where it can, or fails aloud.
+
+    A softmax over one output, say, stops every gradient too, but can be taken off.
+    """
+    x = _as_tensor(split.x[:A_FEW], torch.device("cpu"))
     try:
-        if learns(network, _as_tensor(split.x[:A_FEW], device)):
+        if learns(network, x):
             return None
+        raw = network.changed(NetworkChange(name="output"), classes=classes, sample=x)
+        if learns(raw, x):
+            return None
+    except SurgeryImpossible:
+        pass
     except FAILURES as error:
         if is_out_of_memory(error):
             raise

@@ -256,8 +256,17 @@ def test_of_a_model_that_nothing_can_move_only_the_delivery_is_judged(tmp_path, 
     assert verdicts["training_mode_left_on"] == "not_found"
 
 
-def test_full_outputs_do_not_make_a_model_untrainable(tmp_path):
-    session = open_session(tmp_path, Full())
+@pytest.mark.parametrize(
+    ("module", "classes"),
+    [
+        (Full(), 3),
+        (nn.Sequential(network(classes=1), nn.Softmax(1)), 2),  # always one
+    ],
+)
+def test_outputs_that_can_be_mended_do_not_make_a_model_untrainable(
+    tmp_path, module, classes
+):
+    session = open_session(tmp_path, module, data=dataset(classes=classes))
 
     assert session.subject.untrainable is None
 
