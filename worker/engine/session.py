@@ -80,6 +80,7 @@ PICTURE_RANK = 3
 SETTLED_AT_HALF = 0.04  # mean distance of the outputs from one half
 MOST_BORROWED = 20_000  # training rows that, left out in turn, may help to decide
 A_FEW = 64  # rows with which the network is tried out
+A_BATCH = 16  # rows with which it is tried whether it can be trained
 
 Progress = Callable[[float, str], None]
 
@@ -572,7 +573,7 @@ def _untrainable(network: Network, split: Split, classes: int) -> str | None:
 
     A softmax over one output, say, stops every gradient too, but can be taken off.
     """
-    x = _as_tensor(split.x[:A_FEW], torch.device("cpu"))
+    x = _as_tensor(split.x[:A_BATCH], torch.device("cpu"))
     try:
         if learns(network, x):
             return None
