@@ -91,6 +91,7 @@ class Trial:
         on_top: its gain within the best combination: with all against all but this,
             or against the rival in its place.
         adjusted_p: of the gain, over all causes tested (Holm).
+        weight: its share of the error that the audit may make.
         decision: what the gain says, taken alone.
         role: its place in the best combination.
         explained_by: the cause whose mending makes this gain vanish.
@@ -103,6 +104,7 @@ class Trial:
     confirmed: bool
     decision: Decision
     adjusted_p: float = 1.0
+    weight: float = 1.0
     on_top: PairedGain | None = None
     role: Role = "none"
     explained_by: Cause | None = None
@@ -490,6 +492,7 @@ def _trial_evidence(trial: Trial) -> list[Evidence]:
                 "over": trial.over,
                 "tried": tried,
                 "p_adjusted": trial.adjusted_p,
+                "weight": trial.weight,
             },
         )
     ]

@@ -39,9 +39,13 @@ def weigh(learned: Learned, floors: Floors) -> dict[Cause, Trial]:
         for cause, w in weighed.items()
         if w.confirmed or w.on_top is not None
     }
-    adjusted = holm(raw, weights(learned.mends, weighed))
+    shares = weights(learned.mends, weighed)
+    adjusted = holm(raw, shares)
     trials = {
-        cause: _trial(learned, w, adjusted.get(cause, 1.0), floors)
+        cause: replace(
+            _trial(learned, w, adjusted.get(cause, 1.0), floors),
+            weight=shares[cause] / sum(shares.values()),
+        )
         for cause, w in weighed.items()
     }
     return _with_roles(learned, trials, floors)

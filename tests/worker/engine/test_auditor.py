@@ -65,6 +65,19 @@ def test_a_healthy_subject_is_screened_and_left_alone():
     assert not any(training.keep for training in world.trained)
 
 
+def test_evident_causes_are_allowed_five_times_the_error_of_others():
+    unequal = make_subject(counts=(800, 300, 100))
+    learned = World(unequal, base=0.9, effect=no_effect).audit()
+
+    trials = weigh(learned, Floors())
+
+    shares = {cause: trial.weight for cause, trial in trials.items()}
+    evident = {c for c in shares if any(m.evident for m in learned.mends[c])}
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert Cause.CLASS_IMBALANCE in evident
+    assert {round(shares[c] / min(shares.values()), 9) for c in evident} == {5.0}
+
+
 def test_a_single_fault_is_named_confirmed_and_repaired():
     def effect(arm):
         return 0.2 if (patches(arm, "optimizer", "lr") or 0) >= 0.01 else 0.0
