@@ -23,6 +23,7 @@ SHORT_IN_A_SUBSAMPLE = frozenset(
 FEW_HELD_OUT = 2_000  # rows; from here on they decide alone
 DEAR = 0.25  # of what a screen may take, for one arm
 LEAST_LEFT_OUT = 0.5  # share of the training rows that is left out at some time
+HARDLY_AFFECTED = 0.01  # share of the training rows, with which they may decide anyway
 AS_AFFECTED = 0.5  # of the training rows' share with odd values
 MOST_NOISE = 0.7  # of what makes labels worthless; beyond, noisy rows say too little
 
@@ -77,12 +78,16 @@ def may_borrow(
 
 
 def _are_as_affected(measures: Measures) -> bool:
-    """Whether held-out rows hold about as many odd values as training rows."""
+    """Whether held-out rows hold about as many odd values as training rows.
+
+    Both by the same criterion. Rows that contradict each other are marked as odd, too,
+    and single values far out; those there may be anywhere.
+    """
     inputs = measures.get("inputs", {})
-    train, held_out = inputs.get("affected"), inputs.get("held_out_affected")
+    train, held_out = inputs.get("plainly_affected"), inputs.get("held_out_affected")
     if not isinstance(train, float) or not isinstance(held_out, float):
         return False
-    return held_out >= AS_AFFECTED * train
+    return train < HARDLY_AFFECTED or held_out >= AS_AFFECTED * train
 
 
 def screen_mends(

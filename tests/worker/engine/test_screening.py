@@ -45,10 +45,14 @@ def test_training_rows_unlike_the_held_out_ones_do_not_decide():
 
 
 @pytest.mark.parametrize(
-    ("held_out", "decide"), [(0.0, False), (0.04, False), (0.15, True)]
+    ("train", "held_out", "decide"),
+    [(0.2, 0.0, False), (0.2, 0.04, False), (0.2, 0.15, True), (0.005, 0.0, True)],
 )
-def test_training_rows_with_corrupted_values_decide_only_beside_such(held_out, decide):
-    measures = {"inputs": {"affected": 0.2, "held_out_affected": held_out}}
+def test_training_rows_with_corrupted_values_decide_only_beside_such(
+    train, held_out, decide
+):
+    shares = {"plainly_affected": train, "held_out_affected": held_out}
+    measures = {"inputs": {"affected": 0.3, **shares}}
     trainer = Trainer(make_subject(decide_rows=300, may_borrow=True))
     mends, _ = propose(trainer.subject, CATALOG, {})
     corrupted = {**mends, Cause.CORRUPTED_INPUTS: mends[Cause.UNSCALED_INPUTS]}

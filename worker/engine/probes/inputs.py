@@ -16,6 +16,7 @@ Values:
     affected: share of training rows with a defect; `mask` flags them (`pack_mask`).
     held_out_affected: share of held-out rows with a non-finite value or sentinel or, in
         tables, one that lies farther out than all of a feature's sound values are wide.
+    plainly_affected: share of training rows of which that is so.
     scale: of the inputs as the network sees them, normalised by the recipe:
         `smallest_std`, `median_std`, `largest_std`, `spread` (largest over the lowest
         decile), `largest_magnitude` (largest |mean| or deviation), `low`, `high`.
@@ -80,10 +81,11 @@ def measure(material: Material, settings: Values) -> Values:
         held = held_out(material)
         held = choose(held, _bounded(held, MOST_ROWS))
         known = code_table(by_column if is_table else [values_of(apart)])
-        affected = _missing(held, known)
-        if is_table:
-            affected |= _far_out(held, sound)
-        values["held_out_affected"] = float(affected.mean())
+        for name, split in (("held_out_affected", held), ("plainly_affected", train)):
+            affected = _missing(split, known)
+            if is_table:
+                affected |= _far_out(split, sound)
+            values[name] = float(affected.mean())
     bad |= _repeats(values, train)
     values["rows"] = len(train)
     values["affected"] = float(bad.mean())
@@ -226,14 +228,14 @@ def _spikes_listed(spikes_found: list[Spike]) -> list[JsonValue]:
     ]
 
 
-def _missing(held: Split, known: Floats) -> Flags:
-    """Flag held-out rows with a non-finite value or a code found in training.
+def _missing(split: Split, known: Floats) -> Flags:
+    """Flag rows with a non-finite value or a code found in training.
 
     Args:
-        held: held-out rows.
+        split: the rows.
         known: codes of the columns that were looked at, or of all values together.
     """
-    flat = held.x.reshape(len(held), -1)
+    flat = split.x.reshape(len(split), -1)
     bad: Flags = np.asarray(
         ~np.isfinite(flat.astype(np.float64)).all(1), dtype=np.bool_
     )
@@ -243,10 +245,10 @@ def _missing(held: Split, known: Floats) -> Flags:
     return bad
 
 
-def _far_out(held: Split, sound: Floats) -> Flags:
-    """Flag held-out rows with a value a whole range beyond the sound ones."""
+def _far_out(split: Split, sound: Floats) -> Flags:
+    """Flag rows with a value a whole range beyond the sound ones."""
     low, high = sound
-    x = held.x.reshape(len(held), -1)[:, : len(low)].astype(np.float64)
+    x = split.x.reshape(len(split), -1)[:, : len(low)].astype(np.float64)
     with np.errstate(invalid="ignore"):
         width = np.nan_to_num(high - low)
         far = (x < low - width) | (x > high + width)

@@ -109,6 +109,17 @@ def test_held_out_rows_with_values_far_outside_the_training_ones_are_counted():
     values = inputs.measure(table_subject(x, y, (held, labels)), {})
 
     assert values["held_out_affected"] == pytest.approx(0.15)
+    assert values["plainly_affected"] == pytest.approx(5 / len(x))
+
+
+def test_rows_that_contradict_each_other_are_odd_yet_not_plainly_affected():
+    x, y = table()
+    x[1], y[0], y[1] = x[0], 0, 1
+
+    values = inputs.measure(table_subject(x, y), {})
+
+    assert values["affected"] == pytest.approx(1 / len(x))
+    assert values["plainly_affected"] == 0
 
 
 @pytest.mark.parametrize("value", [-999.0, -40.0])
