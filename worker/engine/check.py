@@ -37,7 +37,8 @@ class Mend:
         sane: whether it belongs to the arm in which everything is mended at once.
         urgent: likely or cheap enough to be tried first.
         evident: something in the graph, the data or the recipe is out of the ordinary
-            and speaks for it; of mends that help as much, evident ones are named first.
+            and speaks for it, before anything is trained; of mends that help as much,
+            evident ones are named first, and less must be proven of them.
         measuring: trained only to measure something, never a remedy itself.
         control_name: of an arm that several mends share as their control.
         late_control: the control is trained only once the mend looks worth it.

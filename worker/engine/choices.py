@@ -25,19 +25,21 @@ def gain_of(results: Results, mend: Mend) -> PairedGain:
     return results.gain_over_best(mend.key, mend.controls)
 
 
-def weights(
+def shares_of_error(
     mends: Mapping[Cause, Sequence[Mend]], tested: Iterable[Cause]
 ) -> dict[Cause, float]:
-    """How much of the error that an audit may make each cause is allowed.
+    """Share out the error that an audit may make among the causes tested.
 
     Network, data or recipe speak for evident ones before anything is trained.
     """
-    return {
+    weights = {
         cause: WEIGHT_OF_EVIDENT
         if any(mend.evident for mend in mends.get(cause, ()))
         else 1.0
         for cause in tested
     }
+    whole = sum(weights.values())
+    return {cause: weight / whole for cause, weight in weights.items()}
 
 
 def value_of(results: Results, mends: Sequence[Mend]) -> float:

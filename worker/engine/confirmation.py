@@ -9,8 +9,8 @@ from worker.engine.choices import (
     best_single,
     gain_of,
     is_promising,
+    shares_of_error,
     value_of,
-    weights,
 )
 from worker.engine.combination import (
     EVIDENT_SHARE,
@@ -32,7 +32,7 @@ MOST_CONFIRMING = 32
 MOST_OF_IT = 0.85  # of the time left; the repaired model needs the rest
 CLEARLY_WORSE = 0.02  # balanced accuracy under the baseline; such a control is settled
 
-Shares = Mapping[Cause, float]  # see `choices.weights`
+Shares = Mapping[Cause, float]  # see `choices.shares_of_error`
 
 
 class Confirmation:
@@ -75,7 +75,7 @@ class Confirmation:
             compared since the baseline could not be trained.
         """
         trainer = self.trainer
-        shares = weights(self.mends, best)
+        shares = shares_of_error(self.mends, best)
         singles = self._singles(chosen, best)
         measuring = self._worth_measuring(chosen)
         if not singles and not measuring:
@@ -186,7 +186,7 @@ class Confirmation:
         """
         if confirm is None:
             return ()
-        shares = weights(self.mends, best)
+        shares = shares_of_error(self.mends, best)
         material = self.floors.material
         if len(chosen) == 1:
             known = [
@@ -426,6 +426,5 @@ class Confirmation:
         self, gain: PairedGain, made: Sequence[Mend], shares: Shares
     ) -> bool:
         """Whether a gain will be found: among so many, looked at alone and on top."""
-        weight = max(shares.get(mend.cause, 1.0) for mend in made)
-        allowed = self.floors.error_rate * weight / sum(shares.values())
+        allowed = self.floors.error_rate * max(shares[mend.cause] for mend in made)
         return LOOKS * gain.p_above(self.floors.proven) <= allowed

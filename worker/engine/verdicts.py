@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from service.contract.causes import Cause
 from worker.engine.check import Case, Mend, Trial, delivered_hits
-from worker.engine.choices import weights
+from worker.engine.choices import shares_of_error
 from worker.engine.combination import NEAR_SHARE, first_to_name, name
 from worker.engine.ledger import Learned
 from worker.engine.results import (
@@ -39,12 +39,11 @@ def weigh(learned: Learned, floors: Floors) -> dict[Cause, Trial]:
         for cause, w in weighed.items()
         if w.confirmed or w.on_top is not None
     }
-    shares = weights(learned.mends, weighed)
+    shares = shares_of_error(learned.mends, weighed)
     adjusted = holm(raw, shares)
     trials = {
-        cause: replace(
-            _trial(learned, w, adjusted.get(cause, 1.0), floors),
-            weight=shares[cause] / sum(shares.values()),
+        cause: _trial(
+            learned, w, adjusted.get(cause, 1.0), floors, weight=shares[cause]
         )
         for cause, w in weighed.items()
     }
@@ -90,7 +89,12 @@ def _p_value(weighed: Weighed, floor: float) -> float:
 
 
 def _trial(
-    learned: Learned, weighed: Weighed, adjusted_p: float, floors: Floors
+    learned: Learned,
+    weighed: Weighed,
+    adjusted_p: float,
+    floors: Floors,
+    *,
+    weight: float,
 ) -> Trial:
     stronger = weighed.gain
     if weighed.on_top is not None and weighed.on_top.value > stronger.value:
@@ -109,6 +113,7 @@ def _trial(
         confirmed=weighed.confirmed,
         decision=decision,
         adjusted_p=adjusted_p,
+        weight=weight,
         on_top=weighed.on_top,
         arms=tuple(tried),
         experiments=_experiments(learned, weighed.mend),

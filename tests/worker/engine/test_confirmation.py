@@ -10,7 +10,7 @@ from tests.builders_engine import make_subject
 from tests.worker.engine.test_results import trained
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Mend, judge_gain
-from worker.engine.choices import gain_of, weights
+from worker.engine.choices import gain_of, shares_of_error
 from worker.engine.combination import name
 from worker.engine.confirmation import Confirmation
 from worker.engine.lab.experiment import Arm, NetworkChange, RecipeChange
@@ -100,7 +100,7 @@ def test_an_evident_cause_needs_less_to_be_proven_than_ten_others():
     gain = gain_of(confirm, plain)
 
     def is_proven(mend: Mend) -> bool:
-        shares = weights({mend.cause: [mend]}, Cause)
+        shares = shares_of_error({mend.cause: [mend]}, Cause)
         return settling._is_proven(gain, [mend], shares)
 
     assert is_proven(replace(plain, evident=True))
@@ -118,7 +118,9 @@ def test_what_is_proven_beside_a_mend_that_fell_becomes_the_remedy(together, kep
 
     settled = settling.settle(confirm, (balanced,), best)
 
-    assert not settling._is_proven(gain_of(confirm, raw), [raw], weights({}, best))
+    assert not settling._is_proven(
+        gain_of(confirm, raw), [raw], shares_of_error({}, best)
+    )
     assert [mend.key for mend in settled] == kept
     del confirm.arms["balanced"]  # where it could not be trained
     assert settling.settle(confirm, (balanced,), best) == ()
@@ -153,7 +155,8 @@ def test_a_combination_whose_parts_do_nothing_alone_is_asked_until_it_is_decided
     asking, _, _ = confirmation(1e-9)
 
     first = trained(arms, (0, 1, 2))
-    shares = weights({}, list(Cause)[:5])
+    five = [raw.cause, *list(Cause)[:4]]
+    shares = shares_of_error({}, five)
 
     assert asking._is_undecided(first, pair, pair, shares) is open_
 
@@ -167,6 +170,7 @@ def test_what_adds_nothing_to_a_proven_mend_is_not_asked_again(beside, asked):
     first = trained(
         {"baseline": 50, "dropped": 90, "lr=0.1": 53, both: beside}, tuple(range(3))
     )
+    shares = shares_of_error({}, [labels.cause, slower.cause])
     confirming.screen = first
     arms = confirming._without(
         confirming._arms((labels,), [labels, slower], ()),
@@ -175,7 +179,7 @@ def test_what_adds_nothing_to_a_proven_mend_is_not_asked_again(beside, asked):
         [labels],
     )
 
-    assert confirming._is_mended(first, (labels,), weights({}, list(Cause)[:2]))
+    assert confirming._is_mended(first, (labels,), shares)
     assert {"baseline", "dropped"} <= {arm.name for arm in arms}
     assert (both in {arm.name for arm in arms}) is asked
 
