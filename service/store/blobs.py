@@ -196,9 +196,6 @@ class BlobStore(Protocol):
             BlobStoreDown: the store does not work.
         """
 
-    def exists(self, sha256: str) -> bool:
-        """Say whether the file is there."""
-
     def delete(self, sha256: str) -> None:
         """Remove the file; the caller holds `lock_bytes`. None there is no error."""
 
@@ -244,10 +241,6 @@ class FolderBlobs:
             raise BlobMissingError(sha256) from error
         except OSError as error:
             raise BlobStoreDown(error.strerror or "cannot read") from error
-
-    def exists(self, sha256: str) -> bool:
-        """Say whether the file is there."""
-        return self._path(sha256).is_file()
 
     def delete(self, sha256: str) -> None:
         """Remove the file."""

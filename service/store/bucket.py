@@ -68,16 +68,6 @@ class BucketBlobs:
         path.touch()  # the cache drops what was not used for the longest time
         return file
 
-    def exists(self, sha256: str) -> bool:
-        """Say whether the file is there."""
-        try:
-            obstore.head(self._store, _key(sha256))
-        except FileNotFoundError:
-            return False
-        except BaseError as error:
-            raise BlobStoreDown(_first_line(error)) from error
-        return True
-
     def delete(self, sha256: str) -> None:
         """Remove the file and its local copy."""
         (self._cache / sha256).unlink(missing_ok=True)
@@ -97,7 +87,7 @@ class BucketBlobs:
             raise BlobStoreDown(_first_line(error)) from error
 
     def _put(self, source: Path, sha256: str) -> None:
-        if not self.exists(sha256):
+        if not self._holds(sha256):
             try:
                 with source.open("rb") as file:
                     obstore.put(
@@ -131,6 +121,16 @@ class BucketBlobs:
             raise BlobStoreDown(_OTHER_BYTES)
         self._evict(keep=sha256)
         return file
+
+    def _holds(self, sha256: str) -> bool:
+        """Say whether the file is in the bucket."""
+        try:
+            obstore.head(self._store, _key(sha256))
+        except FileNotFoundError:
+            return False
+        except BaseError as error:
+            raise BlobStoreDown(_first_line(error)) from error
+        return True
 
     def _stream(self, sha256: str) -> Iterator[bytes]:
         """Read a file in chunks, straight from the bucket."""

@@ -509,14 +509,19 @@ def test_two_audits_are_compared(app: FastAPI, admin: AppClient):
     problem(admin.get(f"/v1/audits/{ids[0]}/compare/aud_x"), "not-found", 404)
 
 
-def test_the_repaired_model_is_downloaded(app: FastAPI, admin: AppClient):
-    audit_id = new_audit(admin)
-    change_audit(app, audit_id, status="succeeded")
-    problem(admin.get(f"/v1/audits/{audit_id}/model"), "not-found", 404)
+def keep_repaired(app: FastAPI) -> str:
     with app.state.desk.uploads.begin().writer as writer:
         writer.write(b"repaired")
         sha256, _ = writer.finish()
         writer.keep()
+    return str(sha256)
+
+
+def test_the_repaired_model_is_downloaded(app: FastAPI, admin: AppClient):
+    audit_id = new_audit(admin)
+    change_audit(app, audit_id, status="succeeded")
+    problem(admin.get(f"/v1/audits/{audit_id}/model"), "not-found", 404)
+    sha256 = keep_repaired(app)
     change_audit(app, audit_id, remedy_sha256=sha256)
 
     answer = admin.get(f"/v1/audits/{audit_id}/model")
@@ -532,10 +537,7 @@ def test_a_repaired_model_that_is_not_there_whole_is_not_sent(
     app: FastAPI, admin: AppClient, settings: Settings, how: str
 ) -> None:
     audit_id = new_audit(admin)
-    with app.state.desk.uploads.begin().writer as writer:
-        writer.write(b"repaired")
-        sha256, _ = writer.finish()
-        writer.keep()
+    sha256 = keep_repaired(app)
     change_audit(app, audit_id, status="succeeded", remedy_sha256=sha256)
     [path] = (settings.data_dir / "blobs").rglob(sha256)
     if how == "lost":
@@ -554,10 +556,7 @@ def test_a_repaired_model_goes_with_the_outcomes_that_refer_to_it(
     app: FastAPI, admin: AppClient, settings: Settings, status: str, *, goes: bool
 ) -> None:
     first, second = new_audit(admin), new_audit(admin)
-    with app.state.desk.uploads.begin().writer as writer:
-        writer.write(b"repaired")
-        sha256, _ = writer.finish()
-        writer.keep()
+    sha256 = keep_repaired(app)
     change_audit(app, first, status="succeeded", remedy_sha256=sha256)
     change_audit(app, second, status=status)
     now = datetime.now(UTC)
