@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from worker.engine.data import Dataset, Split
+from worker.engine.data import Dataset, Kind, Split
 from worker.engine.head import head_after
 from worker.engine.lab.bench import Material
 from worker.engine.network.torchscript import load_torchscript
@@ -51,11 +51,27 @@ def cnn(side: int) -> nn.Module:
     )
 
 
+class Recurrent(nn.Module):
+    """One recurrent layer and a linear one on its last output."""
+
+    def __init__(self, cell: type[nn.RNNBase], inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.cell = cell(inputs, hidden, batch_first=True)
+        self.out = nn.Linear(hidden, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Classify series, float, (rows, steps, inputs)."""
+        states, _ = self.cell(x)
+        return self.out(states[:, -1])  # type: ignore[no-any-return]
+
+
 CASES = (
     Case("small MLP 64-32-10, batch 32", lambda: mlp(64, 32), (64,), 32),
     Case("small CNN 8x8, batch 32", lambda: cnn(8), (1, 8, 8), 32),
     Case("small CNN 28x28, batch 32", lambda: cnn(28), (1, 28, 28), 32),
     Case("MLP 784-256-10, batch 128", lambda: mlp(784, 256), (784,), 128),
+    Case("GRU 8-32, 50 steps", lambda: Recurrent(nn.GRU, 8, 32), (50, 8), 32),
+    Case("LSTM 8-32, 50 steps", lambda: Recurrent(nn.LSTM, 8, 32), (50, 8), 32),
 )
 
 
@@ -96,7 +112,7 @@ def _material(
         torch.jit.save(module, file)
         file.seek(0)
         network = load_torchscript(file)
-    is_image = x.ndim > 2  # noqa: PLR2004
+    kind: Kind = {2: "table", 3: "series"}.get(x.ndim, "image")
     return Material(
         network=network,
         train=split,
@@ -106,8 +122,8 @@ def _material(
             {"train": split},
             tuple(str(number) for number in range(CLASSES)),
             (),
-            "image" if is_image else "table",
-            "NCHW" if is_image else None,
+            kind,
+            "NCHW" if kind == "image" else None,
         ),
         recipe=CompleteRecipe(
             optimizer=default_optimizer("adam"),

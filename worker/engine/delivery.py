@@ -17,6 +17,8 @@ from worker.engine.splits import Parts
 BATCHES = (64, 2)  # rows with which the archive is tried out
 SHARE_OF_A_LOOK = 0.03  # of the budget, that a probe may spend in the network
 LEAST_HELD_OUT = 300  # rows that are scored, however long they take
+A_FEW_ROWS = 16
+A_SLOW_LOOK = 0.2  # seconds, beside which what only the first look needs is little
 _ELSEWHERE = re.compile(r"\b(cuda|hip|mps|xpu)\b", re.IGNORECASE)
 
 
@@ -65,7 +67,8 @@ def within(material: Material, parts: Parts, seconds: float) -> tuple[Material, 
         The material with the rows that a probe may look at, and held-out rows given up
         where there are more than can be scored again and again.
     """
-    looks = max(1, int(SHARE_OF_A_LOOK * seconds / _seconds_a_row(material)))
+    row_seconds = _seconds_a_row(material)
+    looks = max(1, int(SHARE_OF_A_LOOK * seconds / row_seconds))
     most = max(LEAST_HELD_OUT, looks)
     held, notes = {"decide": parts.decide, "final": parts.final}, [*parts.notes]
     for name, part in held.items():
@@ -76,20 +79,28 @@ def within(material: Material, parts: Parts, seconds: float) -> tuple[Material, 
             )
     decide, final = held["decide"], held["final"]
     return (
-        replace(material, decide=decide, final=final, look_rows=looks),
+        replace(
+            material,
+            decide=decide,
+            final=final,
+            look_rows=looks,
+            row_seconds=row_seconds,
+        ),
         replace(parts, decide=decide, final=final, notes=tuple(notes)),
     )
 
 
 def _seconds_a_row(material: Material) -> float:
-    """Time a batch; the first of two gets memory and compiles."""
-    x = material.decide.x[: BATCHES[0]]
-    took = []
-    for _ in range(2):
+    """Time a batch; a first look at few rows gets memory, and is enough if slow."""
+    took, rows = 0.0, 0
+    for most in (A_FEW_ROWS, BATCHES[0]):
+        x = material.decide.x[:most]
         begin = material.clock()
         outputs(material, x)
-        took.append(material.clock() - begin)
-    return max(min(took), 1e-9) / len(x)
+        took, rows = material.clock() - begin, len(x)
+        if took > A_SLOW_LOOK:
+            break
+    return max(took, 1e-9) / rows
 
 
 class _AsRead(Network):

@@ -76,6 +76,8 @@ NETWORKS: TypeAdapter[list[tuple[NetworkChange, ...]]] = TypeAdapter(
 )
 A_SMALL_STACK = 3  # members with which networks are compared
 A_QUICK_STEP = 0.02  # seconds
+PASSES_A_STEP = 3  # a step's forward and backward in passes of the delivered network
+MOST_FOR_A_STEP = 0.05  # of the budget, to time one
 PICTURE_RANK = 3
 SETTLED_AT_HALF = 0.04  # mean distance of the outputs from one half
 MOST_BORROWED = 20_000  # training rows that, left out in turn, may help to decide
@@ -318,8 +320,7 @@ class Session:
         assert self.bench is not None
         asked = settings.get("networks")
         if asked is None:
-            seconds = {str(n): self.bench.measure_step(n) for n in (1, 16)}
-            return {"step_seconds": dict(seconds)}
+            return {"step_seconds": self._step_seconds()}
         found: dict[str, JsonValue] = {}
         for changes in NETWORKS.validate_python(asked):
             members = 1
@@ -331,6 +332,16 @@ class Session:
             if took is not None and own:
                 found[network_key(changes)] = took / own
         return {"relative": found}
+
+    def _step_seconds(self) -> dict[str, JsonValue]:
+        """Time steps by number of members; one that takes too long is estimated."""
+        assert self.material is not None
+        assert self.bench is not None
+        batch = min(self.material.recipe.batch_size, len(self.material.train))
+        estimate = PASSES_A_STEP * batch * self.material.row_seconds
+        if estimate > MOST_FOR_A_STEP * self._subject().budget_seconds:
+            return {"1": estimate}
+        return {str(n): self.bench.measure_step(n) for n in (1, 16)}
 
     def _subject(self) -> Subject:
         if self.subject is None:
@@ -439,7 +450,6 @@ def _network_shape(network: Network) -> NetworkShape:
         outputs=shown.outputs,
         dropout=shown.dropout_p,
         linear_stack=shown.linear_stack,
-        stackable=network.stackable,
         smallest_width=min(widths) if widths else None,
     )
 

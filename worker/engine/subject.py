@@ -47,7 +47,6 @@ class NetworkShape:
         outputs: values returned for one sample.
         dropout: the largest dropout probability, 0 where there is none.
         linear_stack: two weighted layers follow each other without an activation.
-        stackable: whether copies can be trained in one stack.
         smallest_width: the narrowest hidden layer, None where there is none.
     """
 
@@ -58,7 +57,6 @@ class NetworkShape:
     outputs: int
     dropout: float = 0.0
     linear_stack: bool = False
-    stackable: bool = True
     smallest_width: int | None = None
 
     def has(self, *kinds: str) -> bool:

@@ -32,6 +32,8 @@ LEAST_SEEDS = 3
 LEAST_ARMS = 2  # the baseline and one mend
 OVERRUN = 0.15  # of the budget, by which the last experiment may exceed it
 NEARLY_ALL = 0.75  # of the rows; fewer are not worth what a subsample cannot tell
+LEAST_ROWS, LEAST_ROWS_A_CLASS = 500, 20  # of a subsample
+HOPELESS = 4.0  # times the seconds left, beyond which a training is not begun
 MANY_ARMS = 12  # that should fit the screen, if there are so many
 TRAININGS_AFTER = 24  # by which a screen is followed: combinations, six pairs of three
 PLANNED_SHARE = 0.9  # of the time left, that all of these may take
@@ -154,8 +156,7 @@ class Trainer:
         )
         if share >= 1:
             return None
-        least = max(500, 20 * self.subject.data.classes)
-        fewer = max(least, int(rows * share))
+        fewer = max(self._least_rows, int(rows * share))
         batch = self.subject.recipe.batch_size
         if fewer >= batch:
             # The last batch stays as full as it is: few rows upset a batch norm.
@@ -167,6 +168,11 @@ class Trainer:
             "budget; gains hold for that size."
         )
         return fewer
+
+    @property
+    def _least_rows(self) -> int:
+        """Rows below which no subsample goes."""
+        return max(LEAST_ROWS, LEAST_ROWS_A_CLASS * self.subject.data.classes)
 
     def train(
         self, stage: Stage, question: str, arms: Sequence[Arm], seeds: tuple[int, ...]
@@ -221,6 +227,22 @@ class Trainer:
         """Say once, in the report, what keeps the audit from saying more."""
         if remark not in self.ledger.limits:
             self.ledger.limits.append(remark)
+
+    @property
+    def too_slow(self) -> str | None:
+        """Why no training by the recipe is worth beginning, None where one is.
+
+        Stopped at a small part of its updates, it says nothing of the whole.
+        """
+        seconds = self._one(self.screening_seeds[:1])
+        rows = self.subject.data.rows["train"]
+        seconds *= min(1.0, self._least_rows / rows)
+        if seconds <= HOPELESS * self.left:
+            return None
+        return (
+            f"a training takes about {seconds:.0f} s, and {self.left:.0f} s of the "
+            "budget are left; ask for more"
+        )
 
     def not_anew(self, mends: Iterable[Cause], why: str) -> dict[Cause, str]:
         """Say that the network cannot be trained; returns that for every cause."""

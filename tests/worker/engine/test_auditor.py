@@ -95,6 +95,23 @@ def test_a_single_fault_is_named_confirmed_and_repaired():
     assert learned.remedy is not None
 
 
+def test_where_no_training_fits_the_budget_none_is_begun_and_that_is_said():
+    subject = make_subject()
+    slow = {"cost": {"step_seconds": {"1": 5.0}}}
+    world = World(subject, base=0.7, effect=no_effect, measures=slow)
+
+    learned = world.audit()
+
+    assert world.trained == []
+    assert "could not be trained anew: a training takes" in learned.ledger.limits[-1]
+    trials = weigh(learned, Floors())
+    report = conclude(subject, learned, HEADER)
+    verdicts = {finding.cause: finding.verdict for finding in report.findings}
+    assert not any(trial.role == "primary" for trial in trials.values())
+    assert verdicts[Cause.LEARNING_RATE_TOO_LOW] == "inconclusive"
+    assert report.primary_cause is None
+
+
 def test_confirmation_uses_seeds_that_the_screen_never_saw():
     world = World(make_subject(), base=0.7, effect=lambda arm: 0.2 * bool(arm.changes))
 

@@ -1,5 +1,8 @@
 """What a network that takes long is looked at with, and how often it is asked."""
 
+from copy import copy
+from dataclasses import replace
+
 import pytest
 
 from tests.worker.engine.opened import dataset, network, open_session
@@ -22,7 +25,7 @@ def test_a_slow_network_is_looked_at_with_fewer_rows(opened):
 
     assert session.material.look_rows == 100
     assert few(session.material, 1) == 100
-    assert few(session.material, 100) == 48
+    assert few(session.material, 100) == 32
     assert len(session.material.decide) == 100
     assert session.subject.data.rows["decide"] == 100
     assert any("100 held-out rows" in note for note in session.subject.notes)
@@ -34,6 +37,42 @@ def test_a_fast_network_is_looked_at_with_all(opened):
     held_out = len(session.material.decide) + len(session.material.final)
     assert held_out == 320
     assert not any("held-out rows" in note for note in session.subject.notes)
+
+
+def test_steps_that_take_long_are_estimated_from_what_a_row_takes(opened, monkeypatch):
+    cost = {"kind": "measurement", "question": "?", "name": "cost"}
+    timed = []
+    slow, fast = opened(0.2), opened(1e-6)
+    for session in (slow, fast):
+        monkeypatch.setattr(session.bench, "measure_step", timed.append)
+
+    seen = slow.run(cost)["values"]["step_seconds"]
+
+    assert seen == {"1": pytest.approx(0.2 * 3 * 32)}  # forward and backward of a batch
+    assert timed == []
+    fast.run(cost)
+    assert timed == [1, 16]
+
+
+def test_a_batch_that_takes_long_is_timed_with_few_rows(tmp_path):
+    seconds, asked = iter([0.0, 3.2, 0.0, 0.1, 1.0, 1.7]), []
+    session = open_session(tmp_path, network(), data=dataset(rows=400))
+    material = replace(session.material, clock=lambda: next(seconds))
+    forward = type(material.network).forward
+
+    class Counted(type(material.network)):
+        def forward(self, parameters, buffers, x, **how):
+            asked.append(len(x))
+            return forward(self, parameters, buffers, x, **how)
+
+    counted = copy(material.network)
+    counted.__class__ = Counted
+    material = replace(material, network=counted)
+
+    assert delivery._seconds_a_row(material) == pytest.approx(0.2)
+    assert max(asked) == 16
+    assert delivery._seconds_a_row(material) == pytest.approx(0.7 / 64)
+    assert max(asked) == 64
 
 
 def test_the_delivered_answers_are_worked_out_once(tmp_path, monkeypatch):

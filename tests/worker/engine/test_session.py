@@ -113,7 +113,7 @@ def test_pictures_are_normalised_along_their_channels(tmp_path, shape):
 def test_pictures_that_had_to_be_turned_leave_the_network_stackable(tmp_path):
     session = open_session(tmp_path, convolution(), data=pictures((8, 8, 3)))
 
-    assert session.subject.network.stackable
+    assert session.material.network.stackable
 
 
 def test_normalisation_by_the_recipe_goes_along_the_channels_too(tmp_path):

@@ -64,6 +64,18 @@ def test_what_limits_an_audit_is_said_once():
     assert trainer.ledger.limits == ["No time."]
 
 
+def test_a_training_far_beyond_the_budget_is_not_worth_beginning():
+    trainer = Trainer(make_subject())
+    steps = 40 * 38  # of 1,200 rows in batches of 32
+    seconds = {share: share * trainer.left / steps for share in (2, 20)}
+
+    trainer.costs = Costs(one=0.0, each=seconds[2])
+    assert trainer.too_slow is None  # from fewer rows, stopped early at worst
+
+    trainer.costs = Costs(one=0.0, each=seconds[20])
+    assert "a training takes about" in trainer.too_slow
+
+
 def test_rows_that_fit_the_budget_are_all_used():
     trainer = Trainer(make_subject())
     trainer.costs = Costs(one=0.0, each=1e-6)

@@ -111,7 +111,7 @@ def _forward(network: Network, weights: Weights, x: Tensor) -> list[Tensor]:
         return raw
 
     turns = x.device.type == "cpu" and len(weights.rows) * x.numel() > _TURN_VALUES
-    if network.stackable and len(weights.rows) > 1 and not turns:
+    if network.stacked and len(weights.rows) > 1 and not turns:
         return list(vmap(one)(weights.rows, weights.buffers))
     return [
         one(row, {name: value[k] for name, value in weights.buffers.items()})

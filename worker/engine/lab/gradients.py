@@ -3,7 +3,8 @@
 Three ways with one meaning. `captured`: forward and backward of all members are traced
 once into a flat list of operations, which a step then merely repeats. `direct`:
 `torch.func` works it out anew each time; for stacks too short to pay for the capture.
-`looped`: member by member, for networks that cannot be stacked.
+`looped`: member by member, for networks that cannot be stacked, and recurrent ones that
+are faster so.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ _Ready = tuple[Callable[..., Sequence[Tensor]], Sequence[Tensor]]
 # What forward keeps for backward, of all members of a block. Measured on convolutions
 # of 28 x 28 pictures (2 MB a member): 4 to 8 at once were fastest.
 _CACHE_BYTES = 16 << 20
+_MOST_OPERATORS = 5_000  # of a forward pass; to trace one takes about .2 ms
 
 
 class Batch(NamedTuple):
@@ -108,7 +110,8 @@ class Gradients:
         network: common to the members but for its parameters and buffers.
         form: of the loss.
         layout: of a row.
-        capture: trace a step once a shape, instead of working it out every time.
+        capture: trace a step once a shape, instead of working it out every time; given
+            up where the network has too many operators for that.
         graphs: what was traced so far; stacks of one network may share it.
         threads: that pay for a step, known after the first one.
     """
@@ -120,6 +123,7 @@ class Gradients:
     graphs: Graphs = field(default_factory=dict, repr=False)
     threads: int = 1
     _block: int | None = None
+    _is_alone: bool = False
     _ready: dict[tuple[int, torch.Size], _Ready] = field(
         default_factory=dict, repr=False
     )
@@ -136,8 +140,9 @@ class Gradients:
             float, (members, parameters); float, (members,); each (members, ...).
         """
         if self._block is None:
-            self._block, self.threads = self._size_of(rows, buffers, batch)
-        if not self.network.stackable:
+            self._prepare(rows, buffers, batch)
+        assert self._block is not None
+        if self._is_alone:
             return self._looped(rows, buffers, batch)
         if len(rows) <= self._block:
             return self._together(rows, buffers, batch)
@@ -182,10 +187,11 @@ class Gradients:
             self.graphs[key] = self._captured(rows, buffers, batch)
         return self.graphs[key]
 
-    def _size_of(self, rows: Tensor, buffers: Buffers, batch: Batch) -> tuple[int, int]:
-        """Return how many members fit the processor's caches, and threads that pay."""
-        if rows.device.type != "cpu":
-            return len(rows), 1
+    def _prepare(self, rows: Tensor, buffers: Buffers, batch: Batch) -> None:
+        """See how many members fit the caches, whether to trace, and threads that pay.
+
+        One member's loss is worked out for that.
+        """
         held: dict[int, int] = {}
 
         def see(tensor: Tensor) -> Tensor:
@@ -206,9 +212,17 @@ class Gradients:
                 batch.target[0],
                 batch.weight[0],
             )
-        block = max(1, _CACHE_BYTES // max(1, sum(held.values())))
-        together = min(block, len(rows)) if self.network.stackable else 1
-        return block, seen.work.threads(together)
+        is_long = seen.operators > _MOST_OPERATORS
+        self.capture &= not is_long
+        self._is_alone = not self.network.stacked or (
+            is_long and bool(self.network.cells)
+        )
+        self._block = len(rows)
+        if rows.device.type != "cpu":
+            return
+        self._block = max(1, _CACHE_BYTES // max(1, sum(held.values())))
+        together = 1 if self._is_alone else min(self._block, len(rows))
+        self.threads = seen.work.threads(together)
 
     def _loss(
         self,

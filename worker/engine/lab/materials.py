@@ -31,6 +31,7 @@ class Material:
         scratch: folder for a kept model.
         clock: seconds from any beginning; budgets are counted by it.
         look_rows: about how many rows a probe may send through the network.
+        row_seconds: what a row takes in the delivered network, 0 if not timed.
         answers: what the delivered network returns for whole splits, once asked.
     """
 
@@ -45,6 +46,7 @@ class Material:
     scratch: Path = field(default=Path())
     clock: Clock = time.perf_counter
     look_rows: int = 1_000_000
+    row_seconds: float = 0.0
     answers: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property

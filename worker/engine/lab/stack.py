@@ -27,10 +27,10 @@ from worker.engine.lab.threads import threads
 _CHUNK_BYTES = 16 << 20  # of inputs gathered at once
 _CHUNK_STEPS = 64
 _CHUNK_SECONDS = 1.0  # after which the clock is looked at, where steps are slow
-_FIRST_STEPS = 4  # from which it is known how slow
 _CAPTURE_SECONDS = 0.03  # about what tracing a step costs
 _CAPTURE_SAVES = 0.0015  # seconds a step, about what a traced step of a small one saves
 _LONG_MEASURE = 0.05  # seconds, after which a step was measured well enough
+_SLOW_STEP = 1.0  # seconds; beside it, what only the first step needs is nothing
 
 
 @dataclass
@@ -163,7 +163,7 @@ class Stack:
         progress: Callable[[int], None],
         keep_arm: int | None,
     ) -> bool:
-        step, checked, affordable, scoring = 0, 0, _FIRST_STEPS, 0.0
+        step, checked, affordable, scoring = 0, 0, 1, 0.0
         self._remember()
         while any(track.is_active for track in self._tracks):
             if step and should_stop(scoring):  # everyone makes some steps
@@ -407,7 +407,10 @@ class Stack:
             if spend:
                 self.optimizer.step(self.rows, gradient, self._factor(0))
 
+        start = self._clock()
         once(0)  # traces, and gets memory
+        if not self.gradients.capture and self._clock() - start > _SLOW_STEP:
+            return self._clock() - start
         with threads(self.gradients.threads):
             start, done = self._clock(), 0
             while not done or (done < steps and self._clock() - start < _LONG_MEASURE):

@@ -49,10 +49,12 @@ class _Counter(Passing):
         super().__init__()
         self.operations = 0.0
         self.calls = 0
+        self.operators = 0  # of any kind, however little they do
 
     def passes(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
         """Run an operator and count its work."""
         result = super().passes(func, args, kwargs)
+        self.operators += 1
         count = flop_registry.get(getattr(func, "overloadpacket", func))
         if count is not None:
             self.operations += count(*args, **kwargs, out_val=result)

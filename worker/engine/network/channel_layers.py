@@ -6,7 +6,6 @@ from functools import partial
 
 from worker.engine.network.axes import Axes, Axis, constant, with_constant
 from worker.engine.network.facts import bias_of, weight_of
-from worker.engine.network.kernels import RecurrentSettings
 from worker.engine.network.program import (
     BufferNames,
     Constant,
@@ -15,6 +14,7 @@ from worker.engine.network.program import (
     Parameter,
     Slot,
 )
+from worker.engine.network.recurrent import RecurrentSettings
 from worker.engine.network.widths import Parts
 
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from worker.engine.network.kernels import DROPOUTS, RecurrentSettings
+from worker.engine.network.kernels import DROPOUTS
 from worker.engine.network.program import (
     Buffer,
     BufferNames,
@@ -17,6 +17,7 @@ from worker.engine.network.program import (
     Slot,
     walk,
 )
+from worker.engine.network.recurrent import RecurrentSettings
 
 LayerKind = Literal[
     "linear",

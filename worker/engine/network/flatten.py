@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from worker.engine.network.kernels import KERNELS, Run
+from worker.engine.network.dropouts import Run
+from worker.engine.network.kernels import KERNELS
 from worker.engine.network.operators import PLAIN, function
 from worker.engine.network.program import (
     Body,

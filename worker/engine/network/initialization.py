@@ -17,8 +17,8 @@ from worker.engine.network.facts import (
     kind_of,
     weight_of,
 )
-from worker.engine.network.kernels import RecurrentSettings
 from worker.engine.network.program import Constant, Node, Parameter, Program, walk
+from worker.engine.network.recurrent import RecurrentSettings
 
 Scheme = Literal["default", "he", "glorot"]
 Tensors = dict[str, torch.Tensor]

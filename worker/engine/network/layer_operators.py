@@ -6,7 +6,7 @@ import torch
 
 from worker.engine.network import fused
 from worker.engine.network.draft import Draft
-from worker.engine.network.kernels import DROPOUTS, RecurrentSettings
+from worker.engine.network.kernels import DROPOUTS
 from worker.engine.network.operators import scalar_type, scalar_type_positions
 from worker.engine.network.program import (
     Buffer,
@@ -17,6 +17,7 @@ from worker.engine.network.program import (
     Parameter,
     Slot,
 )
+from worker.engine.network.recurrent import RecurrentSettings
 from worker.engine.network.tensor_names import storage_of
 
 DROPOUT_KINDS = frozenset(kind.replace("net::", "aten::") for kind in DROPOUTS)

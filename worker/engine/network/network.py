@@ -4,11 +4,13 @@ import hashlib
 import io
 from collections.abc import Callable, Sequence
 from copy import copy
+from functools import cached_property
 from typing import Any, BinaryIO
 
 import torch
 
 from worker.engine.network.batch_size import baked_sizes, freed, takes
+from worker.engine.network.dropouts import Run
 from worker.engine.network.editing import Change, Edited, SurgeryImpossible
 from worker.engine.network.facts import NetworkFacts, facts_of
 from worker.engine.network.families import reference_module
@@ -19,17 +21,20 @@ from worker.engine.network.initialization import (
     initial_buffers,
     initial_parameters,
 )
-from worker.engine.network.kernels import DROPOUTS, Run
+from worker.engine.network.kernels import DROPOUTS
 from worker.engine.network.lowering import Lifted, lift
 from worker.engine.network.machine import Machine
 from worker.engine.network.program import (
     CannotLift,
+    Constant,
     Node,
     Parameter,
     Program,
     names,
     text,
+    walk,
 )
+from worker.engine.network.recurrent import RecurrentSettings
 from worker.engine.network.scripting import CannotScript, scripted
 from worker.engine.network.surgery import SURGEONS
 
@@ -52,6 +57,7 @@ class Network:
         structure: digest of programs and parameter shapes; members of equal structure
             may share a stack.
         stackable: `forward` works under `torch.func.vmap`.
+        stacked: whether members share a stack: that is possible, and pays.
         train_program: what runs in training.
         eval_program: what runs at inference; often the same object.
         module: the module as it was loaded, or None for a network of ours.
@@ -81,6 +87,27 @@ class Network:
             self._train if eval_program is train_program else Machine(eval_program)
         )
         self._sites: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+
+    @property
+    def stacked(self) -> bool:
+        """Whether members share a stack: that is possible, and pays.
+
+        Of an LSTM torch does all steps in one kernel; written out, as in a stack, they
+        take 2 to 6 times as long.
+        """
+        is_fused = "lstm" in self.cells and self.dtype == torch.float32
+        return self.stackable and not is_fused
+
+    @cached_property
+    def cells(self) -> frozenset[str]:
+        """Kinds of recurrent layers that it has, as `RecurrentSettings` names them."""
+        return frozenset(
+            operand.value.cell
+            for node in walk(self.train_program.body)
+            for operand in node.inputs[:1]
+            if isinstance(operand, Constant)
+            and isinstance(operand.value, RecurrentSettings)
+        )
 
     @classmethod
     def from_lifted(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from worker.engine.network.kernels import DROPOUTS, RecurrentSettings
+from worker.engine.network.kernels import DROPOUTS
 from worker.engine.network.program import (
     Buffer,
     BufferNames,
@@ -23,6 +23,7 @@ from worker.engine.network.program import (
     Slot,
     names,
 )
+from worker.engine.network.recurrent import RecurrentSettings
 
 Tensors = dict[str, torch.Tensor]
 

@@ -17,8 +17,9 @@ from worker.engine.network.facts import (
     missing_activations,
     weight_of,
 )
-from worker.engine.network.kernels import DROPOUTS, RecurrentSettings
+from worker.engine.network.kernels import DROPOUTS
 from worker.engine.network.program import Constant, Node, Operand, Parameter, Slot
+from worker.engine.network.recurrent import RecurrentSettings
 
 ACTIVATION_NODES: dict[str, tuple[str, tuple[object, ...]]] = {
     "relu": ("aten::relu", ()),

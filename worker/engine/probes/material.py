@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-LEAST_ROWS = 48  # that a probe looks at, however long it takes
+LEAST_ROWS = 32  # that a probe looks at, however long it takes
 BATCH_ROWS = 256
 BATCH_VALUES = 4_000_000  # numbers in one batch of inputs, about 16 MB
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from worker.engine.lab import bench as bench_module
+from worker.engine.lab import gradients as gradients_module
 from worker.engine.lab import views
 from worker.engine.lab.bench import Bench
 from worker.engine.lab.experiment import (
@@ -358,6 +359,62 @@ def test_where_one_member_takes_very_long_company_is_counted_not_measured(monkey
 
     assert bench.measure_step(16) == 16 * alone
     assert not made
+
+
+def a_stack():
+    """A stack of two members of a small dense network, whose steps may be traced."""
+    material = lab.make_material(dense(), (5,), recipe=lab.make_recipe(epochs=40))
+    bench, asked = Bench(material), training(BASE)
+    run = bench._prepared(asked)
+    return bench._stack(run.members, asked, run)
+
+
+@pytest.mark.parametrize(("most", "traced"), [(5_000, 1), (5, 0)])
+def test_a_step_of_very_many_operators_is_not_traced(monkeypatch, most, traced):
+    monkeypatch.setattr(gradients_module, "_MOST_OPERATORS", most)
+    stack = a_stack()
+    assert stack.gradients.capture
+
+    stack.advance(0, 2)
+
+    assert len(stack.gradients.graphs) == traced
+
+
+def test_a_long_recurrent_network_is_trained_member_by_member(monkeypatch):
+    monkeypatch.setattr(gradients_module, "_MOST_OPERATORS", 5)
+    looped = []
+    monkeypatch.setattr(
+        gradients_module.Gradients,
+        "_looped",
+        lambda _self, rows, *_: looped.append(len(rows)) or (rows, rows[:, 0], {}),
+    )
+    stack = a_stack()
+    stack.advance(0, 1)
+    assert not looped
+
+    stack = a_stack()
+    monkeypatch.setattr(type(stack.gradients.network), "cells", frozenset({"gru"}))
+    stack.advance(0, 1)
+    assert looped == [2]
+
+
+def test_the_clock_is_looked_at_after_the_first_step():
+    stack = a_stack()
+
+    stopped = stack.run(lambda _ahead: True, lambda _steps: None)
+
+    assert stopped
+    assert stack.steps_done == 2  # one of each member
+    assert len(stack.trials) == 2
+
+
+def test_a_slow_step_that_is_not_traced_is_timed_once():
+    stack = a_stack()
+    stack.gradients.capture = False
+    seconds = iter([0.0, 7.0, 7.0])
+    stack._clock = lambda: next(seconds)
+
+    assert stack.time_step() == 7.0
 
 
 def test_measuring_a_step_of_a_stack_leaves_its_weights_alone():

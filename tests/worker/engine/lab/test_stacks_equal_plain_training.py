@@ -275,6 +275,17 @@ def test_a_recurrent_network_trains_to_the_plain_weights():
     assert_equal_to_plain(recurrent, material, lab.make_training(), capture=True)
 
 
+def test_a_recurrent_network_that_is_not_stacked_stays_near_the_plain_weights():
+    def make():
+        return recurrent().float()
+
+    material = lab.make_material(make(), (6, 3), kind="series")
+    training = lab.make_training({}, {"optimizer": {"lr": 0.01}})
+
+    assert not material.network.stacked
+    assert_equal_to_plain(make, material, training, capture=True, tolerance=1e-4)
+
+
 def dropping() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(

@@ -4,6 +4,7 @@ import pytest
 import torch
 from network_models import (
     ARCHITECTURES,
+    Recurrent,
     Written,
     archive,
     as_torchscript,
@@ -264,6 +265,21 @@ def test_a_torch_export_archive_lifts_to_the_same_network(name, tmp_path):
 
     raw, _ = network.forward(network.parameters, network.buffers, x[:4], training=False)
     torch.testing.assert_close(raw, module(x[:4]), **TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("cell", "dtype", "stacked"),
+    [
+        (torch.nn.LSTM, torch.float32, False),  # all steps in one kernel
+        (torch.nn.LSTM, torch.float64, True),
+        (torch.nn.GRU, torch.float32, True),
+    ],
+)
+def test_a_layer_that_torch_does_faster_alone_is_not_stacked(cell, dtype, stacked):
+    network = lifted(Recurrent(cell).to(dtype).eval(), ARCHITECTURES["lstm"][1]())
+
+    assert network.stackable
+    assert network.stacked is stacked
 
 
 def test_a_device_baked_in_by_tracing_is_that_of_the_input():
