@@ -23,6 +23,7 @@ from worker.engine.choices import (
     best_of_each,
     has_signal,
     retraining_helps,
+    trained_alone,
 )
 from worker.engine.confirmation import Confirmation
 from worker.engine.inspection import inspect, weigh_networks
@@ -177,7 +178,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     confirmation = Confirmation(trainer, screen, mends)
     together = confirmation.affordable(chosen)
     # What the combination uses of a cause stands for it, if not the best alone.
-    best = {**best, **{mend.cause: mend for mend in together}}
+    liked, best = best, {**best, **{mend.cause: mend for mend in together}}
     confirm = yield from confirmation.confirm(together, best)
     chosen = confirmation.settle(confirm, together, best)
     yield from confirmation.measure_alone(confirm, together, chosen)
@@ -194,7 +195,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
         together=together,
         chosen=chosen,
         repaired=repaired,
-        best=best,
+        best=trained_alone(best, liked, (screen, confirm)),
         remedy=remedy,
         signal=has_signal(subject, measures, screen),
         subsample=trainer.rows,

@@ -51,7 +51,9 @@ def value_of(results: Results, mends: Sequence[Mend]) -> float:
 
 
 def is_promising(screen: Results, mend: Mend, floors: Floors) -> bool:
-    """Whether a mend may bring a gain that counts."""
+    """Whether a mend may bring a gain that counts; not where it was not trained."""
+    if mend.key not in screen:
+        return False
     gain = gain_of(screen, mend)
     return (
         gain.value >= 0.8 * floors.material
@@ -84,6 +86,25 @@ def best_of_each(
         if cause in found:
             found[cause] = _steadiest(screen, row, found[cause])
     return found
+
+
+def trained_alone(
+    best: Mapping[Cause, Mend],
+    otherwise: Mapping[Cause, Mend],
+    rounds: Iterable[Results | None],
+) -> dict[Cause, Mend]:
+    """Keep what can be weighed: mends that some round trained alone.
+
+    A combination may hold what there was no time to try by itself.
+
+    Args:
+        best: by cause.
+        otherwise: what stands in for those that were not.
+        rounds: in which they may have been.
+    """
+    known = {key for results in rounds if results for key in results.arms}
+    found = {c: m for c, m in otherwise.items() if m.key in known}
+    return found | {c: m for c, m in best.items() if m.key in known}
 
 
 def _best_answer(screen: Results, tried: Sequence[Mend]) -> Mend:

@@ -314,7 +314,7 @@ class Confirmation:
     def _arms_of(self, chosen: tuple[Mend, ...]) -> list[Arm]:
         """The baseline, the combination's parts alone, the whole, and all but one."""
         arms = [Arm(name=BASELINE)]
-        for mend in sorted(chosen, key=lambda m: -gain_of(self.screen, m).value):
+        for mend in sorted(chosen, key=lambda m: -value_of(self.screen, [m])):
             arms += self._open_controls(mend)
         if len(chosen) > 1:
             arms.append(compose(chosen))
