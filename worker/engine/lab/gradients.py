@@ -30,7 +30,9 @@ _Ready = tuple[Callable[..., Sequence[Tensor]], Sequence[Tensor]]
 # What forward keeps for backward, of all members of a block. Measured on convolutions
 # of 28 x 28 pictures (2 MB a member): 4 to 8 at once were fastest.
 _CACHE_BYTES = 16 << 20
-_MOST_OPERATORS = 5_000  # of a forward pass; to trace one takes about .2 ms
+# Operators of a forward pass. To trace one takes half a millisecond, beyond which the
+# first hundred steps do not earn it; and a layer's steps gain less and less by company.
+_MOST_TRACED, _MOST_WRITTEN_OUT = 1_500, 5_000
 
 
 class Batch(NamedTuple):
@@ -212,11 +214,9 @@ class Gradients:
                 batch.target[0],
                 batch.weight[0],
             )
-        is_long = seen.operators > _MOST_OPERATORS
-        self.capture &= not is_long
-        self._is_alone = not self.network.stacked or (
-            is_long and bool(self.network.cells)
-        )
+        self.capture &= seen.operators <= _MOST_TRACED
+        is_long = bool(self.network.cells) and seen.operators > _MOST_WRITTEN_OUT
+        self._is_alone = is_long or not self.network.stacked
         self._block = len(rows)
         if rows.device.type != "cpu":
             return

@@ -44,12 +44,16 @@ class Compiled:
         return self.step(rows, *given, *self.views(rows))
 
 
-def hoisted(module: GraphModule, rows: Tensor) -> Compiled:
+def hoisted(module: GraphModule, rows: Tensor) -> Callable[[Tensor], Sequence[Tensor]]:
     """Take the views of the weights out of a step.
 
     Args:
-        module: a step whose first argument are the weights; it is rewritten.
+        module: a step whose first argument are the weights; its graph is rewritten to
+            take the views last.
         rows: an example of them. What copies them, after all, stays where it is.
+
+    Returns:
+        The function that makes the views.
     """
     weights = next(iter(module.graph.nodes))
     views = [weights]
@@ -69,8 +73,7 @@ def hoisted(module: GraphModule, rows: Tensor) -> Compiled:
         views = [node for node in views if node not in copies]
     _put_in_place(module.graph, front)
     module.graph.eliminate_dead_code()
-    module.recompile()
-    return Compiled(taken, module.forward)
+    return taken
 
 
 def _is_view(result: Any, rows: Tensor) -> bool:  # noqa: ANN401 - what a node gave

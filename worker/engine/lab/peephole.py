@@ -75,12 +75,12 @@ def streamlined(module: GraphModule, rows: Tensor, members: int) -> Compiled:
     _share(module)
     for node in list(module.graph.nodes):
         _write_in_place(node)
-    compiled = hoisted(module, rows)
+    views = hoisted(module, rows)
     for node in module.graph.nodes:
         if node.target in _DIRECT and not node.kwargs:
             node.target = _DIRECT[node.target]
-    module.recompile()
-    return compiled
+    module.recompile()  # what was bound before keeps the old code
+    return Compiled(views, module.forward)
 
 
 def _sweep(module: GraphModule) -> None:
@@ -231,7 +231,6 @@ def _join_picture_bias(node: Node) -> None:
     """Let a convolution add the bias that follows it."""
     if node.target != _aten.add.Tensor or node.kwargs:
         return
-    order = {one: at for at, one in enumerate(node.graph.nodes)}
     for turned, bias in (node.args[:2], node.args[1::-1]):
         found = _convolution_behind(turned)
         shape = shape_of(bias)
@@ -241,7 +240,7 @@ def _join_picture_bias(node: Node) -> None:
         while source.target in RESHAPES | {_aten.unsqueeze.default}:
             source = source.args[0]  # type: ignore[assignment]
         stack = shape_of(node) or ()
-        fits = shape == (stack[0], 1, stack[2], 1, 1) and order[source] < order[found]
+        fits = shape == (stack[0], 1, stack[2], 1, 1) and source < found
         if not fits or found.args[2] is not None:
             continue
         with node.graph.inserting_before(found):

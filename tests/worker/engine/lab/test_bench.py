@@ -371,7 +371,7 @@ def a_stack():
 
 @pytest.mark.parametrize(("most", "traced"), [(5_000, 1), (5, 0)])
 def test_a_step_of_very_many_operators_is_not_traced(monkeypatch, most, traced):
-    monkeypatch.setattr(gradients_module, "_MOST_OPERATORS", most)
+    monkeypatch.setattr(gradients_module, "_MOST_TRACED", most)
     stack = a_stack()
     assert stack.gradients.capture
 
@@ -381,7 +381,7 @@ def test_a_step_of_very_many_operators_is_not_traced(monkeypatch, most, traced):
 
 
 def test_a_long_recurrent_network_is_trained_member_by_member(monkeypatch):
-    monkeypatch.setattr(gradients_module, "_MOST_OPERATORS", 5)
+    monkeypatch.setattr(gradients_module, "_MOST_WRITTEN_OUT", 5)
     looped = []
     monkeypatch.setattr(
         gradients_module.Gradients,

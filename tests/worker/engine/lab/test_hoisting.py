@@ -2,12 +2,18 @@
 
 import torch
 
-from worker.engine.lab.hoisting import hoisted
+from worker.engine.lab.hoisting import Compiled, hoisted
 from worker.engine.lab.recording import recorded
 
 
 def captured(step, *examples: torch.Tensor):
-    return hoisted(recorded(step, *examples), examples[0])
+    return compiled_from(recorded(step, *examples), examples[0])
+
+
+def compiled_from(module, rows) -> Compiled:
+    views = hoisted(module, rows)
+    module.recompile()
+    return Compiled(views, module.forward)
 
 
 def names(compiled) -> str:
@@ -44,7 +50,7 @@ def test_what_copies_the_weights_stays_in_the_step():
             module.graph.erase_node(node)
         elif node.target == torch.ops.aten._unsafe_view.default:
             node.target = torch.ops.aten.reshape.default
-    compiled = hoisted(module, rows)
+    compiled = compiled_from(module, rows)
     views = compiled.views(rows)
     rows.add_(1)
 

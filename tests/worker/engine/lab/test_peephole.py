@@ -34,3 +34,15 @@ def test_a_product_that_others_read_stays():
     compiled = streamlined(recorded(step, *given), given[0], 2)
 
     torch.testing.assert_close(list(compiled(*given)), step(*given))
+
+
+def test_what_is_run_calls_the_shorter_way():
+    def step(rows, x):
+        return [torch.relu(torch.bmm(x, rows)).transpose(1, 2)]
+
+    given = torch.randn(2, 4, 3), torch.randn(2, 5, 4)
+
+    compiled = streamlined(recorded(step, *given), given[0], 2)
+
+    assert "aten" not in compiled.step.__code__.co_names
+    torch.testing.assert_close(list(compiled(*given)), step(*given))
