@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from service.contract.causes import Cause
-from worker.engine.check import Measures, Mend
+from worker.engine.check import Measures, Mend, noise_rate
 from worker.engine.choices import any_promising
 from worker.engine.combination import compose, everything, with_controls
 from worker.engine.lab.experiment import Arm, RecipeChange
@@ -15,6 +15,7 @@ from worker.engine.planning import in_order, is_costly
 from worker.engine.results import BASELINE, Results
 from worker.engine.splits import spared_rows
 from worker.engine.stats.pairs import Scored, between_rows, unlikeness
+from worker.engine.symptoms import inputs_alike, mix_moved
 from worker.engine.trainer import FOLDS, Trainer
 
 SHORT_IN_A_SUBSAMPLE = frozenset(
@@ -64,12 +65,15 @@ def may_borrow(
     """Whether training rows, left out in turn, may help held-out rows decide.
 
     Only where those are few, and nothing is known to be wrong with the others that is
-    not as wrong with them.
+    not as wrong with them. Other shares of the classes among like inputs are a sign of
+    wrong labels; how many those are, the probe of labels may know.
     """
     rows, labels = trainer.subject.data.rows, trainer.subject.labels
     if trainer.rows is not None or rows["decide"] > FEW_HELD_OUT:
         return False
     if "train" not in labels:
+        return False
+    if mix_moved(measures) and inputs_alike(measures) and not noise_rate(measures):
         return False
     if mends.get(Cause.CORRUPTED_INPUTS) and not _are_as_affected(measures):
         return False

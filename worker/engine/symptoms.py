@@ -14,6 +14,8 @@ from worker.engine.check import Measures, delivered_score
 LEARNED_ALL = 0.995  # balanced accuracy on training data
 NO_GAP = 0.02  # training minus held-out balanced accuracy
 FAR_SHORT = 0.5  # of what a cheap learner is better than chance
+SURELY = 0.0025  # p value; a twentieth of 5 %, since about twenty causes are judged
+MIX_APART = 0.1  # total variation between the shares of the classes
 WORTH_KNOWING = 0.2  # balanced accuracy above chance, that such a learner must reach
 
 NEEDS_TRAINING_ERROR = frozenset(
@@ -74,3 +76,28 @@ def missing_by_far(measures: Measures) -> float:
     if known < WORTH_KNOWING or delivered - chance >= FAR_SHORT * known:
         return 0.0
     return float(reached - delivered)
+
+
+def mix_moved(measures: Measures) -> bool:
+    """Whether training and held-out data hold other shares of the classes.
+
+    Args:
+        measures: of the probes; `shift` compares the splits.
+    """
+    labels = measures.get("shift", {}).get("label_shift")
+    if not isinstance(labels, dict):
+        return False
+    p_value, distance = labels.get("p_value"), labels.get("distance")
+    return (
+        isinstance(p_value, int | float)
+        and isinstance(distance, int | float)
+        and p_value <= SURELY
+        and distance >= MIX_APART
+    )
+
+
+def inputs_alike(measures: Measures) -> bool:
+    """Whether the inputs of the splits, whatever their class, were seen to be alike."""
+    any_class = measures.get("shift", {}).get("any_class")
+    p_value = any_class.get("p_value") if isinstance(any_class, dict) else None
+    return isinstance(p_value, int | float) and p_value > SURELY

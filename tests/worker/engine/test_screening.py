@@ -62,6 +62,29 @@ def test_training_rows_with_corrupted_values_decide_only_beside_such(
     assert not may_borrow(trainer, corrupted, {})
 
 
+@pytest.mark.parametrize(
+    ("mix", "inputs", "noise", "decide"),
+    [
+        (1e-9, 0.4, 0.0, False),  # like inputs, other labels: some are wrong
+        (1e-9, 0.4, 0.2, True),  # and it is known how many
+        (1e-9, 1e-9, 0.0, True),  # the inputs moved along
+        (0.3, 0.4, 0.0, True),
+    ],
+)
+def test_training_rows_of_another_mix_do_not_decide_where_labels_may_be_wrong(
+    mix, inputs, noise, decide
+):
+    shift = {
+        "label_shift": {"p_value": mix, "distance": 0.3},
+        "any_class": {"p_value": inputs},
+    }
+    measures = {"shift": shift, "noise": {"rate": {"value": noise}}}
+    trainer = Trainer(make_subject(decide_rows=300, may_borrow=True))
+    mends, _ = propose(trainer.subject, CATALOG, {})
+
+    assert may_borrow(trainer, mends, measures) is decide
+
+
 def test_training_rows_with_wrong_labels_decide_once_their_noise_is_taken_out():
     subject = make_subject(decide_rows=900, counts=(300, 300, 300), may_borrow=True)
     flags = np.arange(900) % 5 == 0

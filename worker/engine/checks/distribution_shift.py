@@ -28,6 +28,7 @@ from worker.engine.check import (
 )
 from worker.engine.stats.decisions import severity_of
 from worker.engine.subject import Subject
+from worker.engine.symptoms import SURELY, inputs_alike, mix_moved
 
 METHOD = "training rows that the recipe did not see against held-out rows"
 
@@ -39,9 +40,7 @@ class DistributionShift:
     cause: ClassVar[Cause] = Cause.DISTRIBUTION_SHIFT
 
     bar: Bar = Bar()
-    p_value: float = 0.0025  # a twentieth of 5 %, since about twenty causes are judged
     material_auc: float = 0.6  # 0.5: alike, 1: never alike
-    label_distance: float = 0.1  # total variation between the class shares
 
     def obstacle(self, subject: Subject) -> str | None:
         """A split that the audit drew itself cannot be shifted."""
@@ -61,7 +60,6 @@ class DistributionShift:
         told_apart = values.get("auc")
         auc = told_apart.get("value") if isinstance(told_apart, dict) else None
         p_value = values.get("p_value")
-        labels = values.get("label_shift")
         moved = values.get("features")
         names = ", ".join(self._names(moved))
         evidence = [
@@ -74,16 +72,11 @@ class DistributionShift:
         inputs_moved = (
             isinstance(auc, int | float)
             and isinstance(p_value, int | float)
-            and p_value <= self.p_value
+            and p_value <= SURELY
             and auc >= self.material_auc
-            and not self._are_alike(values.get("any_class"))
+            and not inputs_alike(case.measures)
         )
-        labels_moved = (
-            isinstance(labels, dict)
-            and self._number(labels.get("p_value"), 1.0) <= self.p_value
-            and self._number(labels.get("distance"), 0.0) >= self.label_distance
-        )
-        if not inputs_moved and not labels_moved:
+        if not inputs_moved and not mix_moved(case.measures):
             return clear(
                 self.cause,
                 "Training and held-out data cannot be told apart to speak of.",
@@ -123,7 +116,7 @@ class DistributionShift:
                 if costs and lost is not None
                 else ""
             )
-        elif self._are_alike(values.get("any_class")):
+        elif inputs_alike(case.measures):
             remark = " although their inputs did not: labels of one may be wrong"
         return Finding(
             cause=self.cause,
@@ -149,12 +142,6 @@ class DistributionShift:
             whatever = self._number(any_class.get("value"), 0.5)
             text += f", rows whatever their class with AUC {whatever:.2f}"
         return f"{text}; 0.5 is chance."
-
-    def _are_alike(self, any_class: object) -> bool:
-        """Whether the inputs as a whole, of whatever class, were seen not to differ."""
-        if not isinstance(any_class, dict):
-            return False
-        return self._number(any_class.get("p_value"), 0.0) > self.p_value
 
     def _names(self, moved: object) -> list[str]:
         if not isinstance(moved, list):
