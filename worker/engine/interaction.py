@@ -265,7 +265,11 @@ class Interaction:
         mends: Mapping[Cause, Sequence[Mend]],
         best: Mapping[Cause, Mend],
     ) -> Round[Mend | None]:
-        """Add each other mend to the combination; take the best that is worth it."""
+        """Add each other mend to the combination; take the best that is worth it.
+
+        What data, network or recipe speak for is worth it where the gain counts;
+        anything else must bring a good part of what there is already.
+        """
         screen = self.screen
         now = value_of(screen, chosen)
         taken = {m.cause for m in chosen}
@@ -281,10 +285,14 @@ class Interaction:
         if not options:
             return None
         yield from self._combined(options, "Does anything help in addition?")
-        worth = [(option[-1], value_of(screen, option) - now) for option in options]
-        if max(value for _, value in worth) < max(self.floors.material, 0.15 * now):
-            return None
-        return first_to_name(worth)
+        least = self.floors.material
+        worth = [
+            (option[-1], gain)
+            for option in options
+            if (gain := value_of(screen, option) - now)
+            >= (least if option[-1].evident else max(least, 0.15 * now))
+        ]
+        return first_to_name(worth) if worth else None
 
     def _combined(
         self, combinations: Iterable[tuple[Mend, ...]], question: str

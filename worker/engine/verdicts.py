@@ -144,11 +144,11 @@ def _with_roles(
     if not found:
         return trials
     gap = max([0.0, *(_gap(r) for r in (learned.screen, learned.confirm) if r)])
-    least_part = max(floors.material, floors.share_of_gap * gap)
     chosen = {
         m.cause
         for m in learned.chosen
-        if m.cause in found and _worth(found[m.cause]) >= least_part
+        if m.cause in found
+        and _worth(found[m.cause]) >= _least_beside_others(m, gap, floors)
     }
     if not chosen:
         chosen = {max(found, key=lambda c: found[c].gain.value)}
@@ -156,21 +156,32 @@ def _with_roles(
         extra = trial.on_top
         if cause in chosen or extra is None:
             continue
-        if extra.value >= least_part and extra.low > floors.proven:
+        least = _least_beside_others(trial.mend, gap, floors)
+        if extra.value >= least and extra.low > floors.proven:
             chosen.add(cause)
     primary = _primary({c: found[c] for c in chosen})
-    least = NEAR_SHARE * found[primary].gain.value
+    near = NEAR_SHARE * found[primary].gain.value
     roles = dict(trials)
     for cause, trial in found.items():
         if cause == primary:
             roles[cause] = replace(trial, role="primary")
         elif cause in chosen:
             roles[cause] = replace(trial, role="component")
-        elif trial.gain.value >= least:
+        elif trial.gain.value >= near:
             roles[cause] = replace(trial, role="equivalent", explained_by=primary)
         else:
             roles[cause] = replace(trial, role="explained", explained_by=primary)
     return roles | _idle_beside(primary, trials, floors)
+
+
+def _least_beside_others(mend: Mend, gap: float, floors: Floors) -> float:
+    """What a mend must gain for its cause to be named beside a greater one.
+
+    Of a broken program a hundred changes gain a little; for the causes named something
+    else must speak, or a good part of what is missing.
+    """
+    share = floors.share_of_gap * gap
+    return max(floors.material, min(share, floors.fault) if mend.evident else share)
 
 
 def _idle_beside(

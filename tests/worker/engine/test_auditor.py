@@ -18,6 +18,7 @@ from worker.engine.lab.experiment import (
     DataChange,
     RecipeChange,
     TrainingOutcome,
+    pack_mask,
 )
 from worker.engine.stats.decisions import Floors
 from worker.engine.verdicts import case_for, weigh
@@ -441,6 +442,37 @@ def test_training_rows_left_out_in_turn_decide_where_held_out_rows_are_few():
     assert narrow.error < 0.7 * wide.error
     assert narrow.value == pytest.approx(0.07, abs=0.03)
     assert all(t.folds is None for t in helped.trained if t.split == "final")
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+def test_beside_a_great_fault_a_small_one_is_named_where_something_speaks_for_it(
+    speaks,
+):
+    flags = np.arange(1200) % 5 == 0
+    noise = {
+        "rate": {"value": 0.2, "low": 0.17},
+        "mask": pack_mask(flags),
+        "random_mask": pack_mask(np.roll(flags, 1)),
+    }
+
+    def effect(arm):
+        if (patches(arm, "optimizer", "lr") or 0) < 0.01:
+            return 0.0
+        dropped = any(c.kind == "data" and c.mask == noise["mask"] for c in arm.changes)
+        added = dropped if speaks else patches(arm, "optimizer", "weight_decay")
+        return 0.4 + 0.06 * bool(added)
+
+    world = World(
+        make_subject(decide_rows=3000),
+        base=0.5,
+        effect=effect,
+        measures={"noise": noise} if speaks else None,
+        spread=0.004,
+    )
+    learned = world.audit()
+
+    rate = Cause.LEARNING_RATE_TOO_LOW
+    assert found(learned) == ({rate, Cause.LABEL_NOISE} if speaks else {rate})
 
 
 def test_the_repaired_model_also_gets_what_does_it_good_unproven():
