@@ -16,22 +16,19 @@ from pydantic import JsonValue, TypeAdapter
 
 from service.contract.causes import Cause
 from service.contract.errors import (
-    Mismatch,
-    Problem,
     UnsupportedMediaType,
     UnusableModel,
 )
-from service.contract.recipe import Standardization
 from service.contract.request import (
     AuditRequest,
     BudgetSeconds,
     DatasetSpec,
-    ImageSpec,
 )
 from worker.engine.auditor import advance
 from worker.engine.conclusion import conclude
-from worker.engine.data import Dataset, Split, channel_axis
+from worker.engine.data import Dataset
 from worker.engine.delivery import as_it_runs, within
+from worker.engine.fitting import check_recipe, fit_inputs
 from worker.engine.head import find_head, fitting_loss
 from worker.engine.intake.facts import facts
 from worker.engine.intake.limits import IntakeLimits
@@ -48,26 +45,21 @@ from worker.engine.lab.experiment import (
 )
 from worker.engine.lab.materials import Clock
 from worker.engine.ledger import Step
-from worker.engine.memory import is_out_of_memory
-from worker.engine.network.editing import SurgeryImpossible
-from worker.engine.network.facts import NetworkFacts
 from worker.engine.network.network import Network
-from worker.engine.network.own_code import (
-    FAILURES,
-    cause_of,
-    check_answer,
-    on_samples,
-    own_code,
-)
-from worker.engine.network.reach import learns
 from worker.engine.network.torch_export import load_torch_export
 from worker.engine.network.torchscript import load_torchscript
 from worker.engine.planning import EFFORTS, network_key
 from worker.engine.probes.table import PROBES
-from worker.engine.recipe import CompleteRecipe, complete
+from worker.engine.recipe import complete
 from worker.engine.results import BASELINE
 from worker.engine.splits import Parts, make_parts
 from worker.engine.subject import DataShape, NetworkShape, Subject
+from worker.engine.trying import (
+    as_trained,
+    facts_as_seen,
+    try_out,
+    why_untrainable,
+)
 
 EXPERIMENTS: TypeAdapter[Experiment] = TypeAdapter(Experiment)
 OUTCOMES: TypeAdapter[Outcome] = TypeAdapter(Outcome)
@@ -78,11 +70,7 @@ A_SMALL_STACK = 3  # members with which networks are compared
 A_QUICK_STEP = 0.02  # seconds
 PASSES_A_STEP = 3  # a step's forward and backward in passes of the delivered network
 MOST_FOR_A_STEP = 0.05  # of the budget, to time one
-PICTURE_RANK = 3
-SETTLED_AT_HALF = 0.04  # mean distance of the outputs from one half
 MOST_BORROWED = 20_000  # training rows that, left out in turn, may help to decide
-A_FEW = 64  # rows with which the network is tried out
-A_BATCH = 16  # rows with which it is tried whether it can be trained
 
 Progress = Callable[[float, str], None]
 
@@ -162,7 +150,7 @@ class Session:
         read_spec = DatasetSpec.model_validate(spec)
         network = _load(model, model_format)
         data = _read(dataset, dataset_format, read_spec)
-        network, data = _fit_inputs(network, data, read_spec)
+        network, data = fit_inputs(network, data, read_spec)
         parts = make_parts(data, seed=asked.seed)
         kept = replace(
             data,
@@ -171,16 +159,15 @@ class Session:
             },
         )  # fmt: skip
         classes = len(data.class_names)
-        _check_class_weights(asked, classes)
-        _check_normalization(asked, data)
-        raw = _try_out(network, parts.decide, self.device)
-        network.facts = _facts_as_seen(network, raw)
+        check_recipe(asked, data)
+        raw = try_out(network, parts.decide, self.device)
+        network.facts = facts_as_seen(network, raw)
         recipe, assumed = complete(
             asked.recipe,
             fitting_loss=fitting_loss(network),
             train_rows=len(parts.train),
         )
-        recipe, broadcast = _as_trained(network, recipe, parts.train)
+        recipe, broadcast = as_trained(network, recipe, parts.train)
         head = find_head(
             network,
             raw,
@@ -238,7 +225,7 @@ class Session:
             budget="seconds" if isinstance(budget, BudgetSeconds) else budget,
             budget_seconds=seconds,
             spec=read_spec,
-            untrainable=_untrainable(network, parts.train, classes),
+            untrainable=why_untrainable(network, parts.train, classes),
             notes=(
                 *data.notes,
                 *parts.notes,
@@ -367,29 +354,6 @@ def _outcomes_of(entries: list[dict[str, Any]]) -> dict[str, Outcome]:
     }  # fmt: skip
 
 
-def _as_trained(
-    network: Network, recipe: CompleteRecipe, train: Split
-) -> tuple[CompleteRecipe, tuple[str, ...]]:
-    """Find out whether integer labels were broadcast over several outputs.
-
-    A network with softmax outputs that each had to match the label's number settles at
-    one half for every sample. No other training does that, so it tells the case apart.
-    """
-    elementwise = recipe.loss.name in ("bce", "bce_with_logits")
-    if not elementwise or network.facts.outputs <= 1:
-        return recipe, ()
-    raw = _try_out(network, train, torch.device("cpu")).double()
-    shares = raw if recipe.loss.name == "bce" else raw.sigmoid()
-    if float((shares - 0.5).abs().mean()) > SETTLED_AT_HALF:
-        return recipe, ()
-    changed = recipe.loss.model_copy(update={"targets": "index"})
-    note = (
-        "The delivered outputs all sit at one half, as if integer labels had been "
-        "compared with every output; the recipe is reproduced that way."
-    )
-    return recipe.model_copy(update={"loss": changed}), (note,)
-
-
 def _labels(parts: Parts) -> dict[str, npt.NDArray[np.int64]]:
     """Labels of the rows that may decide: training rows only where they are few."""
     found = {"decide": parts.decide.y, "final": parts.final.y}
@@ -410,31 +374,6 @@ def _read(file: BinaryIO, format: str, spec: DatasetSpec) -> Dataset:  # noqa: A
     return read_dataset(file, format, spec, IntakeLimits())
 
 
-def _check_class_weights(asked: AuditRequest, classes: int) -> None:
-    weights = asked.recipe.loss and asked.recipe.loss.class_weights
-    if weights and len(weights) != classes:
-        raise Mismatch(
-            f"recipe.loss.class_weights has {len(weights)} values, the dataset has "
-            f"{classes} classes"
-        )
-
-
-def _check_normalization(asked: AuditRequest, data: Dataset) -> None:
-    """Means and deviations are one number, one a channel, or one a feature."""
-    given = asked.recipe.normalization
-    if not isinstance(given, Standardization):
-        return
-    shape = data.sample_shape
-    axis = channel_axis(data.kind, data.layout, len(shape))
-    fitting = {1, shape[-1 if axis is None else axis]}
-    for name, values in (("mean", given.mean), ("std", given.std)):
-        if isinstance(values, list) and len(values) not in fitting:
-            raise Mismatch(
-                f"recipe.normalization.{name} has {len(values)} values; samples have "
-                f"the shape {list(shape)}"
-            )
-
-
 def _network_shape(network: Network) -> NetworkShape:
     shown = network.facts
     widths = [
@@ -452,161 +391,6 @@ def _network_shape(network: Network) -> NetworkShape:
         linear_stack=shown.linear_stack,
         smallest_width=min(widths) if widths else None,
     )
-
-
-def _fit_inputs(
-    network: Network, data: Dataset, spec: DatasetSpec
-) -> tuple[Network, Dataset]:
-    """Bring network and samples together, where it is sure how.
-
-    The samples get the type and layout that the network takes; the network is freed of
-    branches that these samples never take and of a batch size baked in by tracing.
-
-    Raises:
-        Mismatch: the network does not take such samples.
-    """
-    kind = data.kind
-    if network.facts.takes_tokens:
-        kind = "tokens"
-        data = _map(data, lambda x: x.astype(np.int64, copy=False))
-    elif data.kind == "tokens":
-        kind = "table" if len(data.sample_shape) == 1 else "series"
-    if kind != "tokens":
-        data = _map(data, _as_float_unless_bytes)
-    image = spec.image
-    if image is not None and (image.mean is not None or image.std is not None):
-        axis = channel_axis(kind, data.layout, len(data.sample_shape))
-        data = _map(data, lambda x: _image_scale(x, image, axis))
-    data = replace(data, kind=kind)
-    sample = next(iter(data.splits.values())).x[:2]
-    fitted = _fitted(network, sample)
-    first = _complaint(fitted, sample)
-    if first is None:
-        return fitted, data
-    if len(data.sample_shape) == PICTURE_RANK:
-        turned = np.ascontiguousarray(np.moveaxis(sample, -1, 1))
-        fitted = _fitted(network, turned)
-        if _complaint(fitted, turned) is None:
-            data = _map(data, lambda x: np.ascontiguousarray(np.moveaxis(x, -1, 1)))
-            note = "Pictures were turned from NHWC to NCHW."
-            return fitted, replace(data, layout="NCHW", notes=(*data.notes, note))
-    raise Mismatch(
-        f"the model does not take samples of shape {list(data.sample_shape)}: {first}"
-    )
-
-
-def _as_float_unless_bytes(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return x if x.dtype == np.uint8 else x.astype(np.float32, copy=False)
-
-
-def _image_scale(
-    x: np.ndarray[Any, Any], image: ImageSpec, axis: int | None
-) -> np.ndarray[Any, Any]:
-    """Apply the spec's mean and deviation; bytes are first brought to 0 to 1.
-
-    Args:
-        x: (rows, *sample shape).
-        image: with one figure, or one a channel.
-        axis: of a sample, along which its channels lie.
-    """
-    scaled = x.astype(np.float32) / (255 if x.dtype == np.uint8 else 1)
-    shape = [1] * x.ndim
-    shape[-1 if axis is None else axis + 1] = -1
-    mean = np.asarray(image.mean or 0.0, np.float32).reshape(shape)
-    std = np.asarray(image.std or 1.0, np.float32).reshape(shape)
-    return (scaled - mean) / std
-
-
-def _map(data: Dataset, change: Callable[[Any], Any]) -> Dataset:
-    return replace(
-        data,
-        splits={n: replace(s, x=change(s.x)) for n, s in data.splits.items()},
-    )
-
-
-def _as_tensor(x: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(x)).to(device)
-    return tensor.float() if tensor.dtype == torch.uint8 else tensor
-
-
-def _fitted(network: Network, sample: np.ndarray[Any, Any]) -> Network:
-    """Fit a network to samples; one that fails on them stays as it is."""
-    try:
-        return network.fitted(_as_tensor(sample, torch.device("cpu")))
-    except FAILURES:
-        return network
-
-
-def _complaint(network: Network, sample: np.ndarray[Any, Any]) -> str | None:
-    """What the network says against a sample; None where it takes it.
-
-    Raises:
-        Exception: memory ran out.
-    """
-    try:
-        with torch.no_grad():
-            network.forward(
-                network.parameters,
-                network.buffers,
-                _as_tensor(sample, torch.device("cpu")),
-                training=False,
-            )
-    except Problem as problem:
-        return problem.detail
-    except FAILURES as error:
-        if is_out_of_memory(error):
-            raise
-        return cause_of(error)
-    return None
-
-
-def _try_out(network: Network, split: Split, device: torch.device) -> torch.Tensor:
-    """Run the network on a few rows.
-
-    Raises:
-        UnusableModel: it fails on them, or does not answer each.
-    """
-    x = _as_tensor(split.x[:A_FEW], device)
-    with torch.no_grad(), own_code(on_samples(x)):
-        raw, _ = network.forward(
-            {k: v.to(device) for k, v in network.parameters.items()},
-            {k: v.to(device) for k, v in network.buffers.items()},
-            x,
-            training=False,
-        )
-    check_answer(raw, x)
-    return raw
-
-
-def _untrainable(network: Network, split: Split, classes: int) -> str | None:
-    """Say why no training can move the network; None where it can, or fails aloud.
-
-    A softmax over one output, say, stops every gradient too, but can be taken off.
-    """
-    x = _as_tensor(split.x[:A_BATCH], torch.device("cpu"))
-    try:
-        if learns(network, x):
-            return None
-        raw = network.changed(NetworkChange(name="output"), classes=classes, sample=x)
-        if learns(raw, x):
-            return None
-    except SurgeryImpossible:
-        pass
-    except FAILURES as error:
-        if is_out_of_memory(error):
-            raise
-        return None
-    return (
-        "no gradient of what it returns reaches its weights, as where outputs are "
-        "rounded, turned into decisions or detached inside the model; export it "
-        "without that step"
-    )
-
-
-def _facts_as_seen(network: Network, raw: torch.Tensor) -> NetworkFacts:
-    """Correct the number of outputs, which not every graph shows, by real ones."""
-    seen = 1 if raw.dim() == 1 else int(raw.shape[-1])
-    return network.facts.model_copy(update={"outputs": seen})
 
 
 def _check_baseline(outcome: TrainingOutcome) -> None:
