@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from service.contract.causes import Cause
 from worker.engine.catalog import CATALOG
-from worker.engine.check import Check, Measures, Mend, noise_rate
+from worker.engine.check import Check, Measures, Mend, delivered_score, noise_rate
 from worker.engine.choices import (
     against_own_rate,
     best_of_each,
@@ -164,7 +164,13 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
         trainer.spared = "decide"
     noise = noise_rate(measures) if mends.get(Cause.LABEL_NOISE) else 0.0
     unlikely = unlikely_causes(measures)
-    screen, skipped = yield from screen_mends(trainer, mends, noise, unlikely)
+    screen, skipped = yield from screen_mends(
+        trainer,
+        mends,
+        noise,
+        unlikely,
+        delivered=delivered_score(measures, "balanced_accuracy"),
+    )
 
     if BASELINE not in screen:
         return replace(learned, mends=mends, subsample=trainer.rows, skipped=skipped)
@@ -201,6 +207,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
         subsample=trainer.rows,
         skipped=skipped,
         better_on_spared=trainer.better_on_spared,
+        room=screen.room(trainer.floors.absence_level),
     )
 
 

@@ -5,7 +5,7 @@ shared experiments against one baseline, decides which gains are real, and hands
 check its `Case`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -141,6 +141,7 @@ class Case:
         mended: keys of the mends in that combination.
         subsample: training rows that retraining used, None where all.
         level: balanced accuracy that this cause's measuring arms are compared with.
+        room: upper end of what any change could gain; None where it is not known.
         judged: findings of the causes that the check comes `after`.
     """
 
@@ -161,6 +162,7 @@ class Case:
     mended: tuple[str, ...] = ()
     subsample: int | None = None
     level: float = 0.0
+    room: float | None = None
     judged: Mapping[Cause, Finding] = field(default_factory=dict)
 
     @property
@@ -337,6 +339,7 @@ def clear(
     evidence: list[Evidence] | None = None,
     gain: PairedGain | None = None,
     method: str = "",
+    confidence: float = 0.95,
 ) -> Finding:
     """Say that a fault was looked for and is not there."""
     entry = BY_CAUSE[cause]
@@ -344,7 +347,7 @@ def clear(
         cause=cause,
         group=entry.group,
         verdict="not_found",
-        confidence=0.95,
+        confidence=confidence,
         summary=summary,
         gain=gain_of(gain, method) if gain else None,
         evidence=evidence or [],
@@ -366,6 +369,35 @@ def undecided(
         reason=reason,
         evidence=evidence or [],
         docs=entry.docs,
+    )
+
+
+def no_room(
+    check: Check, case: Case, evidence: Sequence[Evidence] = ()
+) -> Finding | None:
+    """Say that nothing can be gained, where the recipe yields all but that already.
+
+    Args:
+        check: whose cause it is.
+        case: what came out.
+        evidence: facts beside it.
+    """
+    floors = Floors()
+    if case.room is None or case.room >= floors.material:
+        return None
+    shown = Evidence(
+        kind="room",
+        statement=(
+            f"Trained anew by the recipe the network lacks at most {points(case.room)} "
+            "of a perfect balanced accuracy."
+        ),
+        values={"most": case.room, "level": floors.absence_level},
+    )
+    return clear(
+        check.cause,
+        f"Nothing is left to gain: no change can bring more than {points(case.room)}.",
+        evidence=[*evidence, shown],
+        confidence=floors.absence_level,
     )
 
 
@@ -395,6 +427,8 @@ def judge_gain(
     entry = BY_CAUSE[check.cause]
     evidence = list(evidence or [])
     trial = case.trial
+    if trial is None and case.gaps and (full := no_room(check, case, evidence)):
+        return full
     if trial is None:
         reason = next(iter(case.gaps.values()), "nothing that could mend it was tried")
         sign = "Cannot tell" if case.gaps else "No sign of it"

@@ -65,6 +65,8 @@ class Learned:
         subsample: training rows that the experiments used, None where all.
         better_on_spared: how much better the baseline does on training rows that it
             did not see than on held-out rows; None where none were left out.
+        room: upper end of what any change could gain over the baseline; None where that
+            was not trained.
     """
 
     measures: Measures
@@ -83,6 +85,7 @@ class Learned:
     subsample: int | None = None
     skipped: Mapping[Cause, str] = field(default_factory=dict)
     better_on_spared: PairedGain | None = None
+    room: float | None = None
 
 
 @dataclass(frozen=True)

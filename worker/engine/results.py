@@ -21,6 +21,7 @@ from worker.engine.stats.pairs import (
     PairedGain,
     Rows,
     by_seed,
+    most_to_gain,
     paired_gain,
     seed_variance,
     without_noise,
@@ -87,6 +88,11 @@ class Results:
         if seen is None or len(seen) == seeds:
             return self.rows
         return replace(self.rows, seen=seen[:seeds])
+
+    def room(self, level: float, key: str = BASELINE) -> float:
+        """Upper end of what any change of an arm could gain, at a confidence."""
+        correct = self.arms[key].correct
+        return most_to_gain(correct, self._rows(len(correct)), level=level)
 
     def gain_over_best(
         self, key: str, controls: Iterable[str], over: str = BASELINE

@@ -26,6 +26,7 @@ DEAR = 0.25  # of what a screen may take, for one arm
 LEAST_LEFT_OUT = 0.5  # share of the training rows that is left out at some time
 HARDLY_AFFECTED = 0.01  # share of the training rows, with which they may decide anyway
 AS_AFFECTED = 0.5  # of the training rows' share with odd values
+NOTHING_LEFT = "the recipe yields so much that no change can bring a gain that counts"
 MOST_NOISE = 0.7  # of what makes labels worthless; beyond, noisy rows say too little
 
 
@@ -99,17 +100,20 @@ def screen_mends(
     mends: Mapping[Cause, Sequence[Mend]],
     noise: float,
     unlikely: frozenset[Cause] = frozenset(),
+    *,
+    delivered: float | None = None,
 ) -> Round[tuple[Results, dict[Cause, str]]]:
     """Train the baseline and as many mends as the budget allows.
 
     What is kept for confirming goes into looking further as long as there is nothing
-    to confirm.
+    to confirm. Where the recipe yields all but a perfect network, nothing is tried.
 
     Args:
         trainer: of the audit.
         mends: by cause.
         noise: share of the training labels that is thought to be wrong.
         unlikely: causes to try last, and not at all while others do not fit.
+        delivered: balanced accuracy of the delivered model, if known.
 
     Returns:
         What came out, and why causes were not tried at all.
@@ -122,11 +126,20 @@ def screen_mends(
     seeds = trainer.screening_seeds
     question = "Which single change helps?"
     arms, skipped = _affordable(trainer, wanted, [Arm(name=BASELINE)], unlikely)
-    screen = yield from trainer.train("screen", question, arms, seeds)
+    floors = trainer.floors
+    at_first, later = arms, arms[:0]
+    if delivered is not None and delivered > 1 - floors.material:
+        at_first, later = arms[:1], arms[1:]
+    screen = yield from trainer.train("screen", question, at_first, seeds)
     if BASELINE not in screen:
         why = screen.failures.get(BASELINE, "the baseline was not trained")
         return screen, trainer.not_anew(mends, why)
     screen = _compared_with_spared(trainer, screen, noise)
+    if later and screen.room(floors.absence_level) < floors.material:
+        trainer.limit(f"{NOTHING_LEFT[0].upper()}{NOTHING_LEFT[1:]}; none was tried.")
+        return screen, dict.fromkeys((c for c in mends if mends[c]), NOTHING_LEFT)
+    if later:
+        screen.extend((yield from trainer.train("screen", question, later, seeds)))
     while skipped and not any_promising(screen, mends, trainer.floors):
         further = [m for m in wanted if m.key not in screen and m.cause in skipped]
         arms, now = _affordable(trainer, further, [], unlikely)

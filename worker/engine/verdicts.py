@@ -232,6 +232,7 @@ def case_for(
         },
         gains_on_top=on_top,
         level=_level(learned, results, name(learned.together) if on_top else BASELINE),
+        room=learned.room,
         subsample=learned.subsample,
         mended=tuple(m.key for m in learned.together)
         if on_top or any(t.role in ("primary", "component") for t in trials.values())

@@ -15,6 +15,7 @@ from worker.engine.lab.experiment import (
     pack_mask,
 )
 from worker.engine.results import Results, collect, share_of_relapses
+from worker.engine.stats.pairs import Rows, most_to_gain
 
 LABELS = np.arange(100) % 2
 
@@ -102,3 +103,34 @@ def test_a_few_seeds_that_differ_much_predict_relapses_that_they_do_not_show():
 
     assert 0.05 < share_of_relapses(unsteady, within_reach, within=0.0) < 0.25
     assert share_of_relapses(unsteady, out_of_reach, within=0.0) < 0.02
+
+
+def test_what_is_left_to_gain_is_bounded_by_the_rows_that_show_it():
+    labels = np.arange(400) % 4
+    perfect = np.ones((3, 400), np.bool_)
+    missed = perfect.copy()
+    missed[:, :20] = False
+
+    def room(hits, y, level=0.9):
+        return most_to_gain(hits, Rows.of(y), level=level)
+
+    # Clopper and Pearson: none of 400 wrong, 1 - .1^(1/400).
+    assert room(perfect, labels) == pytest.approx(1 - 0.1 ** (1 / 400))
+    assert 0.05 < room(missed, labels) < 0.075
+    assert room(perfect, labels, level=0.99) > room(perfect, labels)
+    # Four rows of a rare class say little of it.
+    rare = np.where(np.arange(400) < 4, 1, 0)
+    assert room(perfect, rare) > 0.1
+
+
+def test_the_bound_on_what_is_left_holds_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [200, 60, 40])
+    wrong = np.array([0.01, 0.03, 0.05])
+    held = [
+        most_to_gain(rng.random((1, 300)) > wrong[labels], Rows.of(labels), level=0.9)
+        >= wrong.mean()
+        for _ in range(400)
+    ]
+
+    assert np.mean(held) > 0.87

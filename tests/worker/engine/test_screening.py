@@ -5,7 +5,10 @@ from service.contract.causes import Cause
 from tests.builders_engine import World, make_subject, no_effect
 from worker.engine.auditor import propose
 from worker.engine.catalog import CATALOG
-from worker.engine.check import Mend
+from worker.engine.check import Case, Mend
+from worker.engine.checks.insufficient_data import InsufficientData
+from worker.engine.checks.learning_rate_too_low import LearningRateTooLow
+from worker.engine.conclusion import conclude
 from worker.engine.lab.experiment import (
     Arm,
     NetworkChange,
@@ -15,6 +18,11 @@ from worker.engine.lab.experiment import (
 from worker.engine.planning import Costs
 from worker.engine.screening import at_full_length, may_borrow, screen_mends
 from worker.engine.trainer import Trainer
+
+HEADER = {
+    "audit_id": "aud_x", "model": {}, "dataset": {}, "device": "cpu", "torch": "2",
+    "seed": 0,
+}  # fmt: skip
 
 
 def test_a_subsample_does_not_look_like_too_little_training():
@@ -144,3 +152,55 @@ def test_a_mend_that_takes_much_of_the_screen_waits_for_the_others():
 
     tried = [arm.name for training in ask.experiments for arm in training.arms]
     assert tried == ["baseline", "lr=0.01", "lr=0.1"]
+
+
+def perfect(*, delivered: float, base: float, rows: int = 600):
+    """Audit a world in which a higher rate brings what is left."""
+    scores = {"balanced_accuracy": delivered}
+    world = World(
+        make_subject(decide_rows=rows),
+        base=base,
+        effect=lambda arm: (1 - base) * bool(arm.changes),
+        measures={"delivered": scores},
+        spread=0.0,
+    )
+    learned = world.audit()
+    report = conclude(world.subject, learned, HEADER)
+    return world, {f.cause: f for f in report.findings}
+
+
+def test_where_nothing_is_left_to_gain_nothing_is_tried_and_no_cause_is_there():
+    world, findings = perfect(delivered=0.995, base=1.05)
+
+    tried = {arm.name for t in world.trained for arm in t.arms}
+    assert {name for name in tried if "initialization" not in name} == {"baseline"}
+    for cause in (Cause.LEARNING_RATE_TOO_LOW, Cause.INSUFFICIENT_DATA):
+        assert findings[cause].verdict == "not_found"
+        assert findings[cause].confidence == 0.9
+        assert "Nothing is left to gain" in findings[cause].summary
+
+
+@pytest.mark.parametrize(
+    ("delivered", "base", "rows"),
+    [(0.995, 0.9, 600), (0.995, 1.05, 60), (0.6, 1.05, 600)],
+    ids=["recipe falls short", "few rows", "delivered falls short"],
+)
+def test_otherwise_changes_are_tried(delivered, base, rows):
+    world, _ = perfect(delivered=delivered, base=base, rows=rows)
+
+    tried = [arm.name for t in world.trained for arm in t.arms]
+    assert len(tried) > 10
+    assert tried.count("baseline") >= 1
+
+
+@pytest.mark.parametrize("check", [LearningRateTooLow(), InsufficientData()])
+@pytest.mark.parametrize(
+    ("room", "verdict"),
+    [(0.02, "not_found"), (0.2, "inconclusive"), (None, "inconclusive")],
+)
+def test_a_cause_that_was_not_reached_is_not_there_where_nothing_is_left_to_gain(
+    check, room, verdict
+):
+    case = Case(measures={}, gaps={"budget": "not reached"}, room=room)
+
+    assert check.judge(make_subject(), case).verdict == verdict

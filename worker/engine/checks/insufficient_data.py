@@ -19,6 +19,7 @@ from worker.engine.check import (
     Mend,
     clear,
     delivered_score,
+    no_room,
     points,
     undecided,
 )
@@ -73,7 +74,7 @@ class InsufficientData:
     def judge(self, subject: Subject, case: Case) -> Finding:
         """What doubling the data is predicted to bring."""
         if case.subsample is not None:
-            return undecided(
+            return no_room(self, case) or undecided(
                 self.cause,
                 f"Retraining used {case.subsample} of {subject.data.rows['train']} "
                 "training rows to keep the budget: whether more than all would help "
@@ -86,7 +87,7 @@ class InsufficientData:
             why = next(iter(case.gaps.values()), "subsets were not trained")
             if case.mended:
                 why = "with the rest mended, subsets were not trained"
-            return undecided(self.cause, f"Cannot tell: {why}.")
+            return no_room(self, case) or undecided(self.cause, f"Cannot tell: {why}.")
         curve = extrapolate(half, quarter, error=1 - case.level)
         value, low, high = curve.doubled
         gain = Gain(

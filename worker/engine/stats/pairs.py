@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import beta
 from scipy.stats import t as student
 
 Bits = npt.NDArray[np.bool_]
@@ -168,6 +169,26 @@ def row_variance(after: Hits, before: Hits, rows: Rows) -> float:
     squares = np.bincount(labels, difference**2)[present] - n * means**2 + ROW_PRIOR
     wider = np.bincount(labels, factor)[present] / n
     return float((wider * squares / (n + 1) / n).sum() / len(n) ** 2)
+
+
+def most_to_gain(hits: Hits, rows: Rows, *, level: float) -> float:
+    """Upper end of what is missing to a perfect balanced accuracy.
+
+    Args:
+        hits: bool, (seeds, rows).
+        rows: that were scored.
+        level: one-sided confidence.
+
+    Returns:
+        Balanced accuracy. Rows of unequal weight count as so many equal ones (Kish
+        1965, Survey sampling, section 11.7), whose errors are binomial (Clopper and
+        Pearson 1934, Biometrika 26).
+    """
+    means, labels, factor = _by_row(hits, np.zeros(hits.shape, np.bool_), rows)
+    weights = row_weights(labels)
+    errors = float(weights @ (1 - means))
+    count = 1 / float((factor * weights**2).sum())
+    return float(beta.ppf(level, errors * count + 1, count * (1 - errors)))
 
 
 def paired_gain(
