@@ -14,7 +14,12 @@ from worker.engine.ledger import Round
 from worker.engine.planning import in_order, is_costly
 from worker.engine.results import BASELINE, Results
 from worker.engine.splits import spared_rows
-from worker.engine.stats.pairs import Scored, between_rows, unlikeness
+from worker.engine.stats.pairs import (
+    UNLIKE_ERRORS,
+    Scored,
+    between_rows,
+    unlikeness,
+)
 from worker.engine.symptoms import inputs_alike, mix_moved
 from worker.engine.trainer import FOLDS, Trainer
 
@@ -27,6 +32,7 @@ LEAST_LEFT_OUT = 0.5  # share of the training rows that is left out at some time
 HARDLY_AFFECTED = 0.01  # share of the training rows, with which they may decide anyway
 AS_AFFECTED = 0.5  # of the training rows' share with odd values
 NOTHING_LEFT = "the recipe yields so much that no change can bring a gain that counts"
+OF_CHOSEN = 3.0  # standard errors that chance explains of the arm that did best
 MOST_NOISE = 0.7  # of what makes labels worthless; beyond, noisy rows say too little
 
 
@@ -226,8 +232,9 @@ def _candidates(wanted: Sequence[Mend]) -> Iterable[tuple[Arm, frozenset[Cause]]
 def _compared_with_spared(trainer: Trainer, screen: Results, noise: float) -> Results:
     """Give up rows left out in turn that are unlike the held-out ones.
 
-    Duplicates, shift or another mix of samples show in how the baseline does on them.
-    Wrong labels do as well, but what they take from hits is known.
+    Duplicates, shift or another mix of samples show in how the baseline does on them,
+    and, where it does no better than chance on any, in how the best arm does. Wrong
+    labels do as well, but what they take from hits may be known.
     """
     if BASELINE not in screen or screen.on_spared() is None:
         return screen
@@ -236,7 +243,7 @@ def _compared_with_spared(trainer: Trainer, screen: Results, noise: float) -> Re
         f"{data.rows['train']} training rows, left out in turn, decide beside the "
         f"{screen.rows.held_out} held-out ones"
     )
-    both = _both(screen)
+    both = _both(screen, BASELINE)
     trainer.better_on_spared = between_rows(*both) if both else None
     unlike = _unlikeness(screen)
     if 0 < noise < MOST_NOISE * (1 - 1 / data.classes):
@@ -253,17 +260,23 @@ def _compared_with_spared(trainer: Trainer, screen: Results, noise: float) -> Re
 
 
 def _unlikeness(screen: Results) -> float:
-    """How differently the baseline does on rows left out and on held-out ones."""
-    both = _both(screen)
-    return unlikeness(*both) if both else np.inf
+    """How differently arms do on rows left out and on held-out ones.
+
+    The baseline, and the arm that does best on held-out rows.
+    """
+    held_out = screen.held_out_only()
+    best = max(screen.arms, key=held_out.accuracy)
+    pairs = [(_both(screen, BASELINE), UNLIKE_ERRORS), (_both(screen, best), OF_CHOSEN)]
+    found = [unlikeness(*both, errors=errors) for both, errors in pairs if both]
+    return max(found, default=np.inf)
 
 
-def _both(screen: Results) -> tuple[Scored, Scored] | None:
-    """What the baseline does on rows left out, and on held-out ones."""
-    spared = screen.on_spared()
+def _both(screen: Results, arm: str) -> tuple[Scored, Scored] | None:
+    """What an arm does on rows left out, and on held-out ones."""
+    spared = screen.on_spared(arm)
     if spared is None:
         return None
     first = screen.rows.held_out
-    held_out = screen.arms[BASELINE].correct[:, :first]
+    held_out = screen.arms[arm].correct[:, :first]
     labels = screen.rows.labels
     return (*spared, labels[first:]), (held_out, None, labels[:first])

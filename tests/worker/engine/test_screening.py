@@ -17,6 +17,7 @@ from worker.engine.lab.experiment import (
 )
 from worker.engine.planning import Costs
 from worker.engine.screening import at_full_length, may_borrow, screen_mends
+from worker.engine.splits import spared_rows
 from worker.engine.trainer import Trainer
 
 HEADER = {
@@ -152,6 +153,36 @@ def test_a_mend_that_takes_much_of_the_screen_waits_for_the_others():
 
     tried = [arm.name for training in ask.experiments for arm in training.arms]
     assert tried == ["baseline", "lr=0.01", "lr=0.1"]
+
+
+class Contradicted(World):
+    """A world in which the labels of the training rows say nothing."""
+
+    def _trial(self, arm, seed, training):
+        trial = super()._trial(arm, seed, training)
+        if trial.spared is None:
+            return trial
+        parts = spared_rows(self.subject.labels["train"], training.folds)
+        flips = self.rng.random(len(parts[seed % training.folds])) < 1 / 3
+        return trial.model_copy(update={"spared": pack_mask(flips.tolist())})
+
+
+def test_a_baseline_at_chance_does_not_vouch_for_rows_whose_labels_say_nothing():
+    def effect(arm):
+        return 0.4 * any(
+            isinstance(change, RecipeChange)
+            and (change.patch.get("optimizer") or {}).get("lr", 0) >= 0.01
+            for change in arm.changes
+        )
+
+    subject = make_subject(decide_rows=300, may_borrow=True)
+    world = Contradicted(subject, base=0.34, effect=effect)
+
+    learned = world.audit()
+
+    assert len(learned.screen.rows.labels) == 300
+    report = conclude(subject, learned, HEADER)
+    assert report.primary_cause is Cause.LEARNING_RATE_TOO_LOW
 
 
 def perfect(*, delivered: float, base: float, rows: int = 600):

@@ -229,18 +229,21 @@ def paired_gain(
 Scored = tuple[Hits, Bits | None, Labels]
 
 
-def unlikeness(first: Scored, second: Scored) -> float:
+def unlikeness(
+    first: Scored, second: Scored, *, errors: float = UNLIKE_ERRORS
+) -> float:
     """How differently one arm does on two sets of rows; up to 1 they are alike.
 
     Args:
         first: hits (seeds, rows), which seed scored which row, labels (rows,).
         second: likewise.
+        errors: standard errors that chance explains; more for an arm that was chosen.
 
     Returns:
         The difference of balanced accuracy over what chance would explain.
     """
     apart = between_rows(first, second)
-    return abs(apart.value) / (UNLIKE + UNLIKE_ERRORS * apart.error)
+    return abs(apart.value) / (UNLIKE + errors * apart.error)
 
 
 def between_rows(first: Scored, second: Scored) -> PairedGain:
