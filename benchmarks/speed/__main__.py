@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed import growth, rivals, together, whole
+from benchmarks.speed import growth, kinds, rivals, together, whole
 from benchmarks.speed.subjects import CASES, Case, material, scripted
 from worker.engine.lab.bench import Bench
 from worker.engine.lab.experiment import Arm, Training
 from worker.engine.lab.members import stacks
 from worker.engine.lab.stack import Stack
 
-PARTS = ("stacks", "audits", "growth", "workers", "rivals")
+PARTS = ("stacks", "audits", "growth", "kinds", "workers", "rivals")
 _FIRST = 1000  # a step well past those whose gradients are looked at
 
 
@@ -157,6 +157,7 @@ def main() -> None:
         "stacks": lambda: print_stacks(given.members, given.seconds),
         "audits": lambda: whole.main(given.budget),
         "growth": growth.main,
+        "kinds": kinds.main,
         "workers": lambda: together.main(given.budget),
         "rivals": rivals.main,
     }

@@ -29,6 +29,7 @@ from worker.engine.stats.pairs import (
 
 BASELINE = "baseline"
 LEAST_SEEDS = 3  # to speak of their distribution
+USUAL_SPREAD, USUAL_DEGREES = 0.1, 3.0  # of a recipe that leaves some runs short
 LEAST_POINTS = 8  # of a curve, to speak of its last quarter
 MEDIAN_OF_CHI_SQUARE = {1: 0.455, 2: 0.693}  # over its degrees of freedom
 
@@ -280,7 +281,8 @@ def share_of_relapses(results: Results, mask: str, *, within: float) -> float:
     """Share of trainings by the baseline that end no better than delivered hits.
 
     The larger of what was seen and of what a t distribution through the seeds predicts
-    for one more training: a few seeds show no rare relapse.
+    for one more training: a few seeds show no rare relapse. One or two do not even show
+    how far seeds lie apart; then what is usual counts as well.
 
     Args:
         results: of a round with the baseline.
@@ -291,12 +293,15 @@ def share_of_relapses(results: Results, mask: str, *, within: float) -> float:
     levels = by_seed(after, rows)
     limit = float(by_seed(before, rows)[0]) + within
     seen = float((levels <= limit).mean())
+    degrees = float(len(levels) - 1)
+    squares = float(((levels - levels.mean()) ** 2).sum())
     if len(levels) < LEAST_SEEDS:
-        return seen
+        squares += USUAL_DEGREES * USUAL_SPREAD**2
+        degrees += USUAL_DEGREES
     one_more = PairedGain(
         value=float(levels.mean()) - limit,
-        error=float(levels.std(ddof=1) * np.sqrt(1 + 1 / len(levels))),
-        degrees=len(levels) - 1,
+        error=float(np.sqrt(squares / degrees * (1 + 1 / len(levels)))),
+        degrees=degrees,
         seeds=len(levels),
     )
     return max(seen, one_more.p_above(0.0))

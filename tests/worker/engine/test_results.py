@@ -105,6 +105,17 @@ def test_a_few_seeds_that_differ_much_predict_relapses_that_they_do_not_show():
     assert share_of_relapses(unsteady, out_of_reach, within=0.0) < 0.02
 
 
+def test_one_seed_does_not_vouch_for_a_recipe_whose_runs_differ():
+    def relapses(delivered: int, *seeds: int) -> float:
+        results = trained({"baseline": 80}, seeds)
+        mask = pack_mask(np.arange(100) < delivered)
+        return share_of_relapses(results, mask, within=0.01)
+
+    assert relapses(50, 0) > 0.05  # 30 points by one training
+    assert relapses(20, 0) < 0.05  # 60 are beyond what seeds do
+    assert relapses(50, 0, 1) < relapses(50, 0)
+
+
 def test_what_is_left_to_gain_is_bounded_by_the_rows_that_show_it():
     labels = np.arange(400) % 4
     perfect = np.ones((3, 400), np.bool_)
