@@ -186,20 +186,24 @@ class _Deadline:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._begun = threading.Event()
+        # Not an event: its lock would be waited for for ever by a signal's handler that
+        # interrupts another one.
+        self._begun: float | None = None
         # Started now: a signal's handler must not start a thread, since it may have
         # interrupted the start of another.
         threading.Thread(target=self._watch, name="deadline", daemon=True).start()
 
     def start(self) -> None:
-        """Begin to count."""
-        self._begun.set()
+        """Begin to count, at the first call."""
+        if self._begun is None:
+            self._begun = time.monotonic()
 
     def _watch(self) -> None:
-        while not self._begun.wait(LEASH_SECONDS):
-            if is_cut():
-                break
-        time.sleep(self._seconds)
+        while self._begun is None and not is_cut():
+            time.sleep(LEASH_SECONDS)
+        self.start()
+        assert self._begun is not None
+        time.sleep(max(0.0, self._begun + self._seconds - time.monotonic()))
         os._exit(0)
 
 

@@ -27,6 +27,18 @@ while True:
     signal.pause()
 """
 
+# Told to end by signals that come while it deals with the one before.
+INTERRUPTED = """
+import signal
+from worker import supervise
+supervise.LEASH_SECONDS = 0.05
+deadline = supervise._Deadline(0.5)
+signal.signal(signal.SIGALRM, lambda *_: deadline.start())
+signal.setitimer(signal.ITIMER_REAL, 1e-5, 1e-5)
+while True:
+    deadline.start()
+"""
+
 
 def test_a_process_without_a_leash_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(leash.LEASH, raising=False)
@@ -56,3 +68,10 @@ def test_a_worker_deaf_to_its_signal_ends_with_the_service() -> None:
         holder.kill()
 
     wait_for_end([deaf])
+
+
+@pytest.mark.end_to_end
+def test_signals_that_interrupt_each_other_do_not_hold_up_the_end() -> None:
+    child = subprocess.Popen([sys.executable, "-c", INTERRUPTED])  # noqa: S603 - ours
+
+    assert child.wait(20) == 0
