@@ -154,8 +154,8 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     trainer.arms = 1 + sum(len(options) for options in mends.values())
     trainer.missing = missing_by_far(measures)
     yield from weigh_networks(trainer, mends)
-    if trainer.too_slow is not None:
-        return replace(learned, skipped=trainer.not_anew(mends, trainer.too_slow))
+    if (why := trainer.too_slow) is not None:
+        return replace(learned, skipped=trainer.not_anew(mends, why))
 
     yield from reproduce(trainer, measures)
     trainer.limit_effort()

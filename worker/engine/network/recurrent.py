@@ -51,6 +51,10 @@ def _relu_cell(
     return [torch.relu(gates + inner)]
 
 
+Layer = Callable[
+    [Run, RecurrentSettings, torch.Tensor, list[torch.Tensor], list[torch.Tensor]],
+    tuple[torch.Tensor, ...],
+]
 Cell = Callable[[torch.Tensor, torch.Tensor, list[torch.Tensor]], list[torch.Tensor]]
 _CELLS: dict[str, Cell] = {
     "lstm": _lstm_cell,
@@ -98,8 +102,8 @@ def recurrent(
             inner[0].squeeze(0 if settings.batch_first else 1),
             *[state.squeeze(1) for state in inner[1:]],
         )
-    layered = _layer_by_layer if is_plain else _written_out
-    return layered(run, settings, x, start, weights)
+    one_layer = _fused if is_plain else _written_out
+    return _layer_by_layer(run, settings, x, start, weights, one_layer)
 
 
 def _fused(
@@ -129,56 +133,45 @@ def _layer_by_layer(
     x: torch.Tensor,
     start: list[torch.Tensor],
     weights: list[torch.Tensor],
+    one_layer: Layer,
 ) -> tuple[torch.Tensor, ...]:
     directions = 2 if settings.bidirectional else 1
     apiece = len(weights) // settings.layers
-    finals: list[tuple[torch.Tensor, ...]] = []
+    alone = replace(settings, layers=1, batch_first=False)
+    x = x.transpose(0, 1) if settings.batch_first else x
+    finals: list[list[torch.Tensor]] = []
     for layer in range(settings.layers):
         mine = slice(layer * directions, (layer + 1) * directions)
-        x, *final = _fused(
-            run,
-            replace(settings, layers=1),
-            x,
-            [state[mine] for state in start],
-            weights[layer * apiece : (layer + 1) * apiece],
-        )
-        finals.append(tuple(final))
+        own = weights[layer * apiece : (layer + 1) * apiece]
+        x, *final = one_layer(run, alone, x, [state[mine] for state in start], own)
+        finals.append(final)
         if layer + 1 < settings.layers:
-            turned = x.transpose(0, 1) if settings.batch_first else x
-            dropped = dropout(run, turned, settings.p)
-            x = dropped.transpose(0, 1) if settings.batch_first else dropped
-    return (x, *[torch.cat(states) for states in zip(*finals, strict=True)])
+            x = dropout(run, x, settings.p)
+    out = x.transpose(0, 1) if settings.batch_first else x
+    return (out, *[torch.cat(states) for states in zip(*finals, strict=True)])
 
 
 def _written_out(
-    run: Run,
+    _run: Run,
     settings: RecurrentSettings,
     x: torch.Tensor,
     start: list[torch.Tensor],
     weights: list[torch.Tensor],
 ) -> tuple[torch.Tensor, ...]:
     directions = 2 if settings.bidirectional else 1
-    apiece = len(weights) // (settings.layers * directions)
-    sequence = x.transpose(0, 1) if settings.batch_first else x
-    finals: list[list[torch.Tensor]] = []
-    for layer in range(settings.layers):
-        outputs: list[torch.Tensor] = []
-        for direction in range(directions):
-            place = layer * directions + direction
-            own = weights[place * apiece : (place + 1) * apiece]
-            out, final = _one_direction(
-                settings,
-                sequence,
-                [state[place] for state in start],
-                own,
-                backwards=direction == 1,
-            )
-            outputs.append(out)
-            finals.append(final)
-        sequence = torch.cat(outputs, -1) if directions > 1 else outputs[0]
-        if layer + 1 < settings.layers:
-            sequence = dropout(run, sequence, settings.p)
-    out = sequence.transpose(0, 1) if settings.batch_first else sequence
+    apiece = len(weights) // directions
+    outputs, finals = [], []
+    for direction in range(directions):
+        out, final = _one_direction(
+            settings,
+            x,
+            [state[direction] for state in start],
+            weights[direction * apiece : (direction + 1) * apiece],
+            backwards=direction == 1,
+        )
+        outputs.append(out)
+        finals.append(final)
+    out = torch.cat(outputs, -1) if directions > 1 else outputs[0]
     return (out, *[torch.stack(states) for states in zip(*finals, strict=True)])
 
 
