@@ -27,6 +27,12 @@ from worker.engine.subject import DataShape, NetworkShape, Subject
 Effect = Callable[[Arm], float]
 
 
+HEADER = {
+    "audit_id": "aud_x", "model": {}, "dataset": {}, "device": "cpu", "torch": "2",
+    "seed": 0,
+}  # fmt: skip
+
+
 def make_subject(  # noqa: PLR0913 - a builder names everything that a test may set
     *,
     recipe: Recipe | None = None,

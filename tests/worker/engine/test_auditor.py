@@ -5,7 +5,7 @@ import pytest
 
 from service.contract.causes import Cause
 from service.contract.recipe import Optimizer, Recipe
-from tests.builders_engine import World, make_subject, no_effect
+from tests.builders_engine import HEADER, World, make_subject, no_effect
 from worker.engine.auditor import CANCELLED, NOT_RUN, advance
 from worker.engine.catalog import CATALOG
 from worker.engine.checks.insufficient_capacity import InsufficientCapacity
@@ -22,11 +22,6 @@ from worker.engine.lab.experiment import (
 )
 from worker.engine.stats.decisions import Floors
 from worker.engine.verdicts import case_for, weigh
-
-HEADER = {
-    "audit_id": "aud_x", "model": {}, "dataset": {}, "device": "cpu", "torch": "2",
-    "seed": 0,
-}  # fmt: skip
 
 
 def patches(arm: Arm, *path: str):

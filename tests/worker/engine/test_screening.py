@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from service.contract.causes import Cause
-from tests.builders_engine import World, make_subject, no_effect
+from tests.builders_engine import HEADER, World, make_subject, no_effect
 from worker.engine.auditor import propose
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Case, Mend
@@ -19,11 +19,6 @@ from worker.engine.planning import Costs
 from worker.engine.screening import at_full_length, may_borrow, screen_mends
 from worker.engine.splits import spared_rows
 from worker.engine.trainer import Trainer
-
-HEADER = {
-    "audit_id": "aud_x", "model": {}, "dataset": {}, "device": "cpu", "torch": "2",
-    "seed": 0,
-}  # fmt: skip
 
 
 def test_a_subsample_does_not_look_like_too_little_training():

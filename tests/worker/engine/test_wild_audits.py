@@ -10,16 +10,12 @@ import pytest
 
 from service.contract.recipe import Loss, Optimizer, Recipe
 from service.contract.report import Report
-from tests.builders_engine import World, make_subject
+from tests.builders_engine import HEADER, World, make_subject
 from worker.engine.conclusion import conclude
 from worker.engine.lab.experiment import Arm, ArmOutcome, Outcome, TrainingOutcome
 from worker.engine.ledger import Learned
 from worker.engine.subject import NetworkShape, Subject
 
-HEADER = {
-    "audit_id": "aud_x", "model": {}, "dataset": {}, "device": "cpu", "torch": "2",
-    "seed": 0,
-}  # fmt: skip
 BROKE = (60, 114, 418)  # a part of a combination that there was no time to try alone
 
 
