@@ -367,6 +367,33 @@ def test_weights_that_are_hardly_above_chance_in_any_form_were_not_trained_on_it
 
 
 @pytest.mark.parametrize(
+    ("loss", "accuracy", "confidence", "verdict"),
+    [
+        ("cross_entropy", 0.74, 0.53, "not_found"),
+        ("cross_entropy", 0.74, 0.71, "found"),
+        ("cross_entropy", 0.95, 0.53, "found"),
+        ("mse", 0.74, 0.53, "found"),
+    ],
+)
+def test_weights_that_are_far_less_sure_than_right_were_not_trained_on_a_form(
+    loss, accuracy, confidence, verdict
+):
+    """One of many forms may put outputs that hardly differ on the right side."""
+    measures = in_form(0.47, "reverse_features+per_sample_unit_norm")
+    measures["preprocessing"]["sure"] = {
+        "accuracy": accuracy,
+        "confidence": confidence,
+    }
+    case = Case(measures=measures, retrained=gain(0.25), delivered=0.27)
+    recipe = Recipe(
+        optimizer=Optimizer(name="sgd", lr=0.1), loss=Loss(name=loss), epochs=10
+    )
+    subject = make_subject(recipe=recipe, counts=(600, 600))
+
+    assert PreprocessingMismatch().judge(subject, case).verdict == verdict
+
+
+@pytest.mark.parametrize(
     ("hit", "usual", "loss", "moved", "verdict"),
     [
         (0.68, 0.71, 1.3, 0.5, "not_found"),

@@ -6,12 +6,14 @@ Idea:      score the delivered model on rescaled, reordered and transposed input
            is a fault of the training; or where the transformed inputs give about what
            the best training on these data gives: such weights were trained on that
            form. Weights that fit the training rows as they are just as the recipe's own
-           trainings do were trained on these.
+           trainings do were trained on these. Weights that have learned are sure of
+           what they hit: what hardly moved is not, in whatever form it hits by chance.
 Source:    Breck et al. 2019, Data validation for machine learning, MLSys (skew between
            training and serving).
 Blind to:  transformations outside the list, and more than two at once.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -56,6 +58,8 @@ class PreprocessingMismatch:
     moved: float = (
         0.8  # area from which held-out inputs have another form by themselves
     )
+    sure: float = 0.5  # confidence over accuracy, both above chance
+    by_chance: float = 0.3  # nats an answer that one of many forms may bring
 
     def obstacle(self, subject: Subject) -> str | None:
         """Token ids are not preprocessed."""
@@ -136,6 +140,11 @@ class PreprocessingMismatch:
                 "it fits the training rows as they are just as the recipe's own "
                 "trainings do: it was trained on this form"
             )
+        if self._has_not_learned(subject, case):
+            return (
+                "its outputs hardly tell the classes apart in that form either: what "
+                "it hits there, it hits by chance"
+            )
         restored = case.delivered + gain.value
         yielded = case.delivered + case.anew
         if (
@@ -173,8 +182,37 @@ class PreprocessingMismatch:
             return True
         return usual_loss is None or loss <= self.fits_loss * usual_loss
 
+    def _has_not_learned(self, subject: Subject, case: Case) -> bool:
+        """Whether the weights, in that form, are far less sure than right.
+
+        Outputs of fresh weights lie close together. One form of many may put them on
+        the right side; only training moves them apart.
+        """
+        sure = case.measures.get("preprocessing", {}).get("sure")
+        if subject.recipe.loss.name not in IN_NATS or not isinstance(sure, dict):
+            return False
+        accuracy, confidence = sure.get("accuracy"), sure.get("confidence")
+        if not (isinstance(accuracy, float) and isinstance(confidence, float)):
+            return False
+        classes = subject.data.classes
+        if _nats(accuracy, classes) > self.by_chance:
+            return False
+        return confidence - 1 / classes < self.sure * (accuracy - 1 / classes)
+
     def _has_moved(self, case: Case) -> bool:
         """Whether held-out inputs are told from training ones at a glance."""
         area = case.measures.get("shift", {}).get("auc")
         low = area.get("low") if isinstance(area, dict) else None
         return isinstance(low, float) and low >= self.moved
+
+
+def _nats(hit: float, classes: int) -> float:
+    """What an answer tells that is right so often, and else any other class.
+
+    Source: Fano 1961, Transmission of information.
+    """
+    if not 1 / classes < hit < 1:
+        return math.log(classes) if hit >= 1 else 0.0
+    miss = 1 - hit
+    doubt = -hit * math.log(hit) - miss * math.log(miss / (classes - 1))
+    return math.log(classes) - doubt

@@ -10,6 +10,8 @@ Values:
     gain: paired difference of balanced accuracy, with `low`, `high`, `standard_error`.
     before, after: balanced accuracy as given, and of the halves' choices.
     tried: balanced accuracy by transformation.
+    sure: `accuracy` on training rows in the best form, and the mean `confidence` in
+        the answers there; None where the best is the form given.
     first_norm: stored statistics of the first batch norm against those of the data:
         `shift` (median of |stored - actual| mean in stored deviations), `ratio` (median
         of actual over stored deviation), `features`; None where there is none.
@@ -31,11 +33,13 @@ from worker.engine.probes.material import (
     batches,
     choose,
     few,
+    finite,
     integer,
     note,
     on_device,
     sample_places,
 )
+from worker.engine.probes.scores import correct
 from worker.engine.probes.selection import (
     as_values,
     balanced,
@@ -81,6 +85,10 @@ def measure(material: Material, settings: Values) -> Values:
     values["before"] = balanced(hits["identity"], y)
     values["after"] = balanced(after, y)
     values["tried"] = {name: balanced(hit, y) for name, hit in hits.items()}
+    values["sure"] = None
+    if values["best"] != "identity":
+        train = choose(material.train, sample_places(material.train.y, most))
+        values["sure"] = _sureness(material, train, prepare, str(values["best"]), known)
     try:
         values["first_norm"] = first_norm(material, prepare(split.x[:1000]))
     except UnusableModel as problem:
@@ -120,6 +128,26 @@ def _try_all(
 def _hits(
     material: Material, split: Split, prepare: AsTrained, name: str, known: Figures
 ) -> Flags | None:
+    raw = _outputs(material, split, prepare, name, known)
+    return None if raw is None else correct(material.head, raw, split.y)
+
+
+def _sureness(
+    material: Material, train: Split, prepare: AsTrained, name: str, known: Figures
+) -> Values | None:
+    raw = _outputs(material, train, prepare, name, known)
+    if raw is None:
+        return None
+    confidence = material.head.log_probabilities(raw).double().exp().amax(1)
+    return {
+        "accuracy": float(correct(material.head, raw, train.y).mean()),
+        "confidence": finite(float(confidence.mean())),
+    }
+
+
+def _outputs(
+    material: Material, split: Split, prepare: AsTrained, name: str, known: Figures
+) -> Tensor | None:
     parameters = on_device(material, material.network.parameters)
     buffers = on_device(material, material.network.buffers)
 
@@ -133,7 +161,7 @@ def _hits(
                 training=False,
             )
         check_answer(raw, batch, material.head.outputs)
-        return material.head.predict(raw.detach().cpu())
+        return raw.detach().cpu()
 
     parts: list[Tensor] = []
     with torch.no_grad():
@@ -144,7 +172,7 @@ def _hits(
                 if name == "identity":
                     raise
                 return None  # the network cannot take this form (other sizes, say)
-    return np.asarray(torch.cat(parts).numpy() == split.y, dtype=np.bool_)
+    return torch.cat(parts)
 
 
 def first_norm(material: Material, x: Tensor) -> Values | None:

@@ -156,6 +156,26 @@ def test_a_table_that_was_not_standardised_is_found():
     assert values["gain"]["low"] > 0.2
 
 
+def test_only_trained_weights_are_sure_in_the_form_that_suits_them():
+    x, y = shuffled(*breast_cancer())
+    mean, std = x[:380].mean(0), x[:380].std(0)
+    trained = fit(mlp(30, 2), (x[:380] - mean) / std, y[:380], epochs=10)
+    torch.manual_seed(0)
+    fresh = [mlp(30, 2) for _ in range(6)]
+
+    def sureness(module: torch.nn.Module) -> float | None:
+        parts = (x[:380], y[:380]), (x[380:], y[380:])
+        sure = preprocessing.measure(subject(module, *parts), {})["sure"]
+        if sure is None or sure["accuracy"] < 0.65:
+            return None  # no form tells the classes apart
+        return (sure["confidence"] - 0.5) / (sure["accuracy"] - 0.5)
+
+    lucky = [found for module in fresh if (found := sureness(module)) is not None]
+    assert sureness(trained) > 0.8
+    assert lucky
+    assert max(lucky) < 0.5
+
+
 def test_a_normalisation_too_many_is_found(digits_parts):
     module, train, held = digits_parts
 
