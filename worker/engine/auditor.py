@@ -157,13 +157,13 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     if (why := trainer.too_slow) is not None:
         return replace(learned, skipped=trainer.not_anew(mends, why))
 
-    yield from reproduce(trainer, measures)
+    retrained = yield from reproduce(trainer, measures)
     trainer.limit_effort()
     mends = at_full_length(trainer, mends)
     if may_borrow(trainer, mends, measures):
         trainer.spared = "decide"
     noise = noise_rate(measures) if mends.get(Cause.LABEL_NOISE) else 0.0
-    unlikely = unlikely_causes(measures)
+    unlikely = unlikely_causes(measures, retrained)
     screen, skipped = yield from screen_mends(
         trainer,
         mends,

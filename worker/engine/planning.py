@@ -36,7 +36,7 @@ class Effort:
             sign-flip test reaches p < .05.
         remedy_seeds: of the final judgement.
         confirmed_causes: how many survivors are confirmed at most.
-        variants: how many mends a cause may try.
+        variants: how many mends a cause may try at first.
     """
 
     seconds: float
@@ -44,13 +44,13 @@ class Effort:
     confirm_seeds: int = 8
     remedy_seeds: int = 4
     confirmed_causes: int = 7
-    variants: int = 6
+    variants: int = 3
 
 
 EFFORTS: dict[str, Effort] = {
     "quick": Effort(25, 2, 6, 2, 4, 3),
-    "standard": Effort(100, 3, 8, 4, 7, 6),
-    "thorough": Effort(900, 4, 12, 6, 10, 12),
+    "standard": Effort(100, 3, 8, 4, 7, 3),
+    "thorough": Effort(900, 4, 12, 6, 10, 6),
 }
 
 
@@ -262,17 +262,21 @@ def in_order(
 ) -> list[Mend]:
     """Order the mends: urgent ones first, then each cause's first, second and so on.
 
+    What is left out may follow where the last of its cause helps.
+
     Args:
         mends: of all causes.
         variants: how many a cause may have that are not urgent.
-        unlikely: causes whose mends come after all others, but for evident ones.
+        unlikely: causes whose mends come after all others, one each, but for evident
+            ones and those that only measure.
     """
     ranks: dict[str, int] = {}
     placed = []
     for mend in mends:
         rank = ranks.get(mend.cause, 0)
         ranks[mend.cause] = rank + 1
-        if rank < variants or mend.urgent:
-            late = mend.cause in unlikely and not mend.evident
+        late = mend.cause in unlikely and not mend.evident
+        is_one_of_few = rank < (1 if late else variants)
+        if is_one_of_few or mend.measuring or (mend.urgent and not late):
             placed.append((late, not mend.urgent, rank, mend))
     return [mend for *_, mend in sorted(placed, key=lambda item: item[:3])]

@@ -27,7 +27,7 @@ SIZES_APART = 0.1  # by which another scheme's layers must be farther
 SIZES_FACTOR = 2.0  # and how many times farther
 
 
-def reproduce(trainer: Trainer, measures: Measures) -> Round[None]:
+def reproduce(trainer: Trainer, measures: Measures) -> Round[dict[str, float]]:
     """Find the initialisation under which the recipe yields the delivered model.
 
     No recipe records it, yet a rate that one scheme survives kills another. Trained by
@@ -35,10 +35,13 @@ def reproduce(trainer: Trainer, measures: Measures) -> Round[None]:
     scheme to scheme: the delivered ones tell where they came from. Where they do not,
     the customary scheme stays unless another comes much nearer to the delivered
     accuracy. Likewise for a loss whose name leaves open what it takes.
+
+    Returns:
+        Figures of the trainings by the recipe, as chosen; empty where there were none.
     """
     delivered = delivered_score(measures, "balanced_accuracy")
     if delivered is None:
-        return
+        return {}
     ways = _ways(trainer.subject)
     arms = [
         Arm(name=f"initialization={name}", changes=way.changes)
@@ -47,7 +50,7 @@ def reproduce(trainer: Trainer, measures: Measures) -> Round[None]:
     seeds = trainer.screening_seeds
     trainer.limit_effort()
     if trainer.cost(arms, seeds) > 0.1 * trainer.left:
-        return
+        return {}
     question = "Which initialisation reproduces the delivered model?"
     results = yield from trainer.train("screen", question, arms, seeds)
     trained = {
@@ -56,7 +59,7 @@ def reproduce(trainer: Trainer, measures: Measures) -> Round[None]:
         if arm.name in results
     }
     if "default" not in trained:
-        return
+        return {}
     shown = {name: figures(outcome) for name, outcome in trained.items()}
     chosen, why = _by_sizes(shown), "yields layers of the delivered sizes"
     if chosen is None:
@@ -65,6 +68,8 @@ def reproduce(trainer: Trainer, measures: Measures) -> Round[None]:
     if chosen != "default":
         trainer.start = ways[chosen].changes
         trainer.limit(f"{ways[chosen].says}, under which the recipe {why}.")
+    trainer.limit_seeds(_spread(trained.values()))
+    return shown[chosen]
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,15 @@
-"""What the delivered model's scores make unlikely, so that it is tried last.
+"""What scores on training and held-out data make unlikely, so that it is tried last.
 
 A network that misses its own training data is not held back by too many weights or too
 little regularisation, and one that has learned all of them by heart is not too small.
-It is an order of trying, no verdict: what the budget reaches is tried whatever the
-scores say, since a fault of the delivery spoils them.
+It is an order of trying, no verdict: one mend of each cause is tried whatever the
+scores say, and more where that one helps. A fault of the delivery spoils the scores of
+the delivered model, so those of trainings by the recipe count where there are any.
 
 Source: Ng 2018, Machine Learning Yearning, chapters 20 to 27 (bias and variance).
 """
+
+from collections.abc import Mapping
 
 from service.contract.causes import Cause
 from worker.engine.check import Measures, delivered_score
@@ -35,14 +38,19 @@ NEEDS_GAP = frozenset(
 )
 
 
-def unlikely_causes(measures: Measures) -> frozenset[Cause]:
-    """Name the causes that the delivered model's scores speak against.
+def unlikely_causes(
+    measures: Measures, retrained: Mapping[str, float] | None = None
+) -> frozenset[Cause]:
+    """Name the causes that scores speak against.
 
     Args:
-        measures: of the probes; `delivered` holds the scores.
+        measures: of the probes; `delivered` holds the scores of the delivered model.
+        retrained: figures of trainings by the recipe, instead of these.
     """
     learned = delivered_score(measures, "train_balanced_accuracy")
     gap = delivered_score(measures, "gap")
+    if retrained:
+        learned, gap = retrained["train_balanced_accuracy"], retrained["gap"]
     found: frozenset[Cause] = frozenset()
     if learned is not None and learned >= LEARNED_ALL:
         found |= NEEDS_TRAINING_ERROR

@@ -29,6 +29,7 @@ SHARES = {"screen": 0.42, "interact": 0.35, "confirm": 0.7}  # of the time left 
 SCREENING = ("screen", "interact")  # stages whose arms are compared with each other
 LEAST_CONFIRMING = 6  # pairs with which a sign-flip test can reach p < .05
 LEAST_SEEDS = 3
+STEADY, STEADY_SEEDS = 0.01, 2  # balanced accuracy; seeds that are enough then
 LEAST_ARMS = 2  # the baseline and one mend
 OVERRUN = 0.15  # of the budget, by which the last experiment may exceed it
 NEARLY_ALL = 0.75  # of the rows; fewer are not worth what a subsample cannot tell
@@ -138,6 +139,15 @@ class Trainer:
         while self._screen_seeds > 1 and self._cost_of(MANY_ARMS) > allowance:
             self._screen_seeds -= 1
         self.rows = self._fewer_rows()
+
+    def limit_seeds(self, spread: float) -> None:
+        """Look from fewer seeds where the recipe yields the same from each.
+
+        Args:
+            spread: deviation of its balanced accuracy from seed to seed.
+        """
+        if spread <= STEADY:
+            self._screen_seeds = min(self._screen_seeds, STEADY_SEEDS)
 
     def _cost_of(self, many: int) -> float:
         """Seconds that so many arms of the screen take, or all if they are fewer."""

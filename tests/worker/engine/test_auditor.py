@@ -606,7 +606,7 @@ def test_a_cancelled_audit_says_what_was_learned_by_then():
     def effect(arm):
         fast = (patches(arm, "optimizer", "lr") or 0) >= 0.01
         scaled = patches(arm, "normalization") == "standardize"
-        return 0.15 * fast + 0.12 * scaled
+        return 0.18 * fast + 0.08 * scaled
 
     world = World(make_subject(may_borrow=True), base=0.6, effect=effect)
     world.audit()

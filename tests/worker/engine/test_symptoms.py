@@ -14,6 +14,12 @@ from worker.engine.screening import screen_mends
 from worker.engine.symptoms import missing_by_far, unlikely_causes
 from worker.engine.trainer import Trainer
 
+WATCHED = (
+    Cause.INSUFFICIENT_REGULARIZATION,
+    Cause.EXCESS_CAPACITY,
+    Cause.INSUFFICIENT_DATA,
+)
+
 
 def scores(train: float, gap: float) -> dict[str, dict]:
     return {
@@ -45,6 +51,16 @@ def test_without_scores_nothing_is_unlikely():
     assert unlikely_causes({}) == frozenset()
 
 
+def test_trainings_by_the_recipe_speak_before_a_model_that_delivery_may_have_spoilt():
+    spoilt = scores(train=0.3, gap=0.0)
+    retrained = {"train_balanced_accuracy": 1.0, "gap": 0.2}
+
+    unlikely = unlikely_causes(spoilt, retrained)
+
+    assert Cause.INSUFFICIENT_CAPACITY in unlikely
+    assert Cause.INSUFFICIENT_REGULARIZATION not in unlikely
+
+
 def test_unlikely_mends_come_last():
     subject = make_subject()
     mends, _ = propose(subject, CATALOG, scores(train=0.3, gap=0.0))
@@ -55,6 +71,20 @@ def test_unlikely_mends_come_last():
     late = [m.cause in unlikely for m in ordered if not m.evident]
     assert late == sorted(late)
     assert True in late
+
+
+def test_a_cause_that_scores_speak_against_gets_one_mend_unless_they_only_measure():
+    mends, _ = propose(make_subject(), CATALOG, scores(train=0.3, gap=0.0))
+    everything = [m for some in mends.values() for m in some]
+    unlikely = unlikely_causes(scores(train=0.3, gap=0.0))
+
+    counts = {}
+    for speaks in (frozenset(), unlikely):
+        ordered = in_order(everything, 3, speaks)
+        counts[speaks] = [sum(m.cause is cause for m in ordered) for cause in WATCHED]
+
+    assert counts[frozenset()] == [3, 3, 2]
+    assert counts[unlikely] == [1, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +120,17 @@ def test_a_first_look_takes_fewer_seeds_before_fewer_rows():
 
     assert seeds[1e-5] == (3, True)
     assert seeds[2e-2] == (1, False)
+
+
+@pytest.mark.parametrize(("spread", "seeds"), [(0.005, 2), (0.03, 3)])
+def test_a_recipe_that_yields_the_same_from_every_seed_is_looked_at_from_fewer(
+    spread, seeds
+):
+    trainer = Trainer(make_subject())
+
+    trainer.limit_seeds(spread)
+
+    assert len(trainer.screening_seeds) == seeds
 
 
 def test_seeds_are_given_up_only_as_far_as_needed():

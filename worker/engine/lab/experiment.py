@@ -238,7 +238,9 @@ class TrialOutcome(_Value):
         default={},
         description="What the training showed: `first_loss`, `oscillation`, "
         "`gradient_ratio` (first layer's gradient norm over the last's), `dead_share`, "
-        "`saturated_share`, `update_ratio`, `size_distance` (see `lab/signs.py`).",
+        "`saturated_share`, `update_ratio`, `size_distance` (see `lab/signs.py`); "
+        "`settled_after`: epochs after which a training longer than the recipe's had "
+        "nothing left to learn and was ended; None where it was not.",
     )
 
 

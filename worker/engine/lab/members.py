@@ -53,6 +53,7 @@ class Member:
         scheme: of the initial weights, or `delivered`.
         pace: optimiser steps that count as one epoch.
         spared: int64, places in the training split that are left out, and scored.
+        given: optimiser steps that the recipe as given makes.
         ends: its trials, in any order.
     """
 
@@ -66,6 +67,7 @@ class Member:
     scheme: str
     pace: int
     spared: Rows
+    given: int
     ends: list[End] = field(default_factory=list)
 
     @property
@@ -255,6 +257,7 @@ class Builder:
             scheme=built.scheme,
             pace=stream.steps_an_epoch,
             spared=spared,
+            given=self._material.recipe.epochs * stream.steps_an_epoch,
             ends=[End(index, seed, recipe.epochs * stream.steps_an_epoch)],
         )
 

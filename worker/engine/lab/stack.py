@@ -1,5 +1,6 @@
 """A stack: members that are trained together, step by step, until each is done."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ _CHUNK_STEPS = 64
 _CHUNK_SECONDS = 1.0  # after which the clock is looked at, where steps are slow
 _CAPTURE_SECONDS = 0.03  # about what tracing a step costs
 _CAPTURE_SAVES = 0.0015  # seconds a step, about what a traced step of a small one saves
+SETTLED = 0.003  # of the first loss, or of what guessing costs where that is less
 _LONG_MEASURE = 0.05  # seconds, after which a step was measured well enough
 _SLOW_STEP = 1.0  # seconds; beside it, what only the first step needs is nothing
 
@@ -58,10 +60,20 @@ class _Track:
     pending: list[End] = field(default_factory=list)
     moments: list[int] = field(default_factory=list)
     early: dict[str, float | None] = field(default_factory=dict)
+    settled_after: float | None = None
 
     @property
     def is_active(self) -> bool:
         return bool(self.pending)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether hardly any loss was left when it was last looked at."""
+        last = self.points[-1].train_loss if self.points else None
+        if last is None:
+            return False
+        first = min(float(self.losses[0][0]), math.log(self.member.form.classes))
+        return 0 <= last <= SETTLED * first
 
 
 class Stack:
@@ -190,6 +202,7 @@ class Stack:
                 checked = step
                 self._record(step)
                 self._finish(step, keep_arm)
+                self._settle(step, keep_arm)
                 self._compact(step)
         return False
 
@@ -294,6 +307,17 @@ class Stack:
         ]
         self._leave([(track, ends) for track, ends in due if ends], keep_arm)
 
+    def _settle(self, step: int, keep_arm: int | None) -> None:
+        """End what goes on for longer than the recipe and has nothing left to learn."""
+        settled = [
+            track
+            for track in self._tracks
+            if track.is_active and track.member.given < step and track.is_settled
+        ]
+        for track in settled:
+            track.settled_after = step / track.member.pace
+        self._leave([(track, list(track.pending)) for track in settled], keep_arm)
+
     def _leave_all(self, keep_arm: int | None) -> None:
         active = [track for track in self._tracks if track.is_active]
         self._leave([(track, list(track.pending)) for track in active], keep_arm)
@@ -336,6 +360,7 @@ class Stack:
                 self.layout.parameters(self.rows[track.place]),
                 track.member.network.parameters,
             ),
+            "settled_after": track.settled_after,
             **(track.early or early),
             **shown,
         }

@@ -95,6 +95,47 @@ def test_arms_that_differ_only_in_epochs_share_a_trajectory_and_score_as_if_alon
             assert ours.curve.epoch == theirs.curve.epoch
 
 
+def test_a_longer_training_ends_where_nothing_is_left_to_learn():
+    recipe = lab.make_recipe(epochs=100).patched({"optimizer": {"lr": 0.02}})
+    material = lab.make_material(dense(), (5,), recipe=recipe)
+    steps = -(-len(material.train) // 8)
+
+    outcome = outcome_of(material, BASE, recipe_arm("long", epochs=1000))
+
+    given, longer = (arm.trials for arm in outcome.arms)
+    assert all(trial.signs["settled_after"] is None for trial in given)
+    for trial in longer:
+        assert 100 < trial.signs["settled_after"] < 1000
+        assert trial.train_loss <= 0.003 * np.log(lab.CLASSES)
+    ended = sum(trial.signs["settled_after"] for trial in longer)
+    assert outcome.member_steps == round(ended * steps)
+
+
+def test_the_recipe_as_given_is_followed_to_its_end():
+    recipe = lab.make_recipe(epochs=1000).patched({"optimizer": {"lr": 0.02}})
+    material = lab.make_material(dense(), (5,), recipe=recipe)
+
+    outcome = outcome_of(material, BASE, seeds=(1,))
+
+    assert outcome.arms[0].trials[0].train_loss < 1e-4
+    assert outcome.member_steps == 1000 * -(-len(material.train) // 8)
+
+
+def test_a_loss_that_began_high_is_not_taken_for_one_that_is_gone():
+    """Raw inputs cost hundreds at first; three thousandths of that are not nothing."""
+    recipe = lab.make_recipe(epochs=2).patched({"optimizer": {"lr": 1e-3}})
+    material = lab.make_material(dense(), (5,), rows=200, recipe=recipe)
+    large = replace(material.train, x=material.train.x * 1000)
+    material = replace(material, train=large, decide=large)
+
+    outcome = outcome_of(material, BASE, recipe_arm("long", epochs=40), seeds=(1,))
+
+    [trial] = outcome.arms[1].trials
+    assert trial.signs["first_loss"] > 50
+    settled = trial.signs["settled_after"]
+    assert settled is None or trial.train_loss <= 0.003 * np.log(lab.CLASSES)
+
+
 def test_a_schedule_that_depends_on_the_epochs_is_not_shared():
     cosine = {"name": "cosine"}
     material = lab.make_material(
