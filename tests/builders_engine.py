@@ -20,6 +20,7 @@ from worker.engine.lab.experiment import (
     pack_mask,
 )
 from worker.engine.ledger import Learned
+from worker.engine.planning import Costs
 from worker.engine.recipe import complete
 from worker.engine.splits import spared_rows
 from worker.engine.subject import DataShape, NetworkShape, Subject
@@ -108,6 +109,7 @@ class World:
         measures: values of probes; others are empty.
         on_spared: what the accuracy on training rows that a seed left out differs by.
         signs: what an arm's training shows.
+        step_seconds: what an optimiser step of one member takes; None: next to nothing.
     """
 
     def __init__(  # noqa: PLR0913 - a builder names everything that a test may set
@@ -121,6 +123,7 @@ class World:
         noise_seed: int = 0,
         on_spared: float = 0.0,
         signs: Callable[[Arm], dict[str, float | None]] = lambda _: {},
+        step_seconds: float | None = None,
     ) -> None:
         self.subject = subject
         self.base = base
@@ -128,8 +131,11 @@ class World:
         self.spread = spread
         self.on_spared = on_spared
         self.signs = signs
-        cheap = {"step_seconds": {"1": 1e-4, "16": 3e-4}}
-        self.measures = {"cost": cheap, **(measures or {})}
+        self.step_seconds = step_seconds
+        cost = {"1": 1e-4, "16": 3e-4}
+        if step_seconds is not None:
+            cost = {"1": step_seconds, "16": 16 * step_seconds}
+        self.measures = {"cost": {"step_seconds": cost}, **(measures or {})}
         self.rng = np.random.default_rng(noise_seed)
         self.difficulty = {
             split: self.rng.uniform(size=len(labels))
@@ -154,8 +160,17 @@ class World:
             for arm in experiment.arms
         )
         return TrainingOutcome(
-            arms=arms, seconds=0.5, member_steps=100, rows=100, kept_seed=None
+            arms=arms,
+            seconds=self._seconds(experiment),
+            member_steps=100,
+            rows=100,
+            kept_seed=None,
         )
+
+    def _seconds(self, training: Training) -> float:
+        if self.step_seconds is None:
+            return 0.5
+        return Costs(one=0.0, each=self.step_seconds).of(self.subject, training)
 
     def _trial(self, arm: Arm, seed: int, training: Training) -> TrialOutcome:
         true = self.base + self.effect(arm) + self.rng.normal(0, self.spread)

@@ -30,6 +30,7 @@ from worker.engine.trainer import LEAST_CONFIRMING, Trainer
 
 MOST_CONFIRMING = 32
 MOST_OF_IT = 0.85  # of the time left; the repaired model needs the rest
+UNTRIED = 0.5  # of the whole's gain, that is hoped for where a part is left out
 CLEARLY_WORSE = 0.02  # balanced accuracy under the baseline; such a control is settled
 
 Shares = Mapping[Cause, float]  # see `choices.shares_of_error`
@@ -50,14 +51,32 @@ class Confirmation:
         self.floors = trainer.floors
 
     def affordable(self, chosen: tuple[Mend, ...]) -> tuple[Mend, ...]:
-        """Leave parts out of a combination that there is no time to confirm."""
+        """Leave parts out of a combination that there is no time to confirm.
+
+        None of which is known that the rest is nothing without it: then as many arms
+        are confirmed as there is time for.
+        """
         seeds = self.trainer.seeds("confirm", LEAST_CONFIRMING)
         allowance = self.trainer.allowance("confirm")
-        while len(chosen) > 1:
-            if self.trainer.cost(self._arms_of(chosen), seeds) <= allowance:
-                break
+
+        def cost(mends: tuple[Mend, ...]) -> float:
+            return self.trainer.cost(self._arms_of(mends), seeds)
+
+        while len(chosen) > 1 and cost(chosen) > allowance:
+            whole = value_of(self.screen, chosen)
             options = [tuple(m for m in chosen if m != left) for left in chosen]
-            kept = max(options, key=lambda option: value_of(self.screen, option))
+            worth = [
+                value_of(self.screen, option)
+                if name(option) in self.screen
+                else UNTRIED * whole
+                for option in options
+            ]
+            best, kept = max(
+                zip(worth, options, strict=True),
+                key=lambda item: (item[0], -cost(item[1])),
+            )
+            if best < UNTRIED * whole:
+                break
             self.trainer.limit(
                 f"There was no time to confirm more than {name(kept)} of "
                 f"{name(chosen)}."
@@ -82,8 +101,11 @@ class Confirmation:
             return None
         arms = self._arms(chosen, singles, measuring)
         seeds = trainer.seeds("confirm", trainer.effort.confirm_seeds)
-        arms, first = trainer.fit(arms, seeds, trainer.allowance("confirm"))
-        arms, late = self._postponed(arms, self._arms_of(chosen), first)
+        core = self._arms_of(chosen)
+        arms, first = trainer.fit(
+            arms, seeds, trainer.allowance("confirm"), core=len(core)
+        )
+        arms, late = self._postponed(arms, core, first)
         question = "Does the gain hold on fresh seeds?"
         results = yield from trainer.train("confirm", question, arms, first)
         if BASELINE not in results:
@@ -312,13 +334,13 @@ class Confirmation:
         return list({arm.name: arm for arm in arms}.values())
 
     def _arms_of(self, chosen: tuple[Mend, ...]) -> list[Arm]:
-        """The baseline, the combination's parts alone, the whole, and all but one."""
+        """The baseline, the whole, all but one, and the combination's parts alone."""
         arms = [Arm(name=BASELINE)]
-        for mend in sorted(chosen, key=lambda m: -value_of(self.screen, [m])):
-            arms += self._open_controls(mend)
         if len(chosen) > 1:
             arms.append(compose(chosen))
             arms += [compose([m for m in chosen if m != left]) for left in chosen]
+        for mend in sorted(chosen, key=lambda m: -value_of(self.screen, [m])):
+            arms += self._open_controls(mend)
         for mend in chosen:
             arms += on_top(chosen, mend)
         return list({arm.name: arm for arm in arms}.values())

@@ -23,6 +23,7 @@ from worker.engine.combination import (
     everything_wider,
     first_to_name,
     goes_with,
+    name,
     preference,
 )
 from worker.engine.lab.experiment import Arm
@@ -81,15 +82,10 @@ class Interaction:
     ) -> Round[tuple[Mend, ...]]:
         """Find the best combination: from the whole downwards, then upwards."""
         chosen = best_single(self.screen, best, self.floors)
-        together = everything(mends)
         alone = value_of(self.screen, chosen)
+        together = yield from self._whole(mends, alone)
         all_at_once = value_of(self.screen, together)
         needed = max(self.floors.material, 0.1 * max(0.0, all_at_once))
-        if max(alone, all_at_once) < FAR_SHORT * self.trainer.missing:
-            wider = everything_wider(mends)
-            yield from self._combined([wider], "Does all at once help, but wider?")
-            if value_of(self.screen, wider) > all_at_once + self.floors.material:
-                together, all_at_once = wider, value_of(self.screen, wider)
         if len(together) > 1 and all_at_once > alone + needed:
             chosen = yield from self._take_away(together, all_at_once)
         else:
@@ -107,6 +103,59 @@ class Interaction:
         # One mend is enough: then an evident one that does nearly as well is likelier.
         known = {**best, **{m.cause: m for m in chosen}}
         return best_single(self.screen, known, self.floors) if chosen else ()
+
+    def _whole(
+        self, mends: Mapping[Cause, Sequence[Mend]], alone: float
+    ) -> Round[tuple[Mend, ...]]:
+        """Find what mends everything, where no single mend does by far.
+
+        What can be taken apart in the time that is left comes first, the whole next,
+        and then wider. What fails in a narrow network shows nothing.
+
+        Args:
+            mends: by cause.
+            alone: what the best single mend gains.
+
+        Returns:
+            What gained most of these.
+        """
+        together, wider = everything(mends), everything_wider(mends)
+        enough = FAR_SHORT * self.trainer.missing
+        if max(alone, value_of(self.screen, together)) >= enough:
+            return together
+        for whole, question in (
+            (self._cheap_enough(together), "Does all at once help?"),
+            (together, "Does all at once help?"),
+            (self._cheap_enough(wider), "Does all at once help, but wider?"),
+            (wider, "Does all at once help, but wider?"),
+        ):
+            if name(whole) not in self.screen:
+                yield from self._combined([whole], question)
+            before = value_of(self.screen, together)
+            if value_of(self.screen, whole) > before + self.floors.material:
+                together = whole
+            if value_of(self.screen, together) >= enough:
+                break
+        return together
+
+    def _cheap_enough(self, whole: tuple[Mend, ...]) -> tuple[Mend, ...]:
+        """Leave out what is dearest until there is time to take the rest apart."""
+        while len(whole) > 1:
+            fewer = _all_but_one(whole)
+            if self._cost(whole, *fewer) <= self._allowance:
+                break
+            whole = min(fewer, key=self._cost)
+        return whole
+
+    def _cost(self, *combinations: tuple[Mend, ...]) -> float:
+        """Predict the seconds that combinations take on the screening seeds."""
+        arms = [compose(mends) for mends in combinations]
+        return self.trainer.cost(arms, self.trainer.screening_seeds)
+
+    @property
+    def _allowance(self) -> float:
+        """Seconds that the next experiment of the round may take."""
+        return min(self.trainer.allowance("interact"), self.left)
 
     def _likeliest(
         self,
@@ -230,10 +279,21 @@ class Interaction:
     def _take_away(
         self, together: tuple[Mend, ...], gain: float
     ) -> Round[tuple[Mend, ...]]:
-        """Leave each out in turn; what is missed stays."""
+        """Leave each out in turn; what is missed stays.
+
+        Where there is no time for all of that, what is dearest is left out for good,
+        if it is not missed.
+        """
         tolerance = max(0.6 * self.floors.material, 0.1 * gain)
-        fewer = [tuple(m for m in together if m != left) for left in together]
-        yield from self._combined(fewer, "What can be left out?")
+        question = "What can be left out?"
+        fewer = _all_but_one(together)
+        while len(together) > 2 and self._cost(*fewer) > self._allowance:  # noqa: PLR2004
+            cheapest = min(fewer, key=self._cost)
+            yield from self._combined([cheapest], question)
+            if value_of(self.screen, cheapest) < gain - tolerance:
+                break
+            together, fewer = cheapest, _all_but_one(cheapest)
+        yield from self._combined(sorted(fewer, key=self._cost), question)
         missed = [
             left
             for left, rest in zip(together, fewer, strict=True)
@@ -304,7 +364,7 @@ class Interaction:
         trainer = self.trainer
         arms = [arm for arm in wanted if arm.name not in self.screen]
         seeds = trainer.screening_seeds
-        allowance = min(trainer.allowance("interact"), self.left)
+        allowance = self._allowance
         fitting: list[Arm] = []
         for arm in arms:
             if trainer.cost([*fitting, arm], seeds) > allowance:
@@ -317,3 +377,8 @@ class Interaction:
         more = yield from trainer.train("interact", question, fitting, seeds)
         self.left -= trainer.ledger.seconds - before
         self.screen.extend(more)
+
+
+def _all_but_one(mends: tuple[Mend, ...]) -> list[tuple[Mend, ...]]:
+    """A combination with each of its mends left out in turn."""
+    return [tuple(m for m in mends if m != left) for left in mends]

@@ -115,15 +115,30 @@ class Trainer:
         return self.costs.of_adding(self.subject, training, arm)
 
     def fit(
-        self, arms: list[Arm], seeds: tuple[int, ...], allowance: float
+        self,
+        arms: list[Arm],
+        seeds: tuple[int, ...],
+        allowance: float,
+        *,
+        core: int = LEAST_ARMS,
     ) -> tuple[list[Arm], tuple[int, ...]]:
-        """Give up seeds, down to six, then the last arms, until the cost fits."""
+        """Give up seeds, down to six, the last arms, then more seeds, until it fits.
+
+        Args:
+            arms: the most wanted first.
+            seeds: likewise.
+            allowance: seconds that they may take.
+            core: arms that tell something only together; a few seeds of all of them
+                are worth more than many of some.
+        """
         while len(seeds) > LEAST_CONFIRMING and self.cost(arms, seeds) > allowance:
             seeds = seeds[:-1]
-        while len(arms) > LEAST_ARMS and self.cost(arms, seeds) > allowance:
+        while len(arms) > core and self.cost(arms, seeds) > allowance:
             arms = arms[:-1]
         while len(seeds) > LEAST_SEEDS and self.cost(arms, seeds) > 1.3 * allowance:
             seeds = seeds[:-1]
+        while len(arms) > LEAST_ARMS and self.cost(arms, seeds) > 1.3 * allowance:
+            arms = arms[:-1]
         return arms, seeds
 
     def limit_effort(self) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.contract.causes import Cause
-from service.contract.recipe import Optimizer, Recipe
+from service.contract.recipe import Loss, Optimizer, Recipe
 from tests.builders_engine import HEADER, World, make_subject, no_effect
 from worker.engine.auditor import CANCELLED, NOT_RUN, advance
 from worker.engine.catalog import CATALOG
@@ -392,6 +392,38 @@ def test_a_loss_that_took_probabilities_as_they_are_is_reproduced_and_named():
 
     assert found(learned) == {Cause.UNSUITABLE_LOSS}
     assert any("probabilities themselves" in limit for limit in learned.ledger.limits)
+
+
+def test_a_dear_network_is_mended_by_what_can_be_taken_apart_in_time():
+    """Neither of two mends helps before the other; ten times the epochs are dear."""
+
+    def effect(arm):
+        fast = (patches(arm, "optimizer", "lr") or 0) >= 0.001
+        scaled = patches(arm, "normalization") == "standardize"
+        return 0.5 * (fast and scaled)
+
+    recipe = Recipe(
+        optimizer=Optimizer(name="adam", lr=1e-6),
+        loss=Loss(name="cross_entropy"),
+        epochs=20,
+        batch_size=32,
+    )
+    world = World(
+        make_subject(recipe=recipe, counts=(100, 100, 100)),
+        base=0.34,
+        effect=effect,
+        measures={
+            "signal": {"balanced_accuracy": {"value": 0.9}, "chance": 1 / 3},
+            "delivered": {"balanced_accuracy": 0.34},
+            "inputs": {"scale": {"largest_magnitude": 1e4}},
+        },
+        step_seconds=6e-3,
+    )
+
+    learned = world.audit()
+
+    assert found(learned) == {Cause.LEARNING_RATE_TOO_LOW, Cause.UNSCALED_INPUTS}
+    assert learned.ledger.seconds < 115
 
 
 def test_what_stays_open_gets_more_fresh_seeds():

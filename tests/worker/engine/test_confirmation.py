@@ -73,6 +73,43 @@ def test_an_arm_of_another_network_can_wait_too():
     assert late == [wide]
 
 
+@pytest.mark.parametrize(
+    ("tried", "kept"),
+    [
+        # Without the rate there is nothing; without the long training nobody knows.
+        ({"dropped + long": 40}, ["dropped", "lr"]),
+        ({"dropped + long": 40, "lr + long": 75, "lr + dropped": 60}, ["long", "lr"]),
+        (
+            {"dropped + long": 40, "lr + long": 41, "lr + dropped": 41},
+            ["dropped", "long", "lr"],
+        ),
+    ],
+)
+def test_where_time_is_short_what_is_known_to_be_needed_is_confirmed(tried, kept):
+    rate = Mend(
+        Cause.LEARNING_RATE_TOO_LOW, "lr", "", (RecipeChange(patch={"lr": 0.1}),)
+    )
+    without = NetworkChange(name="dropout", p=0.0)
+    dropped = Mend(Cause.EXCESS_REGULARIZATION, "dropped", "", (without,))
+    long = Mend(
+        Cause.INSUFFICIENT_TRAINING, "long", "", (RecipeChange(patch={"epochs": 800}),)
+    )
+    mends = (rate, dropped, long)
+    whole = {"baseline": 40, name(mends): 80}
+    arms = {
+        name([m for m in mends if m.key in key.split(" + ")]): hits
+        for key, hits in tried.items()
+    }
+    short, _, _ = confirmation(1e-9)
+    short.screen = trained({**whole, **arms}, (0, 1))
+    unit = short.trainer.cost(short._arms_of(mends), SEEDS_CONFIRMING[:6]) / 1e-9
+    short.trainer.costs = Costs(one=0.0, each=0.8 * short.trainer.left / unit)
+
+    chosen = short.affordable(mends)
+
+    assert sorted(m.key for m in chosen) == kept
+
+
 def test_what_the_report_could_not_prove_does_not_become_the_remedy():
     settling, _, _ = confirmation(1e-9)
     confirm = trained({"baseline": 50, "tanh": 55, "balanced": 54}, tuple(range(8)))
