@@ -307,7 +307,8 @@ class Confirmation:
     def _worth_measuring(self, chosen: tuple[Mend, ...]) -> list[Mend]:
         """Measuring arms whose effect is large enough to be measured better.
 
-        With something mended they are measured anew, whatever a broken baseline showed.
+        With something mended they are measured anew, whatever a broken baseline showed,
+        or if there was no time for them beside it.
         """
         found: list[Mend] = []
         for options in self.mends.values():
@@ -315,7 +316,7 @@ class Confirmation:
             arms = [m for m in options if m.measuring]
             tried = [m.key for m in arms if m.key in self.screen]
             seen = [abs(self.screen.gain(key).value) for key in tried]
-            if seen and (chosen or max(seen) >= self.floors.material):
+            if chosen or (seen and max(seen) >= self.floors.material):
                 found += arms
         return found
 

@@ -302,3 +302,12 @@ def test_what_adds_nothing_beside_a_proven_mend_is_not_left_open(beside, verdict
     finding = judge_gain(check, case, says="It is too fast")
     assert finding.verdict == verdict
     assert says in finding.summary
+
+
+def test_what_a_broken_baseline_left_no_time_for_is_measured_once_it_is_mended():
+    measuring, _, wide, subsets = measured_beside_a_wide_network()
+    measuring.screen = trained({"baseline": 50, "wide": 60}, (0, 1))
+    measuring.mends = {wide.cause: [wide], Cause.INSUFFICIENT_DATA: subsets}
+
+    assert measuring._worth_measuring((wide,)) == subsets
+    assert measuring._worth_measuring(()) == []
