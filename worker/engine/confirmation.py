@@ -102,6 +102,7 @@ class Confirmation:
         arms = self._arms(chosen, singles, measuring)
         seeds = trainer.seeds("confirm", trainer.effort.confirm_seeds)
         core = self._arms_of(chosen)
+        core += [self._within(chosen, m) for m in measuring if m.evident and chosen]
         arms, first = trainer.fit(
             arms, seeds, trainer.allowance("confirm"), core=len(core)
         )

@@ -311,3 +311,19 @@ def test_what_a_broken_baseline_left_no_time_for_is_measured_once_it_is_mended()
 
     assert measuring._worth_measuring((wide,)) == subsets
     assert measuring._worth_measuring(()) == []
+
+
+@pytest.mark.parametrize("are_few", [True, False])
+def test_few_samples_have_their_learning_curve_confirmed_beside_what_is_mended(are_few):
+    measuring, _, wide, subsets = measured_beside_a_wide_network()
+    subsets = [replace(m, evident=are_few) for m in subsets]
+    measuring.mends = {wide.cause: [wide], Cause.INSUFFICIENT_DATA: subsets}
+    two = measuring.trainer.cost(measuring._arms_of((wide,)), SEEDS_CONFIRMING[:6])
+    allowed = measuring.trainer.allowance("confirm")
+    measuring.trainer.costs = Costs(one=0.0, each=0.9 * allowed / two * 1e-9)
+
+    ask = next(measuring.confirm((wide,), {wide.cause: wide}))
+
+    asked = {arm.name for training in ask.experiments for arm in training.arms}
+    both = {"wide + half", "wide + quarter"}
+    assert asked == {BASELINE, "wide"} | (both if are_few else set())

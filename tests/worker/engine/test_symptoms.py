@@ -157,6 +157,7 @@ def test_few_rows_and_a_wide_gap_have_the_learning_curve_measured_early():
         curve = mends[Cause.INSUFFICIENT_DATA]
         assert curve
         assert all(mend.urgent is urgent for mend in curve)
+        assert all(mend.evident is (subject is few) for mend in curve)
 
 
 def reference(reached: float, delivered: float) -> dict[str, dict[str, object]]:

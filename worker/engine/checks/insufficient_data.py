@@ -67,6 +67,7 @@ class InsufficientData:
                 ),
                 measuring=True,
                 urgent=is_wide and a_class < self.few_rows,
+                evident=a_class < self.few_rows,
             )
             for key, share in ((HALF, 0.5), (QUARTER, 0.25))
         ]
