@@ -259,8 +259,11 @@ class Confirmation:
                 idle.append((mend, value_of(confirm, rest)))
         if not idle:
             return None
-        enough = max(value for _, value in idle) - material / 2
-        left_out = max((m for m, value in idle if value >= enough), key=preference)
+        best = max(value for _, value in idle)
+        near = [m for m, value in idle if value >= best - material / 2]
+        # What speaks for an evident one by itself does not lose to chance.
+        others = [m for m, value in idle if value >= best - material and not m.evident]
+        left_out = max(others or near, key=preference)
         return tuple(m for m in chosen if m != left_out)
 
     def enriched(

@@ -327,3 +327,17 @@ def test_few_samples_have_their_learning_curve_confirmed_beside_what_is_mended(a
     asked = {arm.name for training in ask.experiments for arm in training.arms}
     both = {"wide + half", "wide + quarter"}
     assert asked == {BASELINE, "wide"} | (both if are_few else set())
+
+
+@pytest.mark.parametrize(("without_loss", "kept"), [(82, "loss"), (84, "scaled")])
+def test_of_two_that_stand_in_for_each_other_the_evident_one_stays(without_loss, kept):
+    """Unless leaving it out does better by what counts."""
+    loss = Mend(Cause.UNSUITABLE_LOSS, "loss", "", (), evident=True)
+    scaled = Mend(Cause.UNSCALED_INPUTS, "scaled", "", ())
+    settling, _, _ = confirmation(1e-9)
+    arms = {"baseline": 60, "loss + scaled": 80, "loss": 80, "scaled": without_loss}
+
+    confirm = trained(arms, tuple(range(4)))
+    settled = settling._without_the_idlest(confirm, (loss, scaled))
+
+    assert [mend.key for mend in settled or ()] == [kept]
