@@ -328,7 +328,8 @@ class Interaction:
         """Add each other mend to the combination; take the best that is worth it.
 
         What data, network or recipe speak for is worth it where the gain counts;
-        anything else must bring a good part of what there is already.
+        anything else must bring a good part of what there is already. Beside a gain too
+        small for a fault, what neither helps alone nor has that for it is not tried.
         """
         screen = self.screen
         now = value_of(screen, chosen)
@@ -338,6 +339,10 @@ class Interaction:
             for m in best.values()
             if m.cause not in taken and (m.urgent or gain_of(screen, m).value > 0)
         ]
+        if now < self.floors.fault:
+            others = [
+                m for m in others if m.evident or is_promising(screen, m, self.floors)
+            ]
         others.sort(key=lambda m: -gain_of(screen, m).value)
         fitting = [self._beside(m, chosen, mends) for m in others]
         most = self.trainer.effort.confirmed_causes

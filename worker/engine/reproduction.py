@@ -1,6 +1,7 @@
 """Before the screen: which initialisation yields the delivered model."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,16 +52,24 @@ def reproduce(trainer: Trainer, measures: Measures) -> Round[dict[str, float]]:
     trainer.limit_effort()
     if trainer.cost(arms, seeds) > 0.1 * trainer.left:
         return {}
-    question = "Which initialisation reproduces the delivered model?"
-    results = yield from trainer.train("screen", question, arms, seeds)
-    trained = {
-        name: results.arms[arm.name].outcome
-        for name, arm in zip(ways, arms, strict=True)
-        if arm.name in results
-    }
-    if "default" not in trained:
-        return {}
-    shown = {name: figures(outcome) for name, outcome in trained.items()}
+    trained: dict[str, ArmOutcome] = {}
+    shown: dict[str, dict[str, float]] = {}
+    # Another reading is only taken where it comes much nearer than the customary one.
+    for question, part in (
+        ("Does the recipe reproduce the delivered model?", arms[:1]),
+        ("Which initialisation reproduces the delivered model?", arms[1:]),
+    ):
+        results = yield from trainer.train("screen", question, part, seeds)
+        trained |= {
+            name: results.arms[arm.name].outcome
+            for name, arm in zip(ways, arms, strict=True)
+            if arm.name in results
+        }
+        if "default" not in trained:
+            return {}
+        shown = {name: figures(outcome) for name, outcome in trained.items()}
+        if _is_near(shown["default"], delivered):
+            break
     chosen, why = _by_sizes(shown), "yields layers of the delivered sizes"
     if chosen is None:
         chosen = _by_accuracy(shown, delivered, _spread(trained.values()))
@@ -100,6 +109,14 @@ def _ways(subject: Subject) -> dict[str, _Way]:
             for scheme, way in found.items()
         }
     return found
+
+
+def _is_near(values: Mapping[str, float], delivered: float) -> bool:
+    """Whether no other reading can come so much nearer that it would be taken."""
+    return (
+        values.get("size_distance", math.inf) <= SIZES_APART
+        and abs(values["balanced_accuracy"] - delivered) <= CLEARLY_NEARER
+    )
 
 
 def _by_sizes(shown: dict[str, dict[str, float]]) -> str | None:
