@@ -48,6 +48,16 @@ def _part(rows: Rows, count: int, seed: int) -> tuple[Rows, Rows]:
     return rows.take(np.sort(first)), rows.take(np.sort(rest))
 
 
+def kind_of(data: str) -> Kind:
+    """What a set holds.
+
+    Raises:
+        SetMissingError: the package that carries the set is not installed.
+    """
+    found = generate(data)
+    return (load_real(data) if found is None else found)[2]
+
+
 def draw(sketch: Sketch) -> Material:
     """Split a sketch's data, the same for every seed, and put it on its scale.
 

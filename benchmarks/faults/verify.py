@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.faults.program import Case, Sketch
+from benchmarks.faults.splits import kind_of
 from service.contract.causes import Cause
 
 BUILD = Path("build/faults")
@@ -61,7 +62,7 @@ def menu(sketch: Sketch) -> dict[str, Change]:
     dropout = 0.3 if sketch.dropout == 0 else 0.0
     short = max(1, sketch.epochs // 3)
     decay = sketch.weight_decay + 1e-2
-    return {
+    return _other_layers(sketch) | {
         "lr x3": (replace(sketch, lr=sketch.lr * 3), slow),
         "lr /3": (replace(sketch, lr=sketch.lr / 3), fast),
         "epochs x2": (replace(sketch, epochs=sketch.epochs * 2), slow),
@@ -79,6 +80,19 @@ def menu(sketch: Sketch) -> dict[str, Change]:
             (Cause.INSUFFICIENT_DATA,),
         ),
     }
+
+
+def _other_layers(sketch: Sketch) -> dict[str, Change]:
+    """Convolutions, where dense layers read pictures or series."""
+    kind = kind_of(sketch.data)
+    if sketch.family != "dense" or kind not in {"image", "series"}:
+        return {}
+    other = (
+        replace(sketch, family="conv", widths=(16, 32, 64))
+        if kind == "image"
+        else replace(sketch, family="series_conv", widths=(48,))
+    )
+    return {"convolutions": (other, (Cause.UNSUITABLE_LAYERS,))}
 
 
 def verify(case: Case, *, with_menu: bool) -> dict[str, Any]:
