@@ -61,12 +61,22 @@ def first_to_name(
         gains: (mend, balanced accuracy), not empty.
         errors: standard errors of the gains; what is within one of nearly as good is.
     """
-    best, top = max(gains, key=lambda item: item[1])
-    evident_share = SHARE_OF_FAR_FETCHED if _is_far_fetched(best) else EVIDENT_SHARE
+    errors = errors or [0.0] * len(gains)
+    known = [(m, gain, error) for (m, gain), error in zip(gains, errors, strict=True)]
+    best, top, _ = max(known, key=lambda item: item[1])
+    if not best.evident:
+        share = SHARE_OF_FAR_FETCHED if _is_far_fetched(best) else EVIDENT_SHARE
+        likelier = [
+            (m, gain)
+            for m, gain, error in known
+            if m.evident and gain + error >= share * top
+        ]
+        # Evident ones are weighed against the best of them.
+        best, top = max(likelier, key=lambda item: item[1], default=(best, top))
     near = [
-        mend
-        for (mend, gain), error in zip(gains, errors or [0.0] * len(gains), strict=True)
-        if gain + error >= (evident_share if mend.evident else NEAR_SHARE) * top
+        m
+        for m, gain, error in known
+        if gain + error >= (EVIDENT_SHARE if m.evident else NEAR_SHARE) * top
     ]
     return min(near or [best], key=preference)
 

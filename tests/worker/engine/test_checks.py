@@ -172,6 +172,16 @@ def test_another_activation_that_nothing_speaks_for_must_be_much_better():
     assert first_to_name([(sigmoid_given, 0.15), (balanced, 0.11)]) is sigmoid_given
 
 
+def test_evident_mends_are_weighed_against_the_best_of_them():
+    """Beside a far-fetched one, half as good is no reason to name the cheaper."""
+    tanh = mend(Cause.UNSUITABLE_ACTIVATION, key="tanh")
+    balanced = mend(Cause.CLASS_IMBALANCE, evident=True)
+    longer = mend(Cause.INSUFFICIENT_TRAINING, evident=True)
+
+    assert first_to_name([(tanh, 0.32), (balanced, 0.317), (longer, 0.21)]) is balanced
+    assert first_to_name([(tanh, 0.32), (balanced, 0.317), (longer, 0.27)]) is longer
+
+
 def test_mends_that_undo_each_other_do_not_go_together():
     rate = mend(
         Cause.LEARNING_RATE_TOO_LOW, RecipeChange(patch={"optimizer": {"lr": 1.0}})
