@@ -298,6 +298,39 @@ def test_an_order_in_which_weights_are_what_a_bad_recipe_yields_is_a_mismatch(
     assert LabelOrderMismatch().judge(make_subject(), case).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "usual", "verdict"),
+    [
+        (0.0, 1.0, 1.0, "found"),
+        (0.9, 1.0, 1.0, "not_found"),
+        (0.0, 0.8, 1.0, "not_found"),
+        (0.2, 0.4, 0.4, "not_found"),
+        (None, None, 1.0, "not_found"),
+    ],
+)
+def test_an_order_in_which_alone_training_rows_are_fitted_is_that_of_the_training(
+    before, after, usual, verdict
+):
+    """However little of what was learned holds for other rows."""
+    order = {
+        "gain": {"value": 0.13, "standard_error": 0.02},
+        "permutation": [1, 0, 2],
+        "after": 0.5,
+        "train_before": before,
+        "train_after": after,
+    }
+    figures = {"balanced_accuracy": 0.5, "train_balanced_accuracy": usual}
+    case = Case(
+        measures={"label_order": order},
+        retrained=gain(0.05),
+        delivered=0.37,
+        baseline=figures,
+        arms={"baseline": figures, "activation=tanh": {"balanced_accuracy": 0.75}},
+    )
+
+    assert LabelOrderMismatch().judge(make_subject(), case).verdict == verdict
+
+
 def test_a_scale_that_retraining_does_not_mind_is_a_fault_of_the_delivery():
     measures = in_form(0.4, "divide_255")
     check, subject = PreprocessingMismatch(), make_subject()

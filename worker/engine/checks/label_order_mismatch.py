@@ -5,6 +5,8 @@ Idea:      the best assignment of outputs to labels, chosen on one half of the h
 Source:    Kuhn 1955, The Hungarian method for the assignment problem.
            The fault is in the order only where the same recipe, trained anew, does
            about as well as the reordered outputs: else the model is weak in any order.
+           Or where it shows on training rows: those the weights fit, in that order
+           alone, as the recipe's own trainings do.
 Blind to:  models too weak to tell the classes apart in any order.
 """
 
@@ -42,6 +44,8 @@ class LabelOrderMismatch:
     as_good: float = 0.9  # as the recipe's own trainings, whatever these are worth
     learns: float = 0.1  # balanced accuracy above chance that they must reach
     unstable_share: float = 0.1  # of them, that may end no better than what was given
+    fits: float = 0.05  # balanced accuracy below the recipe's own, on training rows
+    apart: float = 0.2  # of balanced accuracy there, between the two orders
 
     def obstacle(self, subject: Subject) -> str | None:
         """Every classifier has an order."""
@@ -65,7 +69,9 @@ class LabelOrderMismatch:
                 gain=gain,
                 method=METHOD,
             )
-        if min(gain.value, case.anew) < self.least_share * max(gain.value, case.anew):
+        fits = self._fits_in_that_order(subject, case)
+        least = self.least_share * max(gain.value, case.anew)
+        if min(gain.value, case.anew) < least and not fits:
             return clear(
                 self.cause,
                 "Another order would fit a little better, but the outputs are too "
@@ -77,7 +83,8 @@ class LabelOrderMismatch:
         is_weak = isinstance(after, int | float) and after < (
             self.near_best * case.best_trained
         )
-        if is_weak and not self._is_all_that_recipe_yields(subject, case, gain.value):
+        is_usual = fits or self._is_all_that_recipe_yields(subject, case, gain.value)
+        if is_weak and not is_usual:
             return clear(
                 self.cause,
                 "Another order would fit better, but stays far below what training "
@@ -117,6 +124,22 @@ class LabelOrderMismatch:
                 )
             ],
             method=METHOD,
+        )
+
+    def _fits_in_that_order(self, subject: Subject, case: Case) -> bool:
+        """Whether the weights have learned the training rows, in that order alone.
+
+        However little of that holds for others.
+        """
+        values = case.measures.get("label_order", {})
+        before, after = values.get("train_before"), values.get("train_after")
+        usual = case.baseline.get("train_balanced_accuracy", 0.0)
+        return (
+            isinstance(before, float)
+            and isinstance(after, float)
+            and usual >= 1 / subject.data.classes + self.learns
+            and after >= usual - self.fits
+            and after >= before + self.apart
         )
 
     def _is_all_that_recipe_yields(

@@ -10,12 +10,14 @@ Values:
     gain: paired difference of balanced accuracy, with `low`, `high`, `standard_error`.
     stable: whether both halves found the same assignment.
     before, after: balanced accuracy.
+    train_before, train_after: on training rows, as given and in the order found on
+        held-out ones; None where that is the order given.
 """
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from worker.engine.probes.inputs_as_trained import answers, predictions
+from worker.engine.probes.inputs_as_trained import answers, outputs, predictions
 from worker.engine.probes.material import (
     Flags,
     Labels,
@@ -67,6 +69,15 @@ def measure(material: Material, settings: Values) -> Values:
     values["stable"] = stable
     values["before"] = balanced(before, y)
     values["after"] = balanced(after, y)
+    values["train_before"] = values["train_after"] = None
+    if moved:
+        train = choose(
+            material.train,
+            sample_places(material.train.y, min(most, material.look_rows)),
+        )
+        seen = predictions(material, outputs(material, train.x))
+        values["train_before"] = balanced(seen == train.y, train.y)
+        values["train_after"] = balanced(whole[seen] == train.y, train.y)
     return values
 
 

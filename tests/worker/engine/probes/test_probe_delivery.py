@@ -96,6 +96,8 @@ def test_an_inverted_output_for_two_classes_is_found():
 
     assert values["permutation"] == [1, 0]
     assert values["gain"]["low"] > 0.7
+    assert values["train_before"] < 0.1
+    assert values["train_after"] > 0.9
 
 
 def test_a_sound_order_is_left_alone(healthy_digits, healthy_cancer):
@@ -103,6 +105,7 @@ def test_a_sound_order_is_left_alone(healthy_digits, healthy_cancer):
         values = label_order.measure(material, {})
 
         assert values["permutation"] is None
+        assert values["train_after"] is None
         assert values["gain"]["value"] == 0
 
 
