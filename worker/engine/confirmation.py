@@ -26,9 +26,15 @@ from worker.engine.ledger import Round
 from worker.engine.results import BASELINE, Results
 from worker.engine.stats.decisions import LOOKS
 from worker.engine.stats.pairs import PairedGain
-from worker.engine.trainer import LEAST_CONFIRMING, Trainer
+from worker.engine.trainer import (
+    LEAST_ARMS,
+    LEAST_CONFIRMING,
+    LEAST_SEEDS,
+    Trainer,
+)
 
 MOST_CONFIRMING = 32
+SHARE_FOR_MORE = 0.5  # of the time left, that more seeds may take
 MOST_OF_IT = 0.85  # of the time left; the repaired model needs the rest
 UNTRIED = 0.5  # of the whole's gain, that is hoped for where a part is left out
 CLEARLY_WORSE = 0.02  # balanced accuracy under the baseline; such a control is settled
@@ -114,15 +120,16 @@ class Confirmation:
         seeds = first
         while len(seeds) < MOST_CONFIRMING:
             known = len(seeds)
-            seeds = trainer.seeds("confirm", min(2 * known, MOST_CONFIRMING))
             if self._is_mended(results, chosen, shares):
                 idle = [m for m in singles if self._adds_nothing(results, chosen, m)]
                 singles = [m for m in singles if m not in idle]
                 arms = self._without(arms, idle, chosen, singles)
+            seeds = self._more(arms, known)
             arms = self._within_time(arms, seeds[known:])
             names = {arm.name for arm in arms}
             singles = [m for m in singles if m.key in names]
-            if not self._is_undecided(results, singles, chosen, shares):
+            is_open = self._is_undecided(results, singles, chosen, shares)
+            if len(arms) < LEAST_ARMS or not is_open:
                 break
             more = yield from trainer.train(
                 "confirm",
@@ -190,10 +197,24 @@ class Confirmation:
             late.insert(0, dearest)
         return arms, late
 
+    def _more(self, arms: Sequence[Arm], known: int) -> tuple[int, ...]:
+        """As many seeds again or, where there is no time for these, fewer."""
+        more = min(known, MOST_CONFIRMING - known)
+        while more > LEAST_SEEDS:
+            seeds = self.trainer.seeds("confirm", known + more)
+            if self._fits(arms, seeds[known:]):
+                return seeds
+            more = max(LEAST_SEEDS, more // 2)
+        return self.trainer.seeds("confirm", known + more)
+
+    def _fits(self, arms: Sequence[Arm], seeds: tuple[int, ...]) -> bool:
+        """Whether a half of the time left pays for arms."""
+        return self.trainer.cost(arms, seeds) <= SHARE_FOR_MORE * self.trainer.left
+
     def _within_time(self, arms: list[Arm], seeds: tuple[int, ...]) -> list[Arm]:
         """The first arms, as many as a half of the time left pays for."""
         arms = list(arms)
-        while arms and self.trainer.cost(arms, seeds) > 0.5 * self.trainer.left:
+        while arms and not self._fits(arms, seeds):
             arms.pop()
         return arms
 

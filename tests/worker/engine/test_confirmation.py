@@ -341,3 +341,12 @@ def test_of_two_that_stand_in_for_each_other_the_evident_one_stays(without_loss,
     settled = settling._without_the_idlest(confirm, (loss, scaled))
 
     assert [mend.key for mend in settled or ()] == [kept]
+
+
+@pytest.mark.parametrize(("time_for", "count"), [(8, 16), (4, 12), (3, 11), (1, 11)])
+def test_an_open_gain_gets_as_many_more_seeds_as_there_is_time_for(time_for, count):
+    asking, core, _ = confirmation(1e-9)
+    unit = asking.trainer.cost(core, SEEDS[:time_for]) / 1e-9
+    asking.trainer.costs = Costs(one=0.0, each=0.49 * asking.trainer.left / unit)
+
+    assert len(asking._more(core, 8)) == count
