@@ -19,7 +19,9 @@ SPOILED: dict[Cause, str] = {
     Cause.EXCESS_CAPACITY: "seeded/excess_capacity/breast_cancer_2_layers",
     Cause.UNSUITABLE_ACTIVATION: "open/so_66407123",
     Cause.UNSUITABLE_LAYERS: "seeded/unsuitable_layers/motifs_dense",
-    Cause.LEARNING_RATE_TOO_HIGH: "seeded/learning_rate_too_high/digit_table_adam_1",
+    Cause.LEARNING_RATE_TOO_HIGH: (
+        "seeded/learning_rate_too_high/digits_conv_adam_tenth"
+    ),
     Cause.LEARNING_RATE_TOO_LOW: "seeded/learning_rate_too_low/digit_table_adam",
     Cause.INSUFFICIENT_TRAINING: "seeded/insufficient_training/digit_table_1",
     Cause.UNSUITABLE_LOSS: "open/so_68101077",
@@ -38,6 +40,9 @@ SPOILED: dict[Cause, str] = {
     Cause.DISTRIBUTION_SHIFT: "seeded/distribution_shift/digit_table_drift_0.7",
     Cause.DEGENERATE_WEIGHTS: "seeded/degenerate_weights/breast_cancer_forgotten_all",
 }
+# Learning few wrong labels by heart takes the labels, too much capacity and too little
+# regularisation; mending any of them is enough, and the labels come first.
+ANY_OF_SEVERAL = {Cause.EXCESS_CAPACITY, Cause.INSUFFICIENT_REGULARIZATION}
 CLEAN = (
     "controls/breast_cancer_plain",
     "controls/digit_table_plain",
