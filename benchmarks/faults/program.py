@@ -39,6 +39,7 @@ class Sketch:
         dropout: probability after each hidden activation; negative: active for ever.
         norm: batch normalisation; `frozen_off` uses the batch's statistics for ever.
         initialization: torch's defaults, Keras's Glorot uniform, or He normal.
+        alpha: of RMSprop, torch's default; Keras's .9 stands in no recipe.
         traced: traced instead of scripted.
         referee_loss: a loss that the recipe cannot express, used for training here.
         withheld: recipe fields that are not told to the audit.
@@ -64,6 +65,7 @@ class Sketch:
     momentum: float | None = None
     weight_decay: float = 0.0
     eps: float | None = None
+    alpha: float = field(default=0.99, repr=False)
     loss: str = "cross_entropy"
     label_smoothing: float = 0.0
     referee_loss: str | None = None
@@ -75,7 +77,10 @@ class Sketch:
 
     def digest(self) -> str:
         """Name of the sketch's measured figures on disk."""
-        return hashlib.sha256(f"{REVISION}{self!r}".encode()).hexdigest()[:16]
+        text = f"{REVISION}{self!r}"
+        if self.optimizer == "rmsprop":
+            text += f"/{self.alpha}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

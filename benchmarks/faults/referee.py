@@ -36,7 +36,7 @@ def _optimizer(sketch: Sketch, network: nn.Module) -> torch.optim.Optimizer:
         )
     if name == "rmsprop":
         return torch.optim.RMSprop(
-            weights, lr, alpha=0.9, eps=eps or 1e-8, momentum=momentum
+            weights, lr, alpha=sketch.alpha, eps=eps or 1e-8, momentum=momentum
         )
     if name == "adagrad":
         return torch.optim.Adagrad(weights, lr, eps=eps or 1e-10, weight_decay=decay)

@@ -62,6 +62,7 @@ def _stack_overflow() -> list[Case]:
         dropout=0.5,
         output="sigmoid",
         optimizer="rmsprop",
+        alpha=0.9,
         loss="nll",
         epochs=50,
     )
@@ -71,6 +72,7 @@ def _stack_overflow() -> list[Case]:
         output="relu",
         single_output=True,
         optimizer="rmsprop",
+        alpha=0.9,
         loss="bce",
         batch=200,
         epochs=2,
