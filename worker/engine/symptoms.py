@@ -50,7 +50,8 @@ def unlikely_causes(
     learned = delivered_score(measures, "train_balanced_accuracy")
     gap = delivered_score(measures, "gap")
     if retrained:
-        learned, gap = retrained["train_balanced_accuracy"], retrained["gap"]
+        learned = retrained.get("train_balanced_accuracy")
+        gap = retrained.get("gap")
     found: frozenset[Cause] = frozenset()
     if learned is not None and learned >= LEARNED_ALL:
         found |= NEEDS_TRAINING_ERROR

@@ -369,6 +369,24 @@ def test_the_sizes_of_layers_tell_the_initialisation(
     assert starts == {kept}
 
 
+@pytest.mark.parametrize(("delivered", "schemes"), [(0.85, 1), (0.41, 3)])
+def test_other_schemes_are_trained_only_where_one_might_come_much_nearer(
+    delivered, schemes
+):
+    world = World(
+        make_subject(),
+        base=0.9,
+        effect=no_effect,
+        measures={"delivered": {"balanced_accuracy": delivered}},
+        signs=lambda _arm: {"size_distance": 0.02},
+    )
+
+    world.audit()
+
+    names = [arm.name for training in world.trained for arm in training.arms]
+    assert sum(name.startswith("initialization") for name in names) == schemes
+
+
 def test_a_loss_that_took_probabilities_as_they_are_is_reproduced_and_named():
     """As torch's nll_loss does after a softmax."""
 

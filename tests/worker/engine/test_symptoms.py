@@ -122,11 +122,14 @@ def test_a_first_look_takes_fewer_seeds_before_fewer_rows():
     assert seeds[2e-2] == (1, False)
 
 
-@pytest.mark.parametrize(("spread", "seeds"), [(0.005, 2), (0.03, 3)])
+@pytest.mark.parametrize(
+    ("spread", "missing", "seeds"), [(0.005, 0.0, 2), (0.03, 0.0, 3), (0.005, 0.6, 3)]
+)
 def test_a_recipe_that_yields_the_same_from_every_seed_is_looked_at_from_fewer(
-    spread, seeds
+    spread, missing, seeds
 ):
     trainer = Trainer(make_subject())
+    trainer.missing = missing
 
     trainer.limit_seeds(spread)
 
