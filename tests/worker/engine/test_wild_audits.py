@@ -52,8 +52,8 @@ class Wild(World):
         return self._known.setdefault(key, self._rng.choice(options))
 
 
-def audited(seed: int) -> tuple[Learned, Report]:
-    """Draw a world and audit it."""
+def audited(seed: int, *, far_short: bool = False) -> tuple[Learned, Report]:
+    """Draw a world and audit it; `far_short`: a cheap learner does far better."""
     rng = random.Random(seed)  # noqa: S311 - no secrets here
     rows = rng.choice([20, 100, 400, 4000])
     counts = tuple(
@@ -92,16 +92,25 @@ def audited(seed: int) -> tuple[Learned, Report]:
     step = 10 ** rng.uniform(-5, 0)
     many = step * rng.choice([1, 3, 16])
     cost = {"step_seconds": {"1": step, "16": many}}
-    world = Wild(
-        rng, subject, base=rng.choice([0.3, 0.7, 0.95]), measures={"cost": cost}
-    )
+    base = rng.choice([0.3, 0.7, 0.95])
+    measures = {"cost": cost}
+    if far_short:
+        measures["signal"] = {"balanced_accuracy": {"value": 0.95}, "chance": 0.1}
+        measures["delivered"] = {"balanced_accuracy": 0.1}
+    world = Wild(rng, subject, base=base, measures=measures)
     learned = world.audit()
     return learned, conclude(subject, learned, HEADER)
 
 
-@pytest.mark.parametrize("seed", [*range(24), *BROKE])
-def test_a_report_comes_out_and_agrees_with_itself(seed: int) -> None:
-    learned, report = audited(seed)
+@pytest.mark.parametrize(
+    ("seed", "far_short"),
+    [
+        *((seed, False) for seed in (*range(24), *BROKE)),
+        *((seed, True) for seed in range(24)),
+    ],
+)
+def test_a_report_comes_out_and_agrees_with_itself(seed: int, far_short: bool) -> None:  # noqa: FBT001
+    learned, report = audited(seed, far_short=far_short)
 
     again = Report.model_validate_json(report.model_dump_json())
     assert again == report
