@@ -573,6 +573,28 @@ def test_nearly_equal_classes_are_no_fault(counts, verdict):
     assert finding.verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("counts", "recalls", "verdict"),
+    [
+        ((900, 100), [0.99, 0.3], "found"),
+        ((900, 100), [0.99, 0.7], "suspected"),
+        ((700, 300), [0.99, 0.3], "suspected"),
+        ((900, 100), [0.99, None], "suspected"),
+    ],
+)
+def test_a_minority_that_is_hit_far_less_makes_a_small_gain_a_fault(
+    counts, recalls, verdict
+):
+    subject = make_subject(counts=counts)
+    check = ClassImbalance()
+    mend = check.mends(subject, {})[0]
+    gain = PairedGain(value=0.032, error=0.005, degrees=100, seeds=8)
+    trial = Trial(mend, gain, confirmed=True, decision="found", role="primary")
+    case = Case(measures={"delivered": {"recalls": recalls}}, trial=trial)
+
+    assert check.judge(subject, case).verdict == verdict
+
+
 @pytest.mark.parametrize(("relapses", "verdict"), [(0.0, "found"), (0.3, "suspected")])
 def test_dead_weights_that_the_recipe_often_yields_are_the_recipes_fault(
     relapses, verdict

@@ -15,6 +15,7 @@ from service.contract.causes import BY_CAUSE, Cause
 from service.contract.report import Evidence, Finding, Recommendation
 from worker.engine.check import Case, Measures, Mend, gain_of, judge_gain
 from worker.engine.lab.experiment import RecipeChange
+from worker.engine.stats.decisions import Floors
 from worker.engine.subject import Subject
 
 
@@ -26,6 +27,7 @@ class ClassImbalance:
 
     least_ratio: float = 1.5  # largest class over smallest
     urgent_ratio: float = 4.0  # below, a gain is but one of another threshold
+    far_less: float = 0.5  # of the largest class's recall, that the smallest has
     given_up: float = 0.6  # a minority recall below this share of chance is given up
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -87,11 +89,13 @@ class ClassImbalance:
         )
         if not case.signal and self._is_given_up(subject, recalls):
             return self._without_signal(case, facts, ratio)
+        floors = Floors()
         finding = judge_gain(
             self,
             case,
             says=f"Classes with few rows are given up (ratio {ratio:.1f})",
             evidence=[facts],
+            fault=floors.material if self._suffers(subject, recalls) else floors.fault,
         )
         if finding.verdict == "found" and ratio < self.urgent_ratio:
             # To weigh nearly equal classes alike is a choice, not the cure of a fault.
@@ -101,14 +105,27 @@ class ClassImbalance:
         return finding
 
     def _is_given_up(self, subject: Subject, recalls: object) -> bool:
+        """Whether the smallest of unequal classes is practically never predicted."""
+        few, _ = self._of_few_and_many(subject, recalls)
+        return few is not None and few < self.given_up / subject.data.classes
+
+    def _suffers(self, subject: Subject, recalls: object) -> bool:
+        """Whether the smallest of unequal classes is hit far less than the largest."""
+        few, many = self._of_few_and_many(subject, recalls)
+        return few is not None and many is not None and few <= self.far_less * many
+
+    def _of_few_and_many(
+        self, subject: Subject, recalls: object
+    ) -> tuple[float | None, float | None]:
+        """Recall of the smallest and the largest class, where these are unequal."""
+        counts = subject.data.class_counts
         if not isinstance(recalls, list) or subject.data.imbalance < self.urgent_ratio:
-            return False
-        smallest = min(
-            range(subject.data.classes), key=subject.data.class_counts.__getitem__
-        )
-        recall = recalls[smallest] if smallest < len(recalls) else None
-        chance = 1 / subject.data.classes
-        return isinstance(recall, float) and recall < self.given_up * chance
+            return None, None
+        few = min(range(len(counts)), key=counts.__getitem__)
+        many = max(range(len(counts)), key=counts.__getitem__)
+        known = dict(enumerate(recalls))
+        found = (known.get(few), known.get(many))
+        return found[0], found[1]
 
     def _without_signal(self, case: Case, facts: Evidence, ratio: float) -> Finding:
         entry = BY_CAUSE[self.cause]
