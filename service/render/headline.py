@@ -185,3 +185,12 @@ def _effect(
     if finding.gain is not None:
         return f"{gain(finding.gain)} of {finding.gain.metric.replace('_', ' ')}"
     return "Not measurable by retraining."
+
+
+def gate_line(report: Report) -> str:
+    """Say in a few words how the gate stands, also where faults pass it."""
+    if not report.gate.passed:
+        return "failed"
+    if with_verdict(report, "found"):
+        return "passed: no policy that was asked for forbids what was found"
+    return "passed"

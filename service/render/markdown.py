@@ -5,7 +5,7 @@ import re
 
 from service.contract.report import Finding, Report
 from service.render import figures
-from service.render.headline import headline
+from service.render.headline import gate_line, headline
 
 _SPECIAL = re.compile(r"([\\`*\[\]<>#|~]|(?<!\w)_|_(?!\w))")
 
@@ -21,7 +21,7 @@ def render_markdown(report: Report) -> str:
         f"- **Why?** {inert(head.why)}",
         f"- **What to do:** {inert(head.remedy)}",
         f"- **What it brings:** {inert(head.effect)}",
-        f"- **Gate:** {'passed' if report.gate.passed else 'failed'}",
+        f"- **Gate:** {gate_line(report)}",
         *(f"  - {inert(reason)}" for reason in report.gate.reasons),
         "",
         "| Verdict | Cause | Severity | Gain | Confidence |",

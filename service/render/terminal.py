@@ -8,7 +8,7 @@ from rich.text import Text
 from service.contract.comparison import Comparison, FindingChange
 from service.contract.report import Report
 from service.render import figures
-from service.render.headline import headline
+from service.render.headline import gate_line, headline
 
 COLOURS = {"good": "green", "bad": "red", "unsure": "yellow"}
 VERDICT_COLOURS = {
@@ -50,10 +50,9 @@ def print_report(console: Console, report: Report, *, shows_all: bool = False) -
 
 def print_gate(console: Console, report: Report) -> None:
     """Print whether the gate passed, and why not."""
-    if report.gate.passed:
-        console.print(Text("Gate passed", "bold green"))
-        return
-    console.print(Text("Gate failed", "bold red"))
+    line = gate_line(report)
+    colours = {"passed": "bold green", "failed": "bold red"}
+    console.print(Text(f"Gate {line}", colours.get(line, "yellow")))
     for reason in report.gate.reasons:
         console.print(inert(f"  {reason}"))
 

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from service.contract.causes import Cause
 from service.contract.comparison import compare_reports
-from service.contract.report import Report
+from service.contract.report import Gate, Report
 from service.render.figures import gain
 from service.render.junit import render_junit
 from service.render.markdown import render_markdown
@@ -136,3 +136,13 @@ def test_a_comparison_names_what_went_away() -> None:
 
     assert "Went away: learning rate too high" in out.getvalue()
     assert "beyond noise" in out.getvalue()
+
+
+def test_a_gate_that_nobody_closed_does_not_read_like_a_clean_bill() -> None:
+    faulty = make_report(gate=Gate(passed=True))
+    failed = make_report(gate=Gate(passed=False, reasons=["too bad"]))
+
+    for render in (printed, render_markdown):
+        assert "no policy that was asked for forbids what was found" in render(faulty)
+        assert "no policy" not in render(make_healthy_report())
+        assert "no policy" not in render(failed)
