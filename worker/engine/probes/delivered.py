@@ -20,27 +20,27 @@ from torch import Tensor
 from service.contract.report import Scores
 from worker.engine.data import Split
 from worker.engine.lab.experiment import pack_mask
-from worker.engine.probes.inputs_as_trained import answers, outputs, predictions
+from worker.engine.probes.inputs_as_trained import (
+    answers,
+    predictions,
+    training_answers,
+    training_sample,
+)
 from worker.engine.probes.material import (
     Material,
     Values,
-    choose,
     finite,
-    integer,
     note,
-    sample_places,
 )
 from worker.engine.probes.scores import recalls, score
 
-MOST_TRAIN_ROWS = 5_000
 BULKY = {"per_class", "confusion", "confusion_classes", "calibration", "segments"}
 
 
-def measure(material: Material, settings: Values) -> Values:
-    """Score the delivered weights; settings: `train_rows`."""
+def measure(material: Material, _settings: Values) -> Values:
+    """Score the delivered weights; there are no settings."""
     values: Values = {"notes": []}
-    most = min(integer(settings, "train_rows", MOST_TRAIN_ROWS), material.look_rows)
-    train = choose(material.train, sample_places(material.train.y, most))
+    train = training_sample(material)
     if len(train) < len(material.train):
         note(
             values,
@@ -48,7 +48,7 @@ def measure(material: Material, settings: Values) -> Values:
         )
     parts = {"train": train, "decide": material.decide, "final": material.final}
     raw = {
-        "train": outputs(material, train.x),
+        "train": training_answers(material),
         "decide": answers(material, "decide"),
         "final": answers(material, "final"),
     }

@@ -17,9 +17,12 @@ from worker.engine.probes.material import (
     Floats,
     Material,
     batches,
+    choose,
     on_device,
+    sample_places,
 )
 
+MOST_TRAIN_ROWS = 5_000
 MOST_VALUES = 20_000_000  # of the training inputs, to measure figures on
 _VALUES_AT_ONCE = 500_000
 
@@ -168,6 +171,23 @@ def answers(material: Material, split: Literal["decide", "final"]) -> Tensor:
         raw = outputs(material, part.x) if len(part) else torch.empty(0)
         material.answers[split] = raw
     return material.answers[split]
+
+
+def training_sample(material: Material) -> Split:
+    """Draw the training rows that the delivered network is scored on."""
+    most = min(MOST_TRAIN_ROWS, material.look_rows)
+    return choose(material.train, sample_places(material.train.y, most))
+
+
+def training_answers(material: Material) -> Tensor:
+    """Return `outputs` for `training_sample`; they are worked out once.
+
+    Raises:
+        UnusableModel: the network fails on them.
+    """
+    if "train" not in material.answers:
+        material.answers["train"] = outputs(material, training_sample(material).x)
+    return material.answers["train"]
 
 
 def held_out_answers(material: Material) -> Tensor:

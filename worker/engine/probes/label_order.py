@@ -17,7 +17,12 @@ Values:
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from worker.engine.probes.inputs_as_trained import answers, outputs, predictions
+from worker.engine.probes.inputs_as_trained import (
+    answers,
+    predictions,
+    training_answers,
+    training_sample,
+)
 from worker.engine.probes.material import (
     Flags,
     Labels,
@@ -71,13 +76,10 @@ def measure(material: Material, settings: Values) -> Values:
     values["after"] = balanced(after, y)
     values["train_before"] = values["train_after"] = None
     if moved:
-        train = choose(
-            material.train,
-            sample_places(material.train.y, min(most, material.look_rows)),
-        )
-        seen = predictions(material, outputs(material, train.x))
-        values["train_before"] = balanced(seen == train.y, train.y)
-        values["train_after"] = balanced(whole[seen] == train.y, train.y)
+        y_train = training_sample(material).y
+        seen = predictions(material, training_answers(material))
+        values["train_before"] = balanced(seen == y_train, y_train)
+        values["train_after"] = balanced(whole[seen] == y_train, y_train)
     return values
 
 

@@ -1,6 +1,7 @@
 """Scores and the delivered model's figures."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from worker.engine.data import channel_axis
 from worker.engine.head import Head
 from worker.engine.lab.experiment import unpack_mask
 from worker.engine.lab.materials import Material
+from worker.engine.probes import inputs_as_trained
 from worker.engine.probes.delivered import measure
 from worker.engine.probes.inputs_as_trained import (
     outputs,
@@ -173,8 +175,10 @@ def test_outputs_that_are_not_finite_are_counted():
     assert values["non_finite"] == pytest.approx(0.1)
 
 
-def test_a_sample_of_training_rows_is_announced(healthy_digits: Material):
-    values = measure(healthy_digits, {"train_rows": 200})
+def test_a_sample_of_training_rows_is_announced(healthy_digits: Material, monkeypatch):
+    monkeypatch.setattr(inputs_as_trained, "MOST_TRAIN_ROWS", 200)
+
+    values = measure(replace(healthy_digits, answers={}), {})
 
     assert values["scores"]["train"]["n"] == 200
     assert "200 of 1100" in values["notes"][0]
