@@ -7,7 +7,7 @@ from sklearn.model_selection import train_test_split
 
 from benchmarks.faults.program import Sketch
 from benchmarks.faults.real_sets import load_real
-from benchmarks.faults.set_files import Floats, Kind, Labels
+from benchmarks.faults.set_files import Floats, Kind, Labels, RealSet
 from benchmarks.faults.synthetic_sets import generate
 
 MOST_VAL = 800
@@ -48,14 +48,18 @@ def _part(rows: Rows, count: int, seed: int) -> tuple[Rows, Rows]:
     return rows.take(np.sort(first)), rows.take(np.sort(rest))
 
 
+def _whole(data: str) -> RealSet:
+    found = generate(data)
+    return load_real(data) if found is None else found
+
+
 def kind_of(data: str) -> Kind:
     """What a set holds.
 
     Raises:
         SetMissingError: the package that carries the set is not installed.
     """
-    found = generate(data)
-    return (load_real(data) if found is None else found)[2]
+    return _whole(data).kind
 
 
 def draw(sketch: Sketch) -> Material:
@@ -64,8 +68,7 @@ def draw(sketch: Sketch) -> Material:
     Raises:
         SetMissingError: the package that carries the set is not installed.
     """
-    found = generate(sketch.data)
-    x, y, kind = load_real(sketch.data) if found is None else found
+    x, y, kind = _whole(sketch.data)
     rows = Rows(x, y)
     held_out = min(MOST_HIDDEN, len(y) // 4)
     hidden, rest = _part(rows, held_out, 1)

@@ -84,8 +84,10 @@ def menu(sketch: Sketch) -> dict[str, Change]:
 
 def _other_layers(sketch: Sketch) -> dict[str, Change]:
     """Convolutions, where dense layers read pictures or series."""
+    if sketch.family != "dense":
+        return {}
     kind = kind_of(sketch.data)
-    if sketch.family != "dense" or kind not in {"image", "series"}:
+    if kind not in {"image", "series"}:
         return {}
     other = (
         replace(sketch, family="conv", widths=(16, 32, 64))

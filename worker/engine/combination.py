@@ -111,6 +111,11 @@ def compose(mends: Sequence[Mend]) -> Arm:
     return Arm(name=name(mends), changes=tuple(changes))
 
 
+def all_but_one(mends: Sequence[Mend]) -> list[tuple[Mend, ...]]:
+    """A combination with each of its mends left out in turn."""
+    return [tuple(m for m in mends if m != left) for left in mends]
+
+
 def arm_of(mends: Sequence[Mend]) -> Arm:
     """The mends made at once; without any it is what the recipe yields as it is."""
     return compose(mends) if mends else Arm(name=BASELINE)

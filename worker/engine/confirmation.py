@@ -14,6 +14,7 @@ from worker.engine.choices import (
 )
 from worker.engine.combination import (
     EVIDENT_SHARE,
+    all_but_one,
     compose,
     first_to_name,
     name,
@@ -70,7 +71,7 @@ class Confirmation:
 
         while len(chosen) > 1 and cost(chosen) > allowance:
             whole = value_of(self.screen, chosen)
-            options = [tuple(m for m in chosen if m != left) for left in chosen]
+            options = all_but_one(chosen)
             worth = [
                 value_of(self.screen, option)
                 if name(option) in self.screen
@@ -364,7 +365,7 @@ class Confirmation:
         arms = [Arm(name=BASELINE)]
         if len(chosen) > 1:
             arms.append(compose(chosen))
-            arms += [compose([m for m in chosen if m != left]) for left in chosen]
+            arms += [compose(rest) for rest in all_but_one(chosen)]
         for mend in sorted(chosen, key=lambda m: -value_of(self.screen, [m])):
             arms += self._open_controls(mend)
         for mend in chosen:

@@ -17,6 +17,7 @@ from worker.engine.choices import (
     value_of,
 )
 from worker.engine.combination import (
+    all_but_one,
     beside,
     compose,
     everything,
@@ -141,7 +142,7 @@ class Interaction:
     def _cheap_enough(self, whole: tuple[Mend, ...]) -> tuple[Mend, ...]:
         """Leave out what is dearest until there is time to take the rest apart."""
         while len(whole) > 1:
-            fewer = _all_but_one(whole)
+            fewer = all_but_one(whole)
             if self._cost(whole, *fewer) <= self._allowance:
                 break
             whole = min(fewer, key=self._cost)
@@ -286,13 +287,13 @@ class Interaction:
         """
         tolerance = max(0.6 * self.floors.material, 0.1 * gain)
         question = "What can be left out?"
-        fewer = _all_but_one(together)
+        fewer = all_but_one(together)
         while len(together) > 2 and self._cost(*fewer) > self._allowance:  # noqa: PLR2004
             cheapest = min(fewer, key=self._cost)
             yield from self._combined([cheapest], question)
             if value_of(self.screen, cheapest) < gain - tolerance:
                 break
-            together, fewer = cheapest, _all_but_one(cheapest)
+            together, fewer = cheapest, all_but_one(cheapest)
         yield from self._combined(sorted(fewer, key=self._cost), question)
         missed = [
             left
@@ -382,8 +383,3 @@ class Interaction:
         more = yield from trainer.train("interact", question, fitting, seeds)
         self.left -= trainer.ledger.seconds - before
         self.screen.extend(more)
-
-
-def _all_but_one(mends: tuple[Mend, ...]) -> list[tuple[Mend, ...]]:
-    """A combination with each of its mends left out in turn."""
-    return [tuple(m for m in mends if m != left) for left in mends]

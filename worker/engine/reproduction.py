@@ -70,14 +70,15 @@ def reproduce(trainer: Trainer, measures: Measures) -> Round[dict[str, float]]:
         shown = {name: figures(outcome) for name, outcome in trained.items()}
         if _is_near(shown["default"], delivered):
             break
+    spread = _spread(trained.values())
     chosen, why = _by_sizes(shown), "yields layers of the delivered sizes"
     if chosen is None:
-        chosen = _by_accuracy(shown, delivered, _spread(trained.values()))
+        chosen = _by_accuracy(shown, delivered, spread)
         why = "comes nearest to the delivered model"
     if chosen != "default":
         trainer.start = ways[chosen].changes
         trainer.limit(f"{ways[chosen].says}, under which the recipe {why}.")
-    trainer.limit_seeds(_spread(trained.values()))
+    trainer.limit_seeds(spread)
     return shown[chosen]
 
 

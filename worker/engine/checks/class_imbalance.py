@@ -124,8 +124,7 @@ class ClassImbalance:
         few = min(range(len(counts)), key=counts.__getitem__)
         many = max(range(len(counts)), key=counts.__getitem__)
         known = dict(enumerate(recalls))
-        found = (known.get(few), known.get(many))
-        return found[0], found[1]
+        return known.get(few), known.get(many)
 
     def _without_signal(self, case: Case, facts: Evidence, ratio: float) -> Finding:
         entry = BY_CAUSE[self.cause]

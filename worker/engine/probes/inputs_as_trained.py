@@ -129,13 +129,16 @@ def prepared(material: Material, x: Array) -> Tensor:
     return AsTrained(material)(x)
 
 
-def outputs(material: Material, x: Array, prepare: AsTrained | None = None) -> Tensor:
+def outputs(
+    material: Material, x: Array, prepare: Callable[[Array], Tensor] | None = None
+) -> Tensor:
     """Run the delivered weights in evaluation mode, in batches.
 
     Args:
         material: the subject.
         x: stored inputs, (rows, *sample shape).
-        prepare: to save measuring the training figures again.
+        prepare: makes inputs of stored ones; by default as in training, whose figures
+            are measured again then.
 
     Returns:
         float, (rows, outputs) or as the network returns them, on the CPU.

@@ -23,14 +23,12 @@ from torch import Tensor
 
 from service.contract.errors import UnusableModel
 from worker.engine.data import Split
-from worker.engine.network.own_code import check_answer, on_samples, own_code
-from worker.engine.probes.inputs_as_trained import AsTrained, recipe_affine
+from worker.engine.network.own_code import own_code
+from worker.engine.probes.inputs_as_trained import AsTrained, outputs, recipe_affine
 from worker.engine.probes.material import (
-    Array,
     Flags,
     Material,
     Values,
-    batches,
     choose,
     few,
     finite,
@@ -148,31 +146,12 @@ def _sureness(
 def _outputs(
     material: Material, split: Split, prepare: AsTrained, name: str, known: Figures
 ) -> Tensor | None:
-    parameters = on_device(material, material.network.parameters)
-    buffers = on_device(material, material.network.buffers)
-
-    def run(x: Array) -> Tensor:
-        batch = transform(name, prepare(x), known)
-        with own_code(on_samples(batch)):
-            raw, _ = material.network.forward(
-                parameters,
-                buffers,
-                batch,
-                training=False,
-            )
-        check_answer(raw, batch, material.head.outputs)
-        return raw.detach().cpu()
-
-    parts: list[Tensor] = []
-    with torch.no_grad():
-        for rows in batches(len(split), int(np.prod(split.x.shape[1:]))):
-            try:
-                parts.append(run(split.x[rows]))
-            except UnusableModel:
-                if name == "identity":
-                    raise
-                return None  # the network cannot take this form (other sizes, say)
-    return torch.cat(parts)
+    try:
+        return outputs(material, split.x, lambda x: transform(name, prepare(x), known))
+    except UnusableModel:
+        if name == "identity":
+            raise
+        return None  # the network cannot take this form (other sizes, say)
 
 
 def first_norm(material: Material, x: Tensor) -> Values | None:
