@@ -70,17 +70,23 @@ def _check_inspected(pointer: str, upload: Inspection) -> None:
 
 def _check_weights(request: AuditRequest, classes: int | None) -> None:
     loss = request.recipe.loss
-    weights = loss.class_weights if loss is not None else None
-    if weights is not None and classes is not None and len(weights) != classes:
+    if loss is None or classes is None:
+        return
+    errors = [
+        FieldError(
+            pointer=f"/recipe/loss/{field}",
+            detail=f"expected one {what} for each of the {classes} classes, "
+            f"got {len(values)}",
+        )
+        for field, what, values in (
+            ("class_weights", "weight", loss.class_weights),
+            ("transition_matrix", "row", loss.transition_matrix),
+        )
+        if values is not None and len(values) != classes
+    ]
+    if errors:
         raise InvalidFields(
-            detail="The recipe does not fit the dataset.",
-            errors=[
-                FieldError(
-                    pointer="/recipe/loss/class_weights",
-                    detail=f"expected one weight for each of the {classes} classes, "
-                    f"got {len(weights)}",
-                )
-            ],
+            detail="The recipe does not fit the dataset.", errors=errors
         )
 
 

@@ -2,7 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 OptimizerName = Literal[
     "sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta"
@@ -11,6 +18,7 @@ LossName = Literal[
     "cross_entropy", "nll", "bce", "bce_with_logits", "mse", "mae", "hinge", "focal"
 ]
 SamplerName = Literal["shuffle", "balanced", "sequential"]
+ROUNDING = 1e-3  # of a probability that was written with a few digits
 
 
 def _number(value: object) -> object:
@@ -27,6 +35,17 @@ def _any_above_zero(values: list[float]) -> list[float]:
         reason = "expected at least one weight above 0"
         raise ValueError(reason)
     return values
+
+
+def _transitions(rows: list[list[float]]) -> list[list[float]]:
+    """Refuse what are not the chances of each label, given each true class."""
+    if any(len(row) != len(rows) for row in rows):
+        reason = f"expected {len(rows)} rows of {len(rows)} values, one a class"
+        raise ValueError(reason)
+    if any(abs(sum(row) - 1) > ROUNDING * len(row) for row in rows):
+        reason = "expected rows that sum to 1"
+        raise ValueError(reason)
+    return rows
 
 
 Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
@@ -67,6 +86,26 @@ class Loss(_Strict):
         ]
         | None
     ) = Field(default=None, description="One weight a class.")
+    transition_matrix: (
+        Annotated[
+            list[list[Annotated[Finite, Field(ge=0, le=1)]]],
+            Field(min_length=2, max_length=100),
+            AfterValidator(_transitions),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="How labels are mistaken, known to the loss (forward correction; "
+        "`cross_entropy` only): one row a true class, with the probability of each "
+        "given label.",
+    )
+
+    @model_validator(mode="after")
+    def _has_a_loss_that_can(self) -> "Loss":
+        if self.transition_matrix and self.name not in (None, "cross_entropy"):
+            reason = "transition_matrix goes with the loss cross_entropy only"
+            raise ValueError(reason)
+        return self
 
 
 class LearningRateSchedule(_Strict):

@@ -65,13 +65,14 @@ def check_recipe(asked: AuditRequest, data: Dataset) -> None:
     Raises:
         Mismatch: they are not.
     """
-    weights = asked.recipe.loss and asked.recipe.loss.class_weights
-    classes = len(data.class_names)
-    if weights and len(weights) != classes:
-        raise Mismatch(
-            f"recipe.loss.class_weights has {len(weights)} values, the dataset has "
-            f"{classes} classes"
-        )
+    loss, classes = asked.recipe.loss, len(data.class_names)
+    for field in ("class_weights", "transition_matrix"):
+        values = getattr(loss, field, None)
+        if values and len(values) != classes:
+            raise Mismatch(
+                f"recipe.loss.{field} has {len(values)} values, the dataset has "
+                f"{classes} classes"
+            )
     given = asked.recipe.normalization
     if isinstance(given, Standardization):
         _check_normalization(given, data)

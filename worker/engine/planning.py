@@ -22,6 +22,7 @@ SCORING = 1.2  # what scoring and starting add to the pure steps
 A_QUICK_BUDGET, A_LONG_BUDGET = 60.0, 600.0  # seconds
 FALLBACK = {1: 1e-3, 16: 4e-3}  # seconds a step, where nothing was measured
 A_FEW_STEPS = 2  # of one member: what it takes to time a network
+_FORMULA = ("name", "transition_matrix")  # of a loss, that members of a stack share
 PRIOR_SECONDS = 1.0  # of experiments as predicted, before what was seen outweighs it
 
 
@@ -198,8 +199,8 @@ def _kind(arm: Arm) -> str:
                 parts.append(str(optimizer["name"]))
             if "batch_size" in change.patch:
                 parts.append(str(change.patch["batch_size"]))
-            if (change.patch.get("loss") or {}).get("name"):
-                parts.append(str(change.patch["loss"]["name"]))
+            loss = change.patch.get("loss") or {}
+            parts += [str(loss[key]) for key in _FORMULA if loss.get(key)]
     return "/".join(parts)
 
 

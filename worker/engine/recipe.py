@@ -37,6 +37,8 @@ class CompleteLoss(_Value):
             happens where integer labels are broadcast.
         probabilities: what `nll` takes of outputs that are probabilities: their `log`,
             as Keras does, or themselves, `plain`, as torch's nll_loss does.
+        transition_matrix: of `cross_entropy`: for each true class the probability of
+            each given label.
     """
 
     name: LossName
@@ -44,6 +46,7 @@ class CompleteLoss(_Value):
     probabilities: Literal["log", "plain"] = "log"
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | None = None
+    transition_matrix: tuple[tuple[float, ...], ...] | None = None
 
 
 class CompleteRecipe(_Value):
@@ -75,11 +78,16 @@ class CompleteRecipe(_Value):
             keep = {"weight_decay": self.optimizer.weight_decay}
             patch["optimizer"] = {**fresh.model_dump(), **keep, **given}
         if (patch.get("loss") or {}).get("name") is not None:
-            usual = {"targets": "classes", "probabilities": "log"}
+            usual: dict[str, Any] = {"targets": "classes", "probabilities": "log"}
+            if patch["loss"]["name"] != "cross_entropy":
+                usual["transition_matrix"] = None
             patch["loss"] = {**usual, **patch["loss"]}
         return CompleteRecipe.model_validate(
             merge_patch(self.model_dump(mode="json"), patch)
         )
+
+
+_NONE = ("schedule", "class_weights", "transition_matrix")  # null: "none", not "absent"
 
 
 def merge_patch(target: Any, patch: Any) -> Any:  # noqa: ANN401 - JSON is any
@@ -92,7 +100,7 @@ def merge_patch(target: Any, patch: Any) -> Any:  # noqa: ANN401 - JSON is any
             result.pop(key, None)
         else:
             result[key] = merge_patch(result.get(key), value)
-    for key in ("schedule", "class_weights"):  # null means "none" here, not "absent"
+    for key in _NONE:
         if key in patch and patch[key] is None:
             result[key] = None
     return result
@@ -154,6 +162,9 @@ def complete(
     steps_an_epoch = -(-train_rows // batch)
     sensible_epochs = max(3, min(100, -(-3000 // steps_an_epoch)))
     weights = loss.class_weights if loss else None
+    matrix = loss.transition_matrix if loss else None
+    if matrix:
+        fitting_loss = "cross_entropy"  # the one that can use it
     return (
         CompleteRecipe(
             optimizer=CompleteOptimizer(
@@ -177,6 +188,7 @@ def complete(
                     "loss.label_smoothing", loss and loss.label_smoothing, 0.0
                 ),
                 class_weights=tuple(weights) if weights else None,
+                transition_matrix=tuple(map(tuple, matrix)) if matrix else None,
             ),
             epochs=pick("epochs", given.epochs, sensible_epochs),
             batch_size=batch,

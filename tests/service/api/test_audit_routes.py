@@ -257,14 +257,18 @@ def test_what_cannot_fit_is_refused_before_it_is_accepted(
         assert len(found["errors"]) == 2
 
 
-def test_class_weights_that_do_not_fit_the_classes_are_refused(
-    app: FastAPI, admin: AppClient
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [("class_weights", [1, 2]), ("transition_matrix", [[0.9, 0.1], [0, 1]])],
+)
+def test_lists_that_do_not_fit_the_classes_are_refused(
+    app: FastAPI, admin: AppClient, field: str, values: list[object]
 ):
-    body = request_of(admin, recipe={"loss": {"class_weights": [1, 2]}})
+    body = request_of(admin, recipe={"loss": {field: values}})
     inspected(app, body["dataset_id"], OK_DATASET)
 
     found = problem(admin.post("/v1/audits", json=body), "invalid-fields", 422)
-    assert found["errors"][0]["pointer"] == "/recipe/loss/class_weights"
+    assert found["errors"][0]["pointer"] == f"/recipe/loss/{field}"
 
 
 def test_a_poll_with_the_newest_tag_is_answered_without_a_body(

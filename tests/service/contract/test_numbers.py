@@ -44,6 +44,22 @@ def test_text_is_refused_where_a_request_needs_numbers(changes: dict[str, Any]) 
         AuditRequest.model_validate({**AUDIT, **changes})
 
 
+@pytest.mark.parametrize(
+    ("loss", "reason"),
+    [
+        ({"transition_matrix": [[1, 0], [0]]}, "2 rows of 2 values"),
+        ({"transition_matrix": [[0.5, 0.4], [0, 1]]}, "sum to 1"),
+        ({"transition_matrix": [[1.5, -0.5], [0, 1]]}, "less than or equal to 1"),
+        ({"name": "mse", "transition_matrix": [[1, 0], [0, 1]]}, "cross_entropy only"),
+    ],
+)
+def test_what_are_no_chances_of_mistakes_is_refused(
+    loss: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        Recipe.model_validate({"loss": loss})
+
+
 def test_numbers_are_taken_as_json_has_them() -> None:
     recipe = Recipe.model_validate(
         {"optimizer": {"lr": 1, "eps": 1e-8}, "epochs": 10.0, "seed": 2**62}

@@ -100,6 +100,16 @@ def test_softmax_before_a_loss_on_logits_is_tried_without_it():
     assert all(m.evident for m in tried)
 
 
+def test_a_matrix_of_mistakes_is_tried_without():
+    recipe = Recipe(
+        loss=Loss(name="cross_entropy", transition_matrix=[[0.6, 0.4], [0, 1]])
+    )
+
+    [mend] = UnsuitableLoss().mends(make_subject(recipe=recipe), {})
+
+    assert mend.patch == {"loss": {"transition_matrix": None}}
+
+
 def test_a_model_that_returns_logits_is_never_told_that_softmax_is_missing():
     subject = with_loss("cross_entropy", "none")
 

@@ -102,6 +102,46 @@ def test_labels_are_smoothed_only_where_the_loss_can_and_does_not(name, smoothin
     )
 
 
+MATRIX = [[0.7, 0.3, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+KNOWN = "mistakes expected by the loss"
+
+
+def test_a_loss_that_knows_the_mistakes_must_beat_one_that_expects_any():
+    measures = make_noise(transition_matrix=MATRIX, aimed=0.9)
+    [mend] = [m for m in LabelNoise().mends(make_subject(), measures) if m.key == KNOWN]
+
+    assert mend.patch == {"loss": {"transition_matrix": MATRIX}}
+    [control] = mend.control
+    even = control.patch["loss"]["transition_matrix"]
+    assert even[0] == pytest.approx([0.7, 0.15, 0.15])
+    assert even[1:] == MATRIX[1:]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("cross_entropy", {"transition_matrix": MATRIX, "aimed": 0.2}),
+        ("cross_entropy", {"aimed": 0.9}),
+        ("cross_entropy", {"transition_matrix": [[0.5, 0.5], [0, 1]], "aimed": 0.9}),
+        ("mse", {"transition_matrix": MATRIX, "aimed": 0.9}),
+    ],
+    ids=["to any class", "too many classes", "other outputs", "another loss"],
+)
+def test_mistakes_are_expected_only_where_they_are_aimed_and_the_loss_can(name, fields):
+    assert KNOWN not in keys(with_loss(name), make_noise(**fields))
+
+
+def test_the_matrix_of_mistakes_tells_which_class_is_taken_for_which():
+    values = noise.measure(make_material(), {})
+
+    matrix = np.array(values["transition_matrix"])
+    assert matrix.sum(1) == pytest.approx(np.ones(3), abs=1e-9)
+    assert list(matrix.argmax(1)) == [0, 1, 2]
+    wrong = matrix - np.diag(np.diag(matrix))
+    assert list(wrong.argmax(1)) == [1, 2, 0]
+    assert values["aimed"] > 0.6
+
+
 def test_without_a_suggestion_to_believe_nothing_is_corrected():
     nothing = pack_mask(np.zeros(ROWS, dtype=np.bool_))
     measures = make_noise(sure_mask=nothing, corrections=[])
@@ -120,11 +160,13 @@ def test_smoothing_must_gain_through_the_labels_that_are_dropped():
 
 
 def test_the_report_holds_suspects_and_not_masks():
-    finding = LabelNoise().judge(make_subject(), Case(measures=make_noise()))
+    measures = make_noise(transition_matrix=MATRIX)
+    finding = LabelNoise().judge(make_subject(), Case(measures=measures))
 
     values = finding.evidence[0].values
     assert "suspects" in values
-    assert not [key for key in values if "mask" in key or key == "corrections"]
+    long = {"corrections", "transition_matrix"}
+    assert not [key for key in values if "mask" in key or key in long]
 
 
 def make_material(seed: int = 0) -> Material:

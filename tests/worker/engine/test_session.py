@@ -46,10 +46,14 @@ def test_a_normalisation_of_another_length_is_the_callers_error(tmp_path):
         open_session(tmp_path, network(), recipe=wrong)
 
 
-def test_class_weights_of_another_length_are_the_callers_error(tmp_path):
-    wrong = RECIPE | {"loss": {"name": "cross_entropy", "class_weights": [1.0, 2.0]}}
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [("class_weights", [1.0, 2.0]), ("transition_matrix", [[0.9, 0.1], [0.0, 1.0]])],
+)
+def test_lists_of_another_length_are_the_callers_error(tmp_path, field, values):
+    wrong = RECIPE | {"loss": {"name": "cross_entropy", field: values}}
 
-    with pytest.raises(Mismatch, match="class_weights has 2 values"):
+    with pytest.raises(Mismatch, match=f"{field} has 2 values"):
         open_session(tmp_path, network(), recipe=wrong)
 
 

@@ -4,10 +4,12 @@ Idea:      a model which never saw a row seldom contradicts a correct label. The
            is estimated out of fold; then training without the suspects, or with the
            labels that can be believed instead, must beat training without as many
            random rows of each class. Some wrong labels are never suspected; smoothed
-           labels keep these from being learned by heart.
+           labels keep these from being learned by heart. Where a class is mistaken for
+           one other, a loss that knows so must beat one that expects any mistake.
 Source:    Northcutt et al. 2021, Confident Learning, arXiv:1911.00068; margins over
            early epochs: Pleiss et al. 2020, arXiv:2001.10528; smoothing: Lukasik et al.
-           2020, Does label smoothing mitigate label noise?, arXiv:2003.02819.
+           2020, Does label smoothing mitigate label noise?, arXiv:2003.02819; forward
+           correction: Patrini et al. 2017, arXiv:1609.03683.
 Blind to:  mistakes that follow the features, such as two classes always swapped.
 """
 
@@ -29,12 +31,19 @@ from worker.engine.check import (
     noise_rate,
     undecided,
 )
-from worker.engine.lab.experiment import Change, DataChange
+from worker.engine.lab.experiment import Change, DataChange, RecipeChange
 from worker.engine.stats.decisions import Floors
 from worker.engine.subject import Subject
 from worker.engine.sweeps import SMOOTHING, smoothed_labels
 
-_LONG = ("mask", "random_mask", "sure_mask", "unsure_mask", "corrections")
+_LONG = (
+    "mask",
+    "random_mask",
+    "sure_mask",
+    "unsure_mask",
+    "corrections",
+    "transition_matrix",
+)
 
 
 @dataclass(frozen=True)
@@ -49,13 +58,14 @@ class LabelNoise:
     least_surely: float = 0.02  # of the labels, that the interval must lie above
     certain_share: float = 0.1  # likewise; so many are a fault whatever they cost
     most_dropped: float = 0.6
+    aimed: float = 0.4  # of the mistakes, at one other class; from these on it pays
 
     def obstacle(self, subject: Subject) -> str | None:
         """Any labels can be doubted."""
         return None
 
     def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
-        """Drop, correct or drop and smooth; controls drop as many random rows."""
+        """Drop, correct, drop and smooth, or expect the mistakes."""
         noise = measures.get("noise", {})
         mask, random_mask = noise.get("mask"), noise.get("random_mask")
         rate = noise_rate(measures)
@@ -92,6 +102,20 @@ class LabelNoise:
                     control=(random, smoothed),
                     control_name="random rows dropped, labels smoothed",
                     late_control=True,
+                )
+            )
+        expected = _expected(subject, noise)
+        if expected and aimed_share(noise) >= self.aimed:
+            change, control = expected
+            found.append(
+                replace(
+                    plain,
+                    key="mistakes expected by the loss",
+                    text=f"{text}; until they are corrected, tell the loss which "
+                    "labels are mistaken for which (its transition matrix)",
+                    changes=(change,),
+                    control=(control,),
+                    control_name="mistakes to any class expected",
                 )
             )
         return found
@@ -136,6 +160,33 @@ class LabelNoise:
             evidence=evidence,
             fault=floors.material if is_certain else floors.fault,
         )
+
+
+def aimed_share(noise: Mapping[str, JsonValue]) -> float:
+    """How far mistakes of a class go to one other class: fraction."""
+    aimed = noise.get("aimed")
+    return float(aimed) if isinstance(aimed, int | float) else 0.0
+
+
+def _expected(
+    subject: Subject, noise: Mapping[str, JsonValue]
+) -> tuple[Change, Change] | None:
+    """Tell the loss the mistakes, or as many of each class to any other one."""
+    matrix, loss = noise.get("transition_matrix"), subject.recipe.loss
+    can = loss.name == "cross_entropy" and loss.transition_matrix is None
+    if not can or not isinstance(matrix, list):
+        return None
+    if subject.network.outputs != len(matrix):
+        return None
+    rows = [[float(str(p)) for p in row] for row in matrix if isinstance(row, list)]
+    even = [
+        [row[k] if k == j else (1 - row[k]) / (len(row) - 1) for j in range(len(row))]
+        for k, row in enumerate(rows)
+    ]
+    made, control = (
+        RecipeChange(patch={"loss": {"transition_matrix": one}}) for one in (rows, even)
+    )
+    return made, control
 
 
 def _corrected(noise: Mapping[str, JsonValue]) -> tuple[Change, ...]:

@@ -78,6 +78,15 @@ class UnsuitableLoss:
                     urgent=True,
                 )
             )
+        if recipe.loss.transition_matrix is not None:
+            found.append(
+                self._mend(
+                    "no transition matrix",
+                    "Let the loss take the labels as they are",
+                    (RecipeChange(patch={"loss": {"transition_matrix": None}}),),
+                    urgent=True,
+                )
+            )
         return found
 
     def judge(self, subject: Subject, case: Case) -> Finding:

@@ -38,6 +38,7 @@ class Form:
         classes: of the data set.
         activation: the network's last activation, as its facts name it.
         probabilities: see `CompleteLoss`.
+        transition_matrix: see `CompleteLoss`.
     """
 
     name: LossName
@@ -45,6 +46,7 @@ class Form:
     classes: int
     activation: str
     probabilities: Literal["log", "plain"] = "log"
+    transition_matrix: tuple[tuple[float, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         if self.outputs == 1:
@@ -55,6 +57,13 @@ class Form:
         elif self.outputs < self.classes:
             raise LossImpossible(
                 reason=f"{self.outputs} outputs cannot tell {self.classes} classes"
+            )
+        matrix = self.transition_matrix
+        if matrix and (self.name != "cross_entropy" or self.outputs != len(matrix)):
+            raise LossImpossible(
+                reason=f"a transition matrix of {len(matrix)} classes needs "
+                f"cross_entropy and as many outputs; there is {self.name} on "
+                f"{self.outputs}"
             )
 
     @property
@@ -148,7 +157,8 @@ def batch_loss(form: Form, raw: Tensor, target: Tensor, weight: Tensor) -> Tenso
 
 def _log_probabilities(form: Form, raw: Tensor) -> Tensor:
     if form.name == "cross_entropy":
-        return torch.log_softmax(raw, -1)
+        logs = torch.log_softmax(raw, -1)
+        return logs if form.transition_matrix is None else _mistaken(form, logs)
     if form.is_probability:
         if form.outputs == 1:
             raw = torch.cat((1 - raw, raw), -1)
@@ -162,6 +172,15 @@ def _log_probabilities(form: Form, raw: Tensor) -> Tensor:
     if form.outputs == 1:
         raw = torch.cat((torch.zeros_like(raw), raw), -1)
     return torch.log_softmax(raw, -1)
+
+
+def _mistaken(form: Form, logs: Tensor) -> Tensor:
+    """Log-probabilities of the labels as they are given, mistakes included.
+
+    Source: forward correction, Patrini et al. 2017, arXiv:1609.03683.
+    """
+    matrix = logs.new_tensor(form.transition_matrix)
+    return (logs.exp() @ matrix).clamp_min(_TINY).log()
 
 
 def _row_losses(form: Form, raw: Tensor, target: Tensor) -> Tensor:

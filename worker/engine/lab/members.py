@@ -242,6 +242,7 @@ class Builder:
             classes,
             network.facts.output_activation,
             recipe.loss.probabilities,
+            recipe.loss.transition_matrix,
         )
         head = self._material.head
         if built.reheaded:

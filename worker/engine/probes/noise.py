@@ -14,6 +14,9 @@ Values:
         can be believed); at most 100, the worst first.
     suspected: how many are suspect, as many contradicted labels as are thought wrong;
         doubtful: how many others are not likely enough to be right.
+    transition_matrix: for each true class the probability of each given label, rows
+        that sum to 1, of at most 50 classes; aimed: how far mistakes of a class go to
+        one other class (1) rather than to any (0).
     mask: training rows better left out (`pack_mask`), the suspect and, where there are
         many of them, the doubtful; random_mask: as many random rows of each given
         class.
@@ -23,6 +26,7 @@ Values:
 """
 
 import numpy as np
+from pydantic import JsonValue
 
 from service.contract.report import Interval
 from worker.engine.data import Split
@@ -39,6 +43,7 @@ from worker.engine.probes.material import (
     integer,
     note,
 )
+from worker.engine.probes.noise_transition import MOST_CLASSES
 from worker.engine.splits import base_rows
 from worker.engine.stats.intervals import balanced_accuracy, wilson
 
@@ -51,6 +56,7 @@ MOST_CELLS = 4_000_000  # rows times classes; of more, fewer rows are checked
 LITTLE = 0.005  # rate below which its error is that of counting rows
 LIKELY = 0.8  # probability of being right, below which a label is doubtful
 MANY = 0.1  # doubtful labels for each suspect, from which they are left out, too
+DIGITS = 4  # of a probability
 FEWEST = 10.0  # rows that any estimate is worth
 
 
@@ -84,6 +90,9 @@ def measure(material: Material, settings: Values) -> Values:
     values["rate"] = rate_of(doubts, len(y)).model_dump()
     values["counts"] = {"mistakes": doubts.mistakes.rate, "surest": doubts.surest}
     values["looks"] = doubts.looks
+    values["aimed"] = doubts.mistakes.aimed
+    if classes <= MOST_CLASSES:
+        values["transition_matrix"] = rounded(doubts.mistakes.matrix)
     _name(values, doubts, train, material.dataset.class_names)
     _mask(values, doubts, y, places=places, rows=len(material.train))
     return values
@@ -117,6 +126,14 @@ def rate_of(doubts: Doubts, rows: int) -> Interval:
     if rate > LITTLE:
         worth = float(np.clip(rate * (1 - rate) / error**2, FEWEST, rows))
     return wilson(rate * worth, worth)
+
+
+def rounded(matrix: Floats) -> list[JsonValue]:
+    """Write probabilities with four digits, in rows that still sum to 1."""
+    short = np.round(matrix, DIGITS)
+    np.fill_diagonal(short, 0.0)
+    np.fill_diagonal(short, np.round(1 - short.sum(1), DIGITS))
+    return [list(map(float, row)) for row in short]
 
 
 def _name(values: Values, doubts: Doubts, train: Split, names: tuple[str, ...]) -> None:

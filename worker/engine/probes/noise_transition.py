@@ -37,12 +37,26 @@ class Mistakes:
         certain: float64, (rows, classes): probability of each true label, by the
             inputs alone.
         right: float64, (rows,): probability that the given label is the true one.
+        matrix: float64, (classes, classes): probability of each given label (column)
+            for each true class (row).
     """
 
     rate: float
     error: float
     certain: Floats
     right: Floats
+    matrix: Floats
+
+    @property
+    def aimed(self) -> float:
+        """Share of the mistakes beyond those that chance takes to the likeliest."""
+        wrong = self.matrix.copy()
+        np.fill_diagonal(wrong, 0.0)
+        others = len(wrong) - 1
+        if others < 2 or wrong.sum() <= 0:  # noqa: PLR2004 - there is only one other
+            return 0.0
+        share = float(wrong.max(1).sum() / wrong.sum())
+        return max(0.0, (share - 1 / others) / (1 - 1 / others))
 
 
 def fit(probabilities: Floats, y: Labels) -> Mistakes:
@@ -73,7 +87,8 @@ def fit(probabilities: Floats, y: Labels) -> Mistakes:
     likely = np.maximum(np.einsum("nk,kn->n", certain, matrix[:, y]), 1e-300)
     right = own * matrix[y, y] / likely
     rate = float(1 - right.mean())
-    return Mistakes(rate, _error(own, likely, matrix, y), certain, right)
+    error = _error(own, likely, matrix, y)
+    return Mistakes(rate, error, certain, right, matrix)
 
 
 def _error(own: Floats, likely: Floats, matrix: Floats, y: Labels) -> float:

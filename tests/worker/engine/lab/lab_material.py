@@ -130,6 +130,10 @@ def plain_loss(  # noqa: PLR0911 - one a loss
     weight = None if weight is None else torch.tensor(weight, dtype=outputs.dtype)
     smooth = settings.label_smoothing
     several = outputs.dim() == 2 and outputs.shape[1] > 1
+    if settings.transition_matrix is not None:
+        matrix = torch.tensor(settings.transition_matrix, dtype=outputs.dtype)
+        given = torch.log(torch.softmax(outputs, 1) @ matrix)
+        return F.nll_loss(given, y, weight=weight)
     if settings.name == "cross_entropy":
         return F.cross_entropy(outputs, y, weight=weight, label_smoothing=smooth)
     if settings.name == "nll":

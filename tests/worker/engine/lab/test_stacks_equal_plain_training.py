@@ -164,6 +164,35 @@ def test_smoothing_and_class_weights_differ_by_member_and_mean_what_torch_means(
     assert_equal_to_plain(dense, material, training, capture=True)
 
 
+@pytest.mark.parametrize("capture", [True, False], ids=["captured", "direct"])
+def test_a_loss_that_knows_the_mistakes_is_forward_correction(capture):
+    material = lab.make_material(dense(), (5,))
+    matrix = [[0.7, 0.3, 0.0], [0.0, 1.0, 0.0], [0.1, 0.1, 0.8]]
+    training = lab.make_training(
+        {},
+        {"loss": {"transition_matrix": matrix}},
+        {"loss": {"transition_matrix": matrix, "class_weights": [1.0, 5.0, 0.5]}},
+    )
+
+    assert_equal_to_plain(dense, material, training, capture=capture)
+
+
+@pytest.mark.parametrize("name", ["mse", "focal"])
+def test_only_cross_entropy_knows_mistakes(name):
+    matrix = [[0.9, 0.1, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    material = lab.make_material(dense(), (5,))
+    known = {"transition_matrix": matrix}
+    training = lab.make_training(
+        {"loss": known | {"name": "cross_entropy"}},
+        {"loss": {"name": name}},
+        {"loss": known | {"name": name}},
+    )
+
+    run = Bench(material)._prepared(training)
+
+    assert [("transition" in reason) for reason in run.failures.values()] == [True]
+
+
 def test_cross_entropy_on_one_output_learns_nothing():
     material = lab.make_material(dense(1), (5,), classes=2)
     [stack] = trained(material, lab.make_training(), capture=True)

@@ -60,6 +60,17 @@ def test_a_reference_that_is_too_sure_or_not_sure_enough_is_put_right(power: flo
     assert np.abs(found.certain - certain).mean() < 0.02
 
 
+@pytest.mark.parametrize(("to_next", "aimed"), [(False, 0.0), (True, 1.0)])
+def test_mistakes_are_aimed_at_one_class_or_go_to_any(to_next, aimed):
+    certain, y = overlapping()
+
+    found = fit(certain, mistaken(y, 0.3, to_next=to_next))
+
+    assert found.aimed == pytest.approx(aimed, abs=0.25)
+    assert found.matrix.sum(1) == pytest.approx(np.ones(4))
+    assert np.diag(found.matrix) == pytest.approx(np.full(4, 0.7), abs=0.06)
+
+
 def test_wrong_labels_are_less_likely_right():
     certain, y = overlapping(distance=2.5)
     given = mistaken(y, 0.2)
