@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.faults.drive import MOST_ROUNDS, OpenedAudit
+from benchmarks.faults.drive import MOST_ROUNDS, OpenedAudit, forget_what_is_imported
 from benchmarks.speed.programs import digits, fashion
 from worker.engine.lab.bench import Bench
 from worker.engine.lab.experiment import Arm, Training
@@ -100,6 +100,7 @@ def report(make: Callable[[Path], str], budget: Any) -> str:  # noqa: ANN401
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         name = make(folder / "program")
+        forget_what_is_imported()
         started = time.process_time()
         opened = OpenedAudit(
             folder / "program", folder / "scratch", budget=budget, seed=0

@@ -223,6 +223,9 @@ def case_for(
         gaps.setdefault("budget", learned.skipped[cause])
     results = _latest(learned, [m.key for m in mends])
     on_top = _gains_on_top(learned, mends)
+    is_known_alone = results is not None and all(key in results for key in on_top)
+    if is_known_alone and not learned.chosen:
+        on_top = {}  # the combination was not borne out
     return Case(
         measures=learned.measures,
         gains={

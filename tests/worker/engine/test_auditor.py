@@ -571,6 +571,22 @@ def test_a_lack_of_data_that_another_mend_makes_good_is_not_named():
     assert finding.verdict == "not_found"
 
 
+def test_a_learning_curve_beside_what_was_not_borne_out_does_not_count():
+    def effect(arm):
+        fast = (patches(arm, "optimizer", "lr") or 0) >= 0.01
+        return 0.2 if fast else -0.36 * (1 / subset_share(arm) - 1) / 3
+
+    world = World(make_subject(decide_rows=2500), base=0.7, effect=effect)
+    learned = replace(world.audit(), chosen=())
+    assert learned.together
+
+    case = case_for(Cause.INSUFFICIENT_DATA, learned, {}, 0.7)
+
+    assert not case.mended
+    assert not case.gains_on_top
+    assert InsufficientData().judge(world.subject, case).verdict == "found"
+
+
 def test_a_learning_curve_counts_where_what_was_combined_is_not_proven():
     def effect(arm):
         slight = 0.02 * ((patches(arm, "optimizer", "lr") or 0) >= 0.01)

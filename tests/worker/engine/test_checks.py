@@ -559,6 +559,19 @@ def test_more_data_is_called_for_where_doubling_promises_much(half, quarter, ver
     assert finding.verdict == verdict
 
 
+def test_a_quarter_of_the_rows_that_teaches_nothing_does_not_speak_against_more():
+    def pair(value):
+        return PairedGain(value=value, error=0.01, degrees=100, seeds=8)
+
+    gains = {"subset=0.5": pair(-0.08), "subset=0.25": pair(-0.45)}
+    case = Case(measures={}, gains=gains, level=0.8)
+
+    finding = InsufficientData().judge(make_subject(), case)
+
+    assert finding.verdict == "found"
+    assert finding.confidence == 0.75
+
+
 def test_a_part_of_the_rows_cannot_tell_whether_more_than_all_would_help():
     pair = PairedGain(value=-0.1, error=0.004, degrees=100, seeds=8)
     case = Case(

@@ -35,6 +35,18 @@ def test_a_curve_that_gets_steeper_is_ill_behaved():
     assert not extrapolate(measured(-0.05), measured(-0.06)).is_well_behaved
 
 
+def test_a_quarter_that_taught_nothing_does_not_make_the_curve_flat():
+    half, quarter = measured(-0.06), measured(-0.7)
+
+    at_chance = extrapolate(half, quarter, learned=False)
+
+    assert extrapolate(half, quarter).doubled[2] < 0.01
+    value, low, high = at_chance.doubled
+    assert (low, value, high) == pytest.approx((0.03, 0.042, 0.054), abs=0.002)
+    assert at_chance.quadrupled[0] > value
+    assert not at_chance.is_well_behaved
+
+
 def test_twice_the_data_at_most_halves_the_error_that_is_left():
     half = PairedGain(value=-0.12, error=0.01, degrees=100, seeds=8)
     quarter = PairedGain(value=-0.28, error=0.01, degrees=100, seeds=8)

@@ -41,6 +41,7 @@ class InsufficientData:
     major: float = 0.05  # and to be found: no retraining proves what is extrapolated
     few_rows: float = 20.0  # a class; from here down a steep curve needs no more
     proven: float = 0.01  # that the lower bound must exceed
+    much: float = 0.4  # of what all rows teach, that a quarter must teach to tell
     wide_gap: float = 0.07  # training minus held-out balanced accuracy
     least_rows_a_class: int = 8  # in the smallest subset
 
@@ -89,7 +90,10 @@ class InsufficientData:
             if case.mended:
                 why = "with the rest mended, subsets were not trained"
             return no_room(self, case) or undecided(self.cause, f"Cannot tell: {why}.")
-        curve = extrapolate(half, quarter, error=1 - case.level)
+        chance = 1 / subject.data.classes
+        taught, by_a_quarter = case.level - chance, case.level + quarter.value - chance
+        is_learned = taught <= 0 or by_a_quarter >= self.much * taught
+        curve = extrapolate(half, quarter, error=1 - case.level, learned=is_learned)
         value, low, high = curve.doubled
         gain = Gain(
             value=value,
@@ -99,6 +103,7 @@ class InsufficientData:
             method="learning curve extrapolated to twice the data",
         )
         rows = subject.data.rows["train"]
+        only = "" if is_learned else " A quarter teaches too little to tell more."
         with_the_rest = "With the rest mended, " if case.mended else "As it is, "
         evidence = [
             Evidence(
@@ -107,6 +112,7 @@ class InsufficientData:
                     f"{with_the_rest}balanced accuracy rises by "
                     f"{points(half.value - quarter.value)} from a quarter to a half "
                     f"of the rows, and by {points(curve.halves)} from a half to all."
+                    f"{only}"
                 ),
                 values={
                     "rows": [rows // 4, rows // 2, rows],

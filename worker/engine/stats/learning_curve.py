@@ -6,7 +6,8 @@ With subsets of a quarter, a half and all rows, the two steps g1 = e(N/4) - e(N/
 g2 = e(N/2) - e(N) determine the curve: g2 / g1 = 2^-b, and the next doubling brings
 g2 · g2 / g1. The interval comes from drawing both steps from their error. No curve is
 taken to fall faster than the inverse of the rows (b = 1): doubling at most halves the
-error that is left.
+error that is left. Below some number of rows a network learns nothing, which lies on no
+power law: where a quarter of them is so few, b is anything from 0.15 to 1.
 
 Source:    Viering & Loog 2023, The shape of learning curves: a review,
            doi:10.1109/TPAMI.2022.3220744 (power laws; about 15 % are ill-behaved).
@@ -22,6 +23,7 @@ DRAWS = 4000
 STEEPEST = (
     0.9  # g2 / g1; a curve that does not flatten cannot be told from a straight one
 )
+UNKNOWN = 0.5, STEEPEST  # where g1 tells nothing: inverse of the rows, to the steepest
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Extrapolation:
         doubled: value, low, high at twice the rows.
         quadrupled: likewise at four times.
         halves: the measured gain from a half to all rows.
-        is_well_behaved: whether each doubling brought less than the one before.
+        is_well_behaved: whether each doubling brought less than the one before, and
+            the least rows taught something.
     """
 
     doubled: tuple[float, float, float]
@@ -42,7 +45,12 @@ class Extrapolation:
 
 
 def extrapolate(
-    half: PairedGain, quarter: PairedGain, *, error: float = 1.0, seed: int = 0
+    half: PairedGain,
+    quarter: PairedGain,
+    *,
+    error: float = 1.0,
+    learned: bool = True,
+    seed: int = 0,
 ) -> Extrapolation:
     """Predict from the losses at a half and at a quarter of the rows.
 
@@ -50,6 +58,7 @@ def extrapolate(
         half: balanced accuracy with half the rows minus with all; usually negative.
         quarter: likewise with a quarter.
         error: 1 - balanced accuracy with all the rows.
+        learned: whether the network learned much from a quarter of the rows.
         seed: of the draws.
     """
     rng = np.random.default_rng(seed)
@@ -58,11 +67,15 @@ def extrapolate(
     second, first = at_half, at_quarter - at_half
     second = np.maximum(second, 0.0)
     ratio = np.clip(second / np.maximum(first, 1e-6), 0.0, STEEPEST)
+    if not learned:
+        ratio = rng.uniform(*UNKNOWN, DRAWS)
     most, most_of_two = error / 2, 3 * error / 4
     doubled = np.minimum(second * ratio, most)
     quadrupled = np.minimum(doubled * (1 + ratio), most_of_two)
     step, before = -half.value, half.value - quarter.value
     point_ratio = min(STEEPEST, max(0.0, step / before)) if before > 0 else 0.0
+    if not learned:
+        point_ratio = float(np.mean(UNKNOWN))
     point = min(max(0.0, step) * point_ratio, most)
     return Extrapolation(
         doubled=(point, *_interval(doubled)),
@@ -71,7 +84,7 @@ def extrapolate(
             *_interval(quadrupled),
         ),
         halves=step,
-        is_well_behaved=before > step > 0,
+        is_well_behaved=learned and before > step > 0,
     )
 
 

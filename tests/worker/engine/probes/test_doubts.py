@@ -65,7 +65,9 @@ def test_no_more_are_suspect_than_are_thought_wrong():
     seen = Doubts(
         probabilities=said,
         margin=np.linspace(-1, 1, 10),
-        mistakes=Mistakes(0.3, 0.1, certain=said, right=said[:, 0]),
+        mistakes=Mistakes(
+            0.3, 0.1, certain=said, right=said[:, 0], matrix=np.eye(said.shape[1])
+        ),
         rate=0.2,
         surest=0.3,
         looks=2,
@@ -123,7 +125,8 @@ def test_the_rate_is_at_most_what_the_first_look_says(monkeypatch: pytest.Monkey
     rates = iter([0.1, 0.5])
 
     def overrated(said: np.ndarray, _labels: np.ndarray) -> Mistakes:
-        return Mistakes(next(rates), 0.1, certain=said, right=said[:, 0])
+        everyone = np.eye(said.shape[1])
+        return Mistakes(next(rates), 0.1, said, said[:, 0], everyone)
 
     monkeypatch.setattr(doubts, "fit", overrated)
 
