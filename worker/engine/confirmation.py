@@ -334,8 +334,11 @@ class Confirmation:
         """Measuring arms whose effect is large enough to be measured better.
 
         With something mended they are measured anew, whatever a broken baseline showed,
-        or if there was no time for them beside it.
+        or if there was no time for them beside it. Of a subsample, better figures would
+        tell no more of all rows.
         """
+        if self.trainer.rows is not None:
+            return []
         found: list[Mend] = []
         for options in self.mends.values():
             # Only all of a cause's arms together tell something.

@@ -66,16 +66,16 @@ class Interaction:
         yield from self._combined(
             [(m,) for m in further], "Does more of the same help more?"
         )
-        controls = [
-            Arm(name=m.control_arm, changes=m.control)
+        controls = {
+            m.control_arm: Arm(name=m.control_arm, changes=m.control)
             for options in mends.values()
             for m in options
             if m.late_control
             and m.key in screen
             and is_promising(screen, m, self.floors)
-        ]
+        }
         yield from self._extend(
-            controls, "Does it help for the reason that is thought?"
+            [*controls.values()], "Does it help for the reason that is thought?"
         )
 
     def combine(

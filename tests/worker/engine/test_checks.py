@@ -572,13 +572,28 @@ def test_a_quarter_of_the_rows_that_teaches_nothing_does_not_speak_against_more(
     assert finding.confidence == 0.75
 
 
-def test_a_part_of_the_rows_cannot_tell_whether_more_than_all_would_help():
-    pair = PairedGain(value=-0.1, error=0.004, degrees=100, seeds=8)
+@pytest.mark.parametrize(
+    ("half", "quarter", "verdict"),
+    [(-0.2, -0.45, "inconclusive"), (-0.03, -0.09, "not_found")],
+)
+def test_a_part_of_the_rows_tells_only_where_twice_all_of_them_bring_little(
+    half, quarter, verdict
+):
+    def pair(value):
+        return PairedGain(value=value, error=0.004, degrees=100, seeds=2)
+
+    subject = make_subject(counts=(4000, 4000, 4000))
     case = Case(
-        measures={}, gains={"subset=0.5": pair, "subset=0.25": pair}, subsample=500
+        measures={},
+        gains={"subset=0.5": pair(half), "subset=0.25": pair(quarter)},
+        subsample=3000,
     )
 
-    assert InsufficientData().judge(make_subject(), case).verdict == "inconclusive"
+    finding = InsufficientData().judge(subject, case)
+
+    assert finding.verdict == verdict
+    [curve] = finding.evidence
+    assert curve.values["rows"] == [750, 1500, 3000]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from worker.engine.check import Mend, judge_gain
 from worker.engine.choices import gain_of, shares_of_error
 from worker.engine.combination import name
 from worker.engine.confirmation import Confirmation
-from worker.engine.lab.experiment import Arm, NetworkChange, RecipeChange
+from worker.engine.lab.experiment import Arm, DataChange, NetworkChange, RecipeChange
 from worker.engine.ledger import Learned, Ledger
 from worker.engine.planning import Costs
 from worker.engine.results import BASELINE, Results
@@ -37,6 +37,23 @@ def confirmation(seconds_a_step: float) -> tuple[Confirmation, list[Arm], Arm]:
     dear = Arm(name="long", changes=(RecipeChange(patch={"epochs": 40 * 20}),))
     nothing = Results(Rows.of(np.zeros(1, np.int64)), {})
     return Confirmation(trainer, nothing, {}), core, dear
+
+
+def test_a_learning_curve_of_a_subsample_is_not_measured_better():
+    trainer = Trainer(make_subject())
+    half = Mend(
+        cause=Cause.INSUFFICIENT_DATA,
+        key="subset=0.5",
+        text="Collect more samples",
+        changes=(DataChange(name="subset", share=0.5),),
+        measuring=True,
+    )
+    screen = trained({"subset=0.5": 50, BASELINE: 80}, (0, 1))
+    held = Confirmation(trainer, screen, {Cause.INSUFFICIENT_DATA: [half]})
+
+    assert held._worth_measuring(()) == [half]
+    trainer.rows = 500
+    assert held._worth_measuring(()) == []
 
 
 def test_a_costly_arm_waits_where_the_combination_may_need_its_time():

@@ -17,6 +17,13 @@ def test_a_power_law_is_continued():
     assert curve.is_well_behaved
 
 
+def test_of_a_subsample_all_rows_count_as_there():
+    # As above, of an eighth of the rows: three doublings further.
+    curve = extrapolate(measured(-0.01), measured(-0.03), times=8.0)
+
+    assert curve.doubled[0] == pytest.approx(0.005 / 8)
+
+
 def test_a_flat_curve_promises_nothing():
     value, _, high = extrapolate(measured(0.0), measured(-0.001)).doubled
 

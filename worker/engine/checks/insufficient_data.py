@@ -75,16 +75,11 @@ class InsufficientData:
 
     def judge(self, subject: Subject, case: Case) -> Finding:
         """What doubling the data is predicted to bring."""
-        if case.subsample is not None:
-            return no_room(self, case) or undecided(
-                self.cause,
-                f"Retraining used {case.subsample} of {subject.data.rows['train']} "
-                "training rows to keep the budget: whether more than all would help "
-                "was not measured.",
-            )
         # A lack of data that the other mends make good is none.
         seen = case.gains_on_top if case.mended else case.gains
         half, quarter = seen.get(HALF), seen.get(QUARTER)
+        rows = subject.data.rows["train"]
+        used = case.subsample or rows
         if half is None or quarter is None:
             why = next(iter(case.gaps.values()), "subsets were not trained")
             if case.mended:
@@ -93,7 +88,13 @@ class InsufficientData:
         chance = 1 / subject.data.classes
         taught, by_a_quarter = case.level - chance, case.level + quarter.value - chance
         is_learned = taught <= 0 or by_a_quarter >= self.much * taught
-        curve = extrapolate(half, quarter, error=1 - case.level, learned=is_learned)
+        curve = extrapolate(
+            half,
+            quarter,
+            error=1 - case.level,
+            times=rows / used,
+            learned=is_learned,
+        )
         value, low, high = curve.doubled
         gain = Gain(
             value=value,
@@ -102,7 +103,6 @@ class InsufficientData:
             seeds=half.seeds,
             method="learning curve extrapolated to twice the data",
         )
-        rows = subject.data.rows["train"]
         only = "" if is_learned else " A quarter teaches too little to tell more."
         with_the_rest = "With the rest mended, " if case.mended else "As it is, "
         evidence = [
@@ -111,11 +111,12 @@ class InsufficientData:
                 statement=(
                     f"{with_the_rest}balanced accuracy rises by "
                     f"{points(half.value - quarter.value)} from a quarter to a half "
-                    f"of the rows, and by {points(curve.halves)} from a half to all."
+                    f"of the {used} rows used, and by {points(curve.halves)} from a "
+                    f"half to all."
                     f"{only}"
                 ),
                 values={
-                    "rows": [rows // 4, rows // 2, rows],
+                    "rows": [used // 4, used // 2, used],
                     "against_all": [quarter.value, half.value, 0.0],
                     "predicted_at_double": list(curve.doubled),
                     "predicted_at_fourfold": list(curve.quadrupled),
@@ -124,6 +125,14 @@ class InsufficientData:
             )
         ]
         entry = BY_CAUSE[self.cause]
+        if used < rows and high > self.material:
+            return no_room(self, case) or undecided(
+                self.cause,
+                f"Retraining used {used} of {rows} training rows to keep the budget, "
+                f"by which twice all of them might bring {points(value)} "
+                f"({points(low)} to {points(high)}): they cannot tell so far away.",
+                evidence=evidence,
+            )
         if value >= self.material and low > self.proven and case.signal:
             # Few samples speak for it by themselves, as a strange rate does for that.
             is_evident = rows / subject.data.classes < self.few_rows

@@ -31,7 +31,7 @@ class Extrapolation:
     """Predicted gain of balanced accuracy.
 
     Attributes:
-        doubled: value, low, high at twice the rows.
+        doubled: value, low, high at twice the rows (all that there are).
         quadrupled: likewise at four times.
         halves: the measured gain from a half to all rows.
         is_well_behaved: whether each doubling brought less than the one before, and
@@ -49,15 +49,18 @@ def extrapolate(
     quarter: PairedGain,
     *,
     error: float = 1.0,
+    times: float = 1.0,
     learned: bool = True,
     seed: int = 0,
 ) -> Extrapolation:
     """Predict from the losses at a half and at a quarter of the rows.
 
     Args:
-        half: balanced accuracy with half the rows minus with all; usually negative.
+        half: balanced accuracy with half the rows minus with all that were used;
+            usually negative.
         quarter: likewise with a quarter.
         error: 1 - balanced accuracy with all the rows.
+        times: rows that there are, over those used: what twice all of them bring.
         learned: whether the network learned much from a quarter of the rows.
         seed: of the draws.
     """
@@ -70,13 +73,14 @@ def extrapolate(
     if not learned:
         ratio = rng.uniform(*UNKNOWN, DRAWS)
     most, most_of_two = error / 2, 3 * error / 4
-    doubled = np.minimum(second * ratio, most)
+    doublings = 1 + np.log2(times)
+    doubled = np.minimum(second * ratio**doublings, most)
     quadrupled = np.minimum(doubled * (1 + ratio), most_of_two)
     step, before = -half.value, half.value - quarter.value
     point_ratio = min(STEEPEST, max(0.0, step / before)) if before > 0 else 0.0
     if not learned:
         point_ratio = float(np.mean(UNKNOWN))
-    point = min(max(0.0, step) * point_ratio, most)
+    point = min(max(0.0, step) * point_ratio**doublings, most)
     return Extrapolation(
         doubled=(point, *_interval(doubled)),
         quadrupled=(
