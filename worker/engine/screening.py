@@ -204,7 +204,28 @@ def _affordable(
         spent += cost
         reached |= causes
         arms.append(arm)
+    arms += _read_off(trainer, arms, wanted, seeds)
     return arms, {c: why for c, why in skipped.items() if c not in reached}
+
+
+def _read_off(
+    trainer: Trainer,
+    arms: Sequence[Arm],
+    wanted: Sequence[Mend],
+    seeds: tuple[int, ...],
+) -> list[Arm]:
+    """Late controls that lie on another arm's way, so that they cost nothing."""
+    known, chosen = {arm.name for arm in arms}, {arm.name for arm in arms}
+    found: list[Arm] = []
+    for mend in wanted:
+        if not mend.late_control or mend.key not in chosen:
+            continue
+        for control in with_controls(mend)[1:]:
+            is_free = trainer.added_cost(arms, control, seeds) <= 0
+            if is_free and control.name not in known:
+                known.add(control.name)
+                found.append(control)
+    return found
 
 
 def _is_essential(trainer: Trainer, arm: Arm, spent: float, allowance: float) -> bool:

@@ -35,6 +35,29 @@ def test_a_subsample_does_not_look_like_too_little_training():
     assert fair[Cause.UNSCALED_INPUTS] == plain[Cause.UNSCALED_INPUTS]
 
 
+@pytest.mark.parametrize(("longest", "is_free"), [(200, True), (100, False)])
+def test_a_control_on_another_arms_way_is_read_off_at_once(longest, is_free):
+    trainer = Trainer(make_subject())
+    trainer.rows = 300  # of 1,200: 160 epochs make as many updates
+    longer = [
+        Mend(
+            Cause.INSUFFICIENT_TRAINING,
+            f"epochs={epochs}",
+            "Train longer",
+            (RecipeChange(patch={"epochs": epochs}),),
+        )
+        for epochs in (80, longest)
+    ]
+    mends = at_full_length(trainer, {Cause.INSUFFICIENT_TRAINING: longer})
+
+    ask = next(screen_mends(trainer, mends, 0.0))
+
+    [training] = ask.experiments
+    names = [arm.name for arm in training.arms]
+    assert ("full length|control" in names) is is_free
+    assert len(names) == len(set(names))
+
+
 def test_training_rows_unlike_the_held_out_ones_do_not_decide():
     subject = make_subject(decide_rows=300, may_borrow=True)
     world = World(subject, base=0.8, effect=no_effect, on_spared=0.15)
