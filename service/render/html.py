@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -155,6 +156,14 @@ def environment() -> Environment:
     return made
 
 
+# As `indent` writes it; no text holds a line's end.
+_ROW_OF_NUMBERS = re.compile(r"\[(?:\n *-?[0-9.e+-]+,?)+\n *\]")
+
+
+def _joined(row: str) -> str:
+    return " ".join(row.split()).replace("[ ", "[").replace(" ]", "]")
+
+
 def without_controls(value: object) -> object:
     """Clean every text that a template shows, whoever wrote it."""
     if isinstance(value, str) and not isinstance(value, Markup):
@@ -163,11 +172,12 @@ def without_controls(value: object) -> object:
 
 
 def show_json(value: object) -> str:
-    """Write JSON for people, one line where it is short."""
+    """Write JSON for people, one line where it is short, and one a row of numbers."""
     text = figures.plain(json.dumps(value, ensure_ascii=False))
     if len(text) <= 70:  # noqa: PLR2004 - fits one line of the page
         return text
-    return figures.plain(json.dumps(value, ensure_ascii=False, indent=2))
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    return figures.plain(_ROW_OF_NUMBERS.sub(lambda row: _joined(row[0]), text))
 
 
 def _first_screen(report: Report) -> dict[str, Any]:

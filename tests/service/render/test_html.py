@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 
@@ -6,7 +7,7 @@ import pytest
 from service.contract.causes import CATALOGUE, Cause
 from service.contract.report import Evidence, Report, ReportArm, ReportExperiment
 from service.render.figures import cause_title, gain, share
-from service.render.html import content_policy, render_html, style
+from service.render.html import content_policy, render_html, show_json, style
 from tests.builders_report import (
     make_finding,
     make_healthy_report,
@@ -202,3 +203,17 @@ def test_a_report_without_scores_and_experiments_still_renders() -> None:
     assert "could not be scored" in render_html(
         Report.model_validate(bare.model_dump())
     )
+
+
+def test_a_matrix_stands_a_row_a_line():
+    shown = show_json(
+        {
+            "loss": {"transition_matrix": [[0.75, 0.25], [1e-05, 1.0]]},
+            "why": "[\n 1]" * 9,
+        }
+    )
+
+    lines = [line.strip() for line in shown.splitlines()]
+    assert "[0.75, 0.25]," in lines
+    assert "[1e-05, 1.0]" in lines
+    assert json.loads(shown)["why"] == "[\n 1]" * 9
