@@ -13,8 +13,8 @@ from worker.engine.network.own_code import check_answer, on_samples, own_code
 from worker.engine.probes.inputs_as_trained import AsTrained, outputs
 from worker.engine.probes.material import choose, sample_places
 from worker.engine.splits import Parts
+from worker.engine.trying import A_FEW, A_PAIR, enough_rows
 
-BATCHES = (64, 2)  # rows with which the archive is tried out
 SHARE_OF_A_LOOK = 0.03  # of the budget, that a probe may spend in the network
 LEAST_HELD_OUT = 300  # rows that are scored, however long they take
 A_FEW_ROWS = 16
@@ -44,7 +44,8 @@ def as_it_runs(material: Material) -> Material:
 def _check_batches(material: Material) -> None:
     """A single sample is left to the probe: to need company is a finding of its own."""
     prepare = AsTrained(material)
-    for rows in BATCHES:
+
+    def answer(rows: int) -> None:
         x = prepare(material.decide.x[:rows]).cpu()  # where the archive was loaded
         with (
             torch.no_grad(),
@@ -53,6 +54,10 @@ def _check_batches(material: Material) -> None:
         ):
             raw = material.network.as_delivered(x)
         check_answer(raw, x, material.head.outputs)
+
+    begin = material.clock()
+    answer(A_PAIR)
+    answer(enough_rows(material.clock() - begin))
 
 
 def within(material: Material, parts: Parts, seconds: float) -> tuple[Material, Parts]:
@@ -93,7 +98,7 @@ def within(material: Material, parts: Parts, seconds: float) -> tuple[Material, 
 def _seconds_a_row(material: Material) -> float:
     """Time a batch; a first look at few rows gets memory, and is enough if slow."""
     took, rows = 0.0, 0
-    for most in (A_FEW_ROWS, BATCHES[0]):
+    for most in (A_FEW_ROWS, A_FEW):
         x = material.decide.x[:most]
         begin = material.clock()
         outputs(material, x)

@@ -160,7 +160,7 @@ class Session:
         )  # fmt: skip
         classes = len(data.class_names)
         check_recipe(asked, data)
-        raw = try_out(network, parts.decide, self.device)
+        raw = try_out(network, parts.decide, self.device, self.clock)
         network.facts = facts_as_seen(network, raw)
         recipe, assumed = complete(
             asked.recipe,

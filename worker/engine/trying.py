@@ -1,10 +1,13 @@
 """Runs a network on a few rows, to learn what its outputs are and whether it learns."""
 
+import time
+
 import torch
 
 from worker.engine.data import Split
 from worker.engine.fitting import as_tensor
 from worker.engine.lab.experiment import NetworkChange
+from worker.engine.lab.materials import Clock
 from worker.engine.memory import is_out_of_memory
 from worker.engine.network.editing import SurgeryImpossible
 from worker.engine.network.facts import NetworkFacts
@@ -19,26 +22,41 @@ from worker.engine.network.reach import learns
 from worker.engine.recipe import CompleteRecipe
 
 SETTLED_AT_HALF = 0.04  # mean distance of the outputs from one half
-A_FEW = 64  # rows with which the network is tried out
+A_FEW, A_SLOW_FEW = 64, 16  # rows with which the network is tried out
+A_PAIR = 2
+A_SLOW_PAIR = 0.05  # seconds
 A_BATCH = 16  # rows with which it is tried whether it can be trained
 
 
-def try_out(network: Network, split: Split, device: torch.device) -> torch.Tensor:
-    """Run the network on a few rows.
+def enough_rows(seconds: float) -> int:
+    """How many rows a model is tried out with that took so long for two of them."""
+    return A_SLOW_FEW if seconds > A_SLOW_PAIR else A_FEW
+
+
+def try_out(
+    network: Network,
+    split: Split,
+    device: torch.device,
+    clock: Clock = time.perf_counter,
+) -> torch.Tensor:
+    """Run the network on a few rows, on fewer where two of them take long.
 
     Raises:
         UnusableModel: it fails on them, or does not answer each.
     """
-    x = as_tensor(split.x[:A_FEW], device)
-    with torch.no_grad(), own_code(on_samples(x)):
-        raw, _ = network.forward(
-            {k: v.to(device) for k, v in network.parameters.items()},
-            {k: v.to(device) for k, v in network.buffers.items()},
-            x,
-            training=False,
-        )
-    check_answer(raw, x)
-    return raw
+    parameters = {k: v.to(device) for k, v in network.parameters.items()}
+    buffers = {k: v.to(device) for k, v in network.buffers.items()}
+
+    def answer(rows: int) -> torch.Tensor:
+        x = as_tensor(split.x[:rows], device)
+        with torch.no_grad(), own_code(on_samples(x)):
+            raw, _ = network.forward(parameters, buffers, x, training=False)
+        check_answer(raw, x)
+        return raw
+
+    begin = clock()
+    answer(A_PAIR)
+    return answer(enough_rows(clock() - begin))
 
 
 def as_trained(

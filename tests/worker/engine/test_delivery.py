@@ -7,7 +7,10 @@ import pytest
 
 from tests.worker.engine.opened import dataset, network, open_session
 from worker.engine import delivery
+from worker.engine.check import Case
+from worker.engine.checks.preprocessing_mismatch import PreprocessingMismatch
 from worker.engine.probes.material import few
+from worker.engine.trying import try_out
 
 
 @pytest.fixture
@@ -73,6 +76,58 @@ def test_a_batch_that_takes_long_is_timed_with_few_rows(tmp_path):
     assert max(asked) == 16
     assert delivery._seconds_a_row(material) == pytest.approx(0.7 / 64)
     assert max(asked) == 64
+
+
+def test_only_the_likeliest_forms_are_tried_on_a_slow_network(opened):
+    measured = {"kind": "measurement", "question": "?", "name": "preprocessing"}
+    slow, fast = opened(0.1), opened(1e-6)
+
+    few_forms = slow.run(measured)["values"]
+    all_forms = fast.run(measured)["values"]
+
+    assert slow.material.look_rows == 30  # 150 rows in 32 at a time
+    assert list(few_forms["tried"]) == list(all_forms["tried"])[:4]
+    assert few_forms["untried"] == len(all_forms["tried"]) - 4 > 0
+    assert all_forms["untried"] == 0
+    finding = PreprocessingMismatch().judge(
+        slow.subject, Case(measures={"preprocessing": few_forms})
+    )
+    assert finding.verdict == "inconclusive"
+    assert "not tried" in finding.summary
+
+
+@pytest.mark.parametrize(("seconds", "rows"), [(0.01, 64), (0.2, 16)])
+def test_a_network_is_tried_out_with_fewer_rows_where_two_take_long(
+    tmp_path, seconds, rows
+):
+    session = open_session(tmp_path, network(), data=dataset(rows=400))
+    ticks = iter([0.0, seconds])
+
+    raw = try_out(
+        session.material.network,
+        session.material.decide,
+        session.device,
+        clock=lambda: next(ticks),
+    )
+
+    assert len(raw) == rows
+
+
+def test_the_archive_itself_is_tried_out_with_fewer_rows_where_two_take_long(tmp_path):
+    session = open_session(tmp_path, network(), data=dataset(rows=400))
+    ticks, asked = iter([0.0, 0.2]), []
+    counted = copy(session.material.network)
+
+    class Counted(type(counted)):
+        def as_delivered(self, x):
+            asked.append(len(x))
+            return super().as_delivered(x)
+
+    counted.__class__ = Counted
+    slow = replace(session.material, network=counted, clock=lambda: next(ticks))
+
+    assert delivery.as_it_runs(slow) is slow
+    assert asked == [2, 16]
 
 
 def test_the_delivered_answers_are_worked_out_once(tmp_path, monkeypatch):

@@ -88,7 +88,15 @@ class PreprocessingMismatch:
                 },
             )
         ]
+        untried = values.get("untried")
         if best == "identity" or not self.bar.passes(gain) or gain is None:
+            if isinstance(untried, int) and untried:
+                return undecided(
+                    self.cause,
+                    f"The delivered model does no better on the likeliest forms of the "
+                    f"inputs; {untried} others were not tried, to keep the budget.",
+                    evidence=evidence,
+                )
             return clear(
                 self.cause,
                 "The delivered model does no better on any other form of the inputs.",

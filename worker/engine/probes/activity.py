@@ -16,6 +16,7 @@ from worker.engine.probes.material import (
 )
 
 MOST_ROWS = 1_000
+LEAST_ROWS = 16
 MOST_LISTED = 50
 
 
@@ -29,7 +30,7 @@ def dead_units(material: Material) -> Values:
     Raises:
         UnusableModel: the network fails on the data.
     """
-    count = min(MOST_ROWS, few(material, 1))
+    count = min(MOST_ROWS, few(material, 1, least=LEAST_ROWS))
     sample = choose(material.train, sample_places(material.train.y, count))
     low: dict[str, Tensor] = {}
     high: dict[str, Tensor] = {}

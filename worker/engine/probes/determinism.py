@@ -37,6 +37,7 @@ from worker.engine.stats.intervals import paired_balanced_accuracy
 
 MOST_ROWS = 2_000
 PASSES = 4
+LEAST_ROWS = 16
 ALONE_ROWS = 16
 TOLERANCE = 1e-3  # largest difference that counts as arithmetic, in output deviations
 COMPANY_ROWS = 32
@@ -46,7 +47,9 @@ NEEDS_COMPANY = "Expected more than 1 value per channel when training"  # torch'
 
 def measure(material: Material, settings: Values) -> Values:
     """Run the archive repeatedly; settings: `rows`."""
-    most = min(integer(settings, "rows", MOST_ROWS), few(material, PASSES))
+    most = min(
+        integer(settings, "rows", MOST_ROWS), few(material, PASSES, least=LEAST_ROWS)
+    )
     split = choose(material.decide, sample_places(material.decide.y, most))
     prepare = AsTrained(material)
     with torch.random.fork_rng():

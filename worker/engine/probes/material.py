@@ -179,9 +179,9 @@ def sample_places(y: Labels, most: int, *, seed: int = 0) -> npt.NDArray[np.int6
     return np.sort(by_class[np.argsort(share, kind="stable")[:most]])
 
 
-def few(material: Material, passes: int) -> int:
-    """How many rows may go through the network so many times."""
-    return max(LEAST_ROWS, material.look_rows // passes)
+def few(material: Material, passes: int, *, least: int = LEAST_ROWS) -> int:
+    """How many rows, `least` at least, may go through the network so many times."""
+    return max(least, material.look_rows // passes)
 
 
 def batches(rows: int, values_a_row: int, most: int = BATCH_ROWS) -> list[slice]:

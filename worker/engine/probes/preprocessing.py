@@ -9,13 +9,15 @@ Values:
     chosen: what the two halves chose.
     gain: paired difference of balanced accuracy, with `low`, `high`, `standard_error`.
     before, after: balanced accuracy as given, and of the halves' choices.
-    tried: balanced accuracy by transformation.
+    tried: balanced accuracy by transformation; untried: how many there was no time for.
     sure: `accuracy` on training rows in the best form, and the mean `confidence` in
         the answers there; None where the best is the form given.
     first_norm: stored statistics of the first batch norm against those of the data:
         `shift` (median of |stored - actual| mean in stored deviations), `ratio` (median
         of actual over stored deviation), `features`; None where there is none.
 """
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -48,6 +50,8 @@ from worker.engine.probes.transforms import Figures, applicable, figures, transf
 
 MOST_ROWS = 2_000
 PASSES = 16  # at least, one a transformation
+LOOKS = 5  # times what a probe may send through the network, that all of them may take
+FEWEST = 4  # transformations that are tried, however long they take
 BEST_FEW = 2
 TIE = 0.005  # balanced accuracy within which the likelier transformation is chosen
 LEAST_STEP = 0.02  # balanced accuracy that a step must add for another to be tried
@@ -66,7 +70,19 @@ def measure(material: Material, settings: Values) -> Values:
         material.dataset,
         undo=recipe_affine(material),
     )
-    hits = _try_all(material, split, prepare, known)
+    names = applicable(known)
+    affordable = max(FEWEST, LOOKS * material.look_rows // max(1, len(split)))
+    untried = max(0, len(names) - affordable)
+    values["untried"] = untried
+    if untried:
+        note(
+            values,
+            f"{untried} of {len(names)} forms of the inputs were not tried, to keep "
+            "the budget",
+        )
+    hits = _try_all(material, split, prepare, known, names[:affordable])
+    if not untried:
+        hits |= _pairs(material, split, prepare, known, hits)
     y = split.y
 
     def best(rows: Flags) -> str:
@@ -103,24 +119,38 @@ def _prepared_sample(material: Material, prepare: AsTrained) -> Split:
 
 
 def _try_all(
-    material: Material, split: Split, prepare: AsTrained, known: Figures
+    material: Material,
+    split: Split,
+    prepare: AsTrained,
+    known: Figures,
+    names: Sequence[str],
 ) -> dict[str, Flags]:
-    names = applicable(known)
     tried = {name: _hits(material, split, prepare, name, known) for name in names}
-    found = {name: hit for name, hit in tried.items() if hit is not None}
+    return {name: hit for name, hit in tried.items() if hit is not None}
+
+
+def _pairs(
+    material: Material,
+    split: Split,
+    prepare: AsTrained,
+    known: Figures,
+    found: Mapping[str, Flags],
+) -> dict[str, Flags]:
+    """Try the best few together with every other; returns what adds to them."""
+    better: dict[str, Flags] = {}
     few = sorted(found, key=lambda n: -balanced(found[n], split.y))[:BEST_FEW]
     plain = balanced(found["identity"], split.y)
     for first in few:
         if balanced(found[first], split.y) < plain + LEAST_STEP:
             continue
-        for second in names:
+        for second in applicable(known):
             if second in ("identity", first):
                 continue
             both = _hits(material, split, prepare, f"{first}+{second}", known)
             needed = balanced(found[first], split.y) + LEAST_STEP
             if both is not None and balanced(both, split.y) >= needed:
-                found[f"{first}+{second}"] = both
-    return found
+                better[f"{first}+{second}"] = both
+    return better
 
 
 def _hits(
