@@ -43,6 +43,7 @@ from worker.engine.reproduction import reproduce
 from worker.engine.results import BASELINE
 from worker.engine.screening import (
     at_full_length,
+    look_again,
     may_borrow,
     screen_mends,
 )
@@ -164,17 +165,15 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
         trainer.spared = "decide"
     noise = noise_rate(measures) if mends.get(Cause.LABEL_NOISE) else 0.0
     unlikely = unlikely_causes(measures, retrained)
+    delivered = delivered_score(measures, "balanced_accuracy")
     screen, skipped = yield from screen_mends(
-        trainer,
-        mends,
-        noise,
-        unlikely,
-        delivered=delivered_score(measures, "balanced_accuracy"),
+        trainer, mends, noise, unlikely, delivered=delivered
     )
 
     if BASELINE not in screen:
         return replace(learned, mends=mends, subsample=trainer.rows, skipped=skipped)
 
+    screen = yield from look_again(trainer, screen, mends, delivered)
     interaction = Interaction(trainer, screen)
     yield from interaction.follow(mends)
     mends = against_own_rate(screen, mends)

@@ -16,6 +16,7 @@ from worker.engine.lab.experiment import (
 from worker.engine.splits import Places, spared_rows
 from worker.engine.stats.pairs import (
     Bits,
+    Floats,
     Hits,
     Labels,
     PairedGain,
@@ -70,8 +71,12 @@ class Results:
 
     def accuracy(self, key: str) -> float:
         """Mean balanced accuracy of an arm over its seeds."""
+        return float(self.levels(key).mean())
+
+    def levels(self, key: str) -> Floats:
+        """Balanced accuracy of an arm from each seed: float64, (seeds,)."""
         correct = self.arms[key].correct
-        return float(by_seed(correct, self._rows(len(correct))).mean())
+        return by_seed(correct, self._rows(len(correct)))
 
     def gain(self, key: str, over: str = BASELINE) -> PairedGain:
         """Paired difference between two arms, over the seeds that both have."""

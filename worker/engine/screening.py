@@ -33,6 +33,10 @@ HARDLY_AFFECTED = 0.01  # share of the training rows, with which they may decide
 AS_AFFECTED = 0.5  # of the training rows' share with odd values
 NOTHING_LEFT = "the recipe yields so much that no change can bring a gain that counts"
 OF_CHOSEN = 3.0  # standard errors that chance explains of the arm that did best
+UNLIKE_DELIVERED = 0.1  # balanced accuracy between a training and what was delivered
+NEAR_BEST = 0.1  # balanced accuracy below the best, from where an arm may be the best
+SECOND_LOOK = 3  # seeds
+UNSTEADY = 0.03  # balanced accuracy, deviation from seed to seed
 MOST_NOISE = 0.7  # of what makes labels worthless; beyond, noisy rows say too little
 
 
@@ -157,6 +161,58 @@ def screen_mends(
     for cause, why in skipped.items():
         trainer.limit(f"{cause.value}: {why}.")
     return screen, skipped
+
+
+def look_again(
+    trainer: Trainer,
+    screen: Results,
+    mends: Mapping[Cause, Sequence[Mend]],
+    delivered: float | None,
+) -> Round[Results]:
+    """Train from more seeds where a single one ends far from the delivered weights.
+
+    A recipe that ends now here, now there may have ended well that once, beside which
+    no mend shows.
+
+    Args:
+        trainer: of the audit.
+        screen: what a single seed showed.
+        mends: by cause.
+        delivered: balanced accuracy of the delivered model, if known.
+
+    Returns:
+        The screen, its likeliest arms with more seeds.
+    """
+    is_single = len(trainer.screening_seeds) == 1
+    if not is_single or delivered is None or BASELINE not in screen:
+        return screen
+    if abs(screen.accuracy(BASELINE) - delivered) < UNLIKE_DELIVERED:
+        return screen
+    near = [
+        m
+        for options in mends.values()
+        for m in options
+        if not m.measuring
+        and m.key in screen
+        and screen.accuracy(m.key) >= screen.best - NEAR_BEST
+    ]
+    near.sort(key=lambda m: (not m.evident, -screen.accuracy(m.key)))
+    arms = [Arm(name=m.key, changes=m.changes) for m in near]
+    arms = [Arm(name=BASELINE), *{arm.name: arm for arm in arms}.values()]
+    seeds = trainer.seeds("screen", SECOND_LOOK)[1:]
+    allowance = trainer.allowance("interact")
+    while len(arms) > 1 and trainer.cost(arms, seeds) > allowance:
+        arms.pop()
+    if len(arms) == 1:
+        return screen
+    question = "Was that training a lucky one?"
+    more = yield from trainer.train("screen", question, arms, seeds)
+    if BASELINE not in more:
+        return screen
+    both = screen.joined(more)
+    if np.std(both.levels(BASELINE), ddof=1) > UNSTEADY:
+        trainer.look_from(SECOND_LOOK)
+    return both
 
 
 def _affordable(

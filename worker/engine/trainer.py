@@ -166,6 +166,10 @@ class Trainer:
         if spread <= STEADY and not self.missing:
             self._screen_seeds = min(self._screen_seeds, STEADY_SEEDS)
 
+    def look_from(self, seeds: int) -> None:
+        """Screen, and combine, from so many seeds from now on."""
+        self._screen_seeds = seeds
+
     def _cost_of(self, many: int) -> float:
         """Seconds that so many arms of the screen take, or all if they are fewer."""
         return min(self.arms, many) * self._one(self.screening_seeds)

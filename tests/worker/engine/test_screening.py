@@ -16,7 +16,13 @@ from worker.engine.lab.experiment import (
     pack_mask,
 )
 from worker.engine.planning import Costs
-from worker.engine.screening import at_full_length, may_borrow, screen_mends
+from worker.engine.results import Results
+from worker.engine.screening import (
+    at_full_length,
+    look_again,
+    may_borrow,
+    screen_mends,
+)
 from worker.engine.splits import spared_rows
 from worker.engine.trainer import Trainer
 
@@ -240,6 +246,72 @@ def test_otherwise_changes_are_tried(delivered, base, rows):
     tried = [arm.name for t in world.trained for arm in t.arms]
     assert len(tried) > 10
     assert tried.count("baseline") >= 1
+
+
+class Lucky(World):
+    """A recipe that ends well from the first seed of the screen alone."""
+
+    def _trial(self, arm, seed, training):
+        first = Trainer(self.subject).seeds("screen", 1)[0]
+        is_mended = any(
+            getattr(change, "name", "") == "output" for change in arm.changes
+        )
+        self.base = 0.93 if is_mended or seed == first else self.usual
+        return super()._trial(arm, seed, training)
+
+
+def lucky(usual: float, delivered: float) -> tuple[Lucky, Trainer, Results]:
+    subject = make_subject(decide_rows=1000)
+    world = Lucky(subject, base=0.9, effect=no_effect)
+    world.usual = usual
+    trainer = Trainer(subject)
+    trainer.look_from(1)
+    raw = Mend(
+        Cause.UNSUITABLE_ACTIVATION,
+        "raw output",
+        "Return raw scores",
+        (NetworkChange(name="output"),),
+        evident=True,
+    )
+    slow = Mend(
+        Cause.LEARNING_RATE_TOO_HIGH,
+        "lr=0.0001",
+        "Lower it",
+        (RecipeChange(patch={"optimizer": {"lr": 1e-4}}),),
+    )
+    mends = {mend.cause: [mend] for mend in (raw, slow)}
+
+    def answered(rounds):
+        answers = None
+        while True:
+            try:
+                ask = rounds.send(answers) if answers else next(rounds)
+            except StopIteration as end:
+                return end.value
+            answers = {e.digest(): world.answer(e) for e in ask.experiments}
+
+    screen, _ = answered(screen_mends(trainer, mends, 0.0))
+    return world, trainer, answered(look_again(trainer, screen, mends, delivered))
+
+
+def test_a_single_training_far_from_the_delivered_weights_is_looked_at_again():
+    _, trainer, screen = lucky(usual=0.6, delivered=0.65)
+
+    assert len(screen.levels("baseline")) == 3
+    assert screen.gain("raw output").value > 0.15
+    assert abs(screen.gain("lr=0.0001").value) < 0.05
+    assert len(trainer.screening_seeds) == 3
+
+
+@pytest.mark.parametrize(
+    ("usual", "delivered", "looks"), [(0.6, 0.91, 1), (0.93, 0.6, 3)]
+)
+def test_a_steady_recipe_is_screened_from_a_single_seed_on(usual, delivered, looks):
+    _, trainer, screen = lucky(usual=usual, delivered=delivered)
+
+    assert len(screen.levels("baseline")) == looks
+    assert screen.gain("raw output").value < 0.05
+    assert len(trainer.screening_seeds) == 1
 
 
 @pytest.mark.parametrize("check", [LearningRateTooLow(), InsufficientData()])
