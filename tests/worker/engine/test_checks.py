@@ -573,6 +573,19 @@ def test_a_quarter_of_the_rows_that_teaches_nothing_does_not_speak_against_more(
 
 
 @pytest.mark.parametrize(
+    ("error", "verdict"), [(0.06, "inconclusive"), (0.004, "not_found")]
+)
+def test_a_flat_curve_of_few_rows_may_be_a_steep_one(error, verdict):
+    def pair(value):
+        return PairedGain(value=value, error=error, degrees=100, seeds=8)
+
+    gains = {"subset=0.5": pair(0.0), "subset=0.25": pair(-0.04)}
+    case = Case(measures={}, gains=gains, level=0.6)
+
+    assert InsufficientData().judge(make_subject(), case).verdict == verdict
+
+
+@pytest.mark.parametrize(
     ("half", "quarter", "verdict"),
     [(-0.2, -0.45, "inconclusive"), (-0.03, -0.09, "not_found")],
 )

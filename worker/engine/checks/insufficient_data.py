@@ -157,7 +157,8 @@ class InsufficientData:
                 experiments=list(case.experiments),
                 docs=entry.docs,
             )
-        if low <= self.material <= high and value >= self.proven:
+        is_open = low <= self.material <= high and value >= self.proven
+        if is_open or high > self.major:
             finding = undecided(
                 self.cause,
                 f"Twice the data might bring {points(value)} "
