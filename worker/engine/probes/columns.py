@@ -16,6 +16,8 @@ MOST_SPIKES = 3  # at either end
 MOST_ISOLATED = 0.2  # share of the values beyond which a spike is no exception
 MOST_POOLED = 2_000_000  # values of all samples together that are looked at
 LEAST_DISTINCT = 10  # distinct other values without which nothing is a bulk
+LONG_CODE = 99.0  # and FAR_FROM_FEW times their range away: a code among categories
+FAR_FROM_FEW = 10.0
 FAR = 12.0  # robust deviations from the median before a value can be an outlier
 GAP = 1.0  # least gap to the bulk, in asinh of robust deviations (about a factor e)
 MOST_OUTLIERS = 0.05  # share of values beyond which they are a mode, not outliers
@@ -53,7 +55,8 @@ def spikes(column: Floats) -> list[Spike]:
     """Find values at either end that repeat and stand apart from all others.
 
     Known codes for a missing value need a gap of half the middle's width, any other
-    value twice that; -1 counts where everything else is at least 0.
+    value twice that; -1 counts where everything else is at least 0. Beside a few
+    categories only codes of two digits or more count, ten times their range apart.
     """
     found: list[Spike] = []
     good = column[np.isfinite(column)]
@@ -71,17 +74,26 @@ def _spike(column: Floats, good: Floats, value: float) -> Spike | None:
     """Judge the least or greatest value of `good`, the values not yet set apart."""
     rest = good[good != value]
     count = len(good) - len(rest)
-    if count < LEAST_REPEATS or not _is_bulk(rest):
+    if count < LEAST_REPEATS or len(rest) < LEAST_DISTINCT:
         return None
+    known = value in SENTINELS
+    if not _is_bulk(rest):
+        far = abs(value) >= LONG_CODE and _is_far_from_few(value, rest)
+        return Spike(value, "code", column == value) if known and far else None
     gap = float(rest.min() - value) if value < rest[0] else float(value - rest.max())
     low, high = np.quantile(rest, [0.01, 0.99])
     width = float(high - low)
-    known = value in SENTINELS
     if known and (gap > 0.5 * width or (value == -1 and rest.min() >= 0)):
         return Spike(value, "code", column == value)
     if gap > 1.0 * width and count / len(good) < MOST_ISOLATED:
         return Spike(value, "isolated", column == value)
     return None
+
+
+def _is_far_from_few(value: float, rest: Floats) -> bool:
+    """Whether a value lies far from categories, of which there are a few."""
+    low, high = float(rest.min()), float(rest.max())
+    return low < high and max(low - value, value - high) > FAR_FROM_FEW * (high - low)
 
 
 def _is_bulk(rest: Floats) -> bool:

@@ -158,6 +158,28 @@ def test_a_code_of_minus_one_counts_only_where_all_else_is_positive():
     assert spikes(symmetric) == []
 
 
+@pytest.mark.parametrize(
+    ("others", "value", "found"),
+    [
+        ([-0.3, 3.6], -999.0, [-999.0]),
+        ([0.0, 1.0, 2.0], 999.0, [999.0]),
+        ([0.0], 999.0, []),  # a feature of two values, one of them large
+        ([0.0, 1.0, 2.0], 9.0, []),  # may be a category of its own
+        ([10.0, 990.0], 999.0, []),
+        ([0.0, 1.0], 500.0, []),  # nobody's code
+    ],
+)
+def test_a_code_among_categories_is_found_where_it_can_be_nothing_else(
+    others, value, found
+):
+    rng = np.random.default_rng(0)
+    column = np.where(rng.random(600) < 0.2, value, rng.choice(others, 600))
+
+    assert [(spike.value, spike.kind) for spike in spikes(column)] == [
+        (one, "code") for one in found
+    ]
+
+
 def test_a_bounded_or_binary_column_has_no_spikes():
     rng = np.random.default_rng(0)
 
