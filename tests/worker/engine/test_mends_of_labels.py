@@ -260,3 +260,13 @@ def test_suspects_are_either_corrected_or_dropped():
     assert len(values["corrections"]) == masks[1].sum()
     assert values["doubtful"] < noise.MANY * values["suspected"]
     assert values["suspected"] == masks[0].sum() > 0
+
+
+def test_a_class_that_is_always_mistaken_leaves_a_matrix_that_a_recipe_takes():
+    matrix = np.full((50, 50), 0.999 / 49 + 4e-5)
+    np.fill_diagonal(matrix, 0.001)
+
+    rows = noise.rounded(matrix)
+
+    assert Loss(transition_matrix=rows).transition_matrix == rows
+    assert rows[0][0] >= 0

@@ -132,7 +132,8 @@ def rounded(matrix: Floats) -> list[JsonValue]:
     """Write probabilities with four digits, in rows that still sum to 1."""
     short = np.round(matrix, DIGITS)
     np.fill_diagonal(short, 0.0)
-    np.fill_diagonal(short, np.round(1 - short.sum(1), DIGITS))
+    # Of a class that is nearly always mistaken hardly anything may be left.
+    np.fill_diagonal(short, np.round(np.maximum(0.0, 1 - short.sum(1)), DIGITS))
     return [list(map(float, row)) for row in short]
 
 
