@@ -47,8 +47,11 @@ fix: setup ## Format and mend what can be mended by itself
 test: setup ## Run the tests, those that start real processes too
 	$(BIN)/pytest -q -n 2 -m "not slow and not gpu"
 
+# Measured with no other test beside them.
+RATIOS := tests/benchmarks/test_speed_ratios.py
 test-slow: setup ## Run the tests that train for long: planted faults, rates by simulation
-	$(BIN)/pytest -q -n 2 -m "slow and not gpu"
+	$(BIN)/pytest -q -m "slow and not gpu" $(RATIOS)
+	$(BIN)/pytest -q -n 2 -m "slow and not gpu" --ignore $(RATIOS)
 
 bench: setup ## Run the short benchmarks: diagnosis quality and speed
 	$(BIN)/python -m benchmarks.faults --short

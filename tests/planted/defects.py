@@ -11,7 +11,7 @@ from service.contract.causes import Cause
 # Chosen for being quick to audit and plain to see.
 SPOILED: dict[Cause, str] = {
     Cause.INSUFFICIENT_DATA: "seeded/insufficient_data/digit_table_60",
-    Cause.CLASS_IMBALANCE: "seeded/class_imbalance/twonorm_60",
+    Cause.CLASS_IMBALANCE: "seeded/class_imbalance/breast_cancer_50",
     Cause.LABEL_NOISE: "seeded/label_noise/breast_cancer_noise_20",
     Cause.CORRUPTED_INPUTS: "seeded/corrupted_inputs/breast_cancer_missing_10",
     Cause.UNSCALED_INPUTS: "seeded/unscaled_inputs/wine_raw",

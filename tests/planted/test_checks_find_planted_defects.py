@@ -2,14 +2,24 @@
 
 import pytest
 
+from benchmarks.faults.real_sets import load_real
+from benchmarks.faults.splits import draw
 from service.contract.causes import Cause
-from tests.planted.defects import ANY_OF_SEVERAL, SPOILED, case_named
+from tests.planted.defects import ANY_OF_SEVERAL, CLEAN, SPOILED, case_named
 
 
 def test_every_cause_has_a_spoiled_program():
     assert set(SPOILED) == set(Cause)
     for cause, name in SPOILED.items():
         assert cause in case_named(name).causes
+
+
+@pytest.mark.parametrize("name", sorted({*SPOILED.values(), *CLEAN}))
+def test_a_program_needs_no_package_of_data(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("MODEL_AUDIT_BENCH_DATA", str(tmp_path))
+    load_real.cache_clear()
+
+    assert len(draw(case_named(name).sketch).train.x)
 
 
 @pytest.mark.slow
