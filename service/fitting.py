@@ -20,6 +20,7 @@ from service.contract.request import AuditRequest
 from service.upload_bodies import may_be_repeated
 
 _TABLE_RANK = 2
+_ENTRY = {"class_weights": "weight", "transition_matrix": "row"}  # one a class
 
 
 def check_fit(request: AuditRequest, model: Inspection, dataset: Inspection) -> None:
@@ -42,7 +43,7 @@ def check_fit(request: AuditRequest, model: Inspection, dataset: Inspection) -> 
     if dataset.status != "ok":
         return
     classes = count_classes(dataset.facts)
-    _check_weights(request, classes)
+    _check_lengths(request, classes)
     if model.status == "ok":
         _check_outputs(model.facts, classes)
         _check_features(model.facts, dataset.facts)
@@ -68,21 +69,18 @@ def _check_inspected(pointer: str, upload: Inspection) -> None:
         )
 
 
-def _check_weights(request: AuditRequest, classes: int | None) -> None:
+def _check_lengths(request: AuditRequest, classes: int | None) -> None:
     loss = request.recipe.loss
     if loss is None or classes is None:
         return
     errors = [
         FieldError(
             pointer=f"/recipe/loss/{field}",
-            detail=f"expected one {what} for each of the {classes} classes, "
+            detail=f"expected one {_ENTRY[field]} for each of the {classes} classes, "
             f"got {len(values)}",
         )
-        for field, what, values in (
-            ("class_weights", "weight", loss.class_weights),
-            ("transition_matrix", "row", loss.transition_matrix),
-        )
-        if values is not None and len(values) != classes
+        for field, values in loss.by_class.items()
+        if len(values) != classes
     ]
     if errors:
         raise InvalidFields(

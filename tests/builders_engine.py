@@ -1,6 +1,7 @@
 """Subjects, and a world in which every change has a known effect."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from worker.engine.lab.experiment import (
     TrialOutcome,
     pack_mask,
 )
-from worker.engine.ledger import Learned
+from worker.engine.ledger import Learned, Round
 from worker.engine.planning import Costs
 from worker.engine.recipe import complete
 from worker.engine.splits import spared_rows
@@ -198,6 +199,16 @@ class World:
         # Rows near the border differ from training to training, as in life.
         blur = rows + self.rng.normal(0, 0.03, len(rows))
         return blur < np.clip(true, 0, 1)
+
+    def through(self, rounds: Round[Any]) -> Any:
+        """Answer what rounds ask for; returns what they return."""
+        answers = None
+        try:
+            while True:
+                ask = rounds.send(answers)
+                answers = {e.digest(): self.answer(e) for e in ask.experiments}
+        except StopIteration as end:
+            return end.value
 
     def audit(self) -> Learned:
         """Run all rounds."""

@@ -100,6 +100,15 @@ class Loss(_Strict):
         "given label.",
     )
 
+    @property
+    def by_class(self) -> dict[str, list[float] | list[list[float]]]:
+        """What was given with one entry a class, by field."""
+        fields = {
+            "class_weights": self.class_weights,
+            "transition_matrix": self.transition_matrix,
+        }
+        return {field: values for field, values in fields.items() if values}
+
     @model_validator(mode="after")
     def _has_a_loss_that_can(self) -> "Loss":
         if self.transition_matrix and self.name not in (None, "cross_entropy"):

@@ -160,10 +160,6 @@ def environment() -> Environment:
 _ROW_OF_NUMBERS = re.compile(r"\[(?:\n *-?[0-9.e+-]+,?)+\n *\]")
 
 
-def _joined(row: str) -> str:
-    return " ".join(row.split()).replace("[ ", "[").replace(" ]", "]")
-
-
 def without_controls(value: object) -> object:
     """Clean every text that a template shows, whoever wrote it."""
     if isinstance(value, str) and not isinstance(value, Markup):
@@ -177,7 +173,9 @@ def show_json(value: object) -> str:
     if len(text) <= 70:  # noqa: PLR2004 - fits one line of the page
         return text
     text = json.dumps(value, ensure_ascii=False, indent=2)
-    return figures.plain(_ROW_OF_NUMBERS.sub(lambda row: _joined(row[0]), text))
+    return figures.plain(
+        _ROW_OF_NUMBERS.sub(lambda row: json.dumps(json.loads(row[0])), text)
+    )
 
 
 def _first_screen(report: Report) -> dict[str, Any]:

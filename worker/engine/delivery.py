@@ -13,11 +13,10 @@ from worker.engine.network.own_code import check_answer, on_samples, own_code
 from worker.engine.probes.inputs_as_trained import AsTrained, outputs
 from worker.engine.probes.material import choose, sample_places
 from worker.engine.splits import Parts
-from worker.engine.trying import A_FEW, A_PAIR, enough_rows
+from worker.engine.trying import A_FEW, A_SLOW_FEW, with_enough_rows
 
 SHARE_OF_A_LOOK = 0.03  # of the budget, that a probe may spend in the network
 LEAST_HELD_OUT = 300  # rows that are scored, however long they take
-A_FEW_ROWS = 16
 A_SLOW_LOOK = 0.2  # seconds, beside which what only the first look needs is little
 _ELSEWHERE = re.compile(r"\b(cuda|hip|mps|xpu)\b", re.IGNORECASE)
 
@@ -55,9 +54,7 @@ def _check_batches(material: Material) -> None:
             raw = material.network.as_delivered(x)
         check_answer(raw, x, material.head.outputs)
 
-    begin = material.clock()
-    answer(A_PAIR)
-    answer(enough_rows(material.clock() - begin))
+    with_enough_rows(answer, material.clock)
 
 
 def within(material: Material, parts: Parts, seconds: float) -> tuple[Material, Parts]:
@@ -98,7 +95,7 @@ def within(material: Material, parts: Parts, seconds: float) -> tuple[Material, 
 def _seconds_a_row(material: Material) -> float:
     """Time a batch; a first look at few rows gets memory, and is enough if slow."""
     took, rows = 0.0, 0
-    for most in (A_FEW_ROWS, A_FEW):
+    for most in (A_SLOW_FEW, A_FEW):
         x = material.decide.x[:most]
         begin = material.clock()
         outputs(material, x)

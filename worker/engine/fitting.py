@@ -66,9 +66,8 @@ def check_recipe(asked: AuditRequest, data: Dataset) -> None:
         Mismatch: they are not.
     """
     loss, classes = asked.recipe.loss, len(data.class_names)
-    for field in ("class_weights", "transition_matrix"):
-        values = getattr(loss, field, None)
-        if values and len(values) != classes:
+    for field, values in loss.by_class.items() if loss else ():
+        if len(values) != classes:
             raise Mismatch(
                 f"recipe.loss.{field} has {len(values)} values, the dataset has "
                 f"{classes} classes"

@@ -197,8 +197,8 @@ def look_again(
         and screen.accuracy(m.key) >= screen.best - NEAR_BEST
     ]
     near.sort(key=lambda m: (not m.evident, -screen.accuracy(m.key)))
-    arms = [Arm(name=m.key, changes=m.changes) for m in near]
-    arms = [Arm(name=BASELINE), *{arm.name: arm for arm in arms}.values()]
+    likely = {m.key: Arm(name=m.key, changes=m.changes) for m in near}
+    arms = [Arm(name=BASELINE), *likely.values()]
     seeds = trainer.seeds("screen", SECOND_LOOK)[1:]
     allowance = trainer.allowance("interact")
     while len(arms) > 1 and trainer.cost(arms, seeds) > allowance:
@@ -271,17 +271,15 @@ def _read_off(
     seeds: tuple[int, ...],
 ) -> list[Arm]:
     """Late controls that lie on another arm's way, so that they cost nothing."""
-    known, chosen = {arm.name for arm in arms}, {arm.name for arm in arms}
-    found: list[Arm] = []
-    for mend in wanted:
-        if not mend.late_control or mend.key not in chosen:
-            continue
-        for control in with_controls(mend)[1:]:
-            is_free = trainer.added_cost(arms, control, seeds) <= 0
-            if is_free and control.name not in known:
-                known.add(control.name)
-                found.append(control)
-    return found
+    chosen = {arm.name for arm in arms}
+    found = {
+        control.name: control
+        for mend in wanted
+        if mend.late_control and mend.key in chosen
+        for control in with_controls(mend)[1:]
+        if control.name not in chosen and trainer.added_cost(arms, control, seeds) <= 0
+    }
+    return [*found.values()]
 
 
 def _is_essential(trainer: Trainer, arm: Arm, spent: float, allowance: float) -> bool:

@@ -1,6 +1,8 @@
 """Runs a network on a few rows, to learn what its outputs are and whether it learns."""
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
@@ -21,6 +23,7 @@ from worker.engine.network.own_code import (
 from worker.engine.network.reach import learns
 from worker.engine.recipe import CompleteRecipe
 
+Answer = TypeVar("Answer")
 SETTLED_AT_HALF = 0.04  # mean distance of the outputs from one half
 A_FEW, A_SLOW_FEW = 64, 16  # rows with which the network is tried out
 A_PAIR = 2
@@ -28,9 +31,11 @@ A_SLOW_PAIR = 0.05  # seconds
 A_BATCH = 16  # rows with which it is tried whether it can be trained
 
 
-def enough_rows(seconds: float) -> int:
-    """How many rows a model is tried out with that took so long for two of them."""
-    return A_SLOW_FEW if seconds > A_SLOW_PAIR else A_FEW
+def with_enough_rows(answer: Callable[[int], Answer], clock: Clock) -> Answer:
+    """Have two rows answered, then a few more; not as many where two take long."""
+    begin = clock()
+    answer(A_PAIR)
+    return answer(A_SLOW_FEW if clock() - begin > A_SLOW_PAIR else A_FEW)
 
 
 def try_out(
@@ -54,9 +59,7 @@ def try_out(
         check_answer(raw, x)
         return raw
 
-    begin = clock()
-    answer(A_PAIR)
-    return answer(enough_rows(clock() - begin))
+    return with_enough_rows(answer, clock)
 
 
 def as_trained(

@@ -53,14 +53,8 @@ def refined(
     trainer = Trainer(world.subject)
     trainer.costs = Costs(one=0.0, each=1e-7)
     mends = {other.cause: (other,) for other in others}
-    steps = refine(trainer, repaired, mends, screen, anew=anew)
-    answers = None
-    try:
-        while True:
-            ask = steps.send(answers)
-            answers = {e.digest(): world.answer(e) for e in ask.experiments}
-    except StopIteration as end:
-        return world, [mend.key for mend in end.value]
+    refined = world.through(refine(trainer, repaired, mends, screen, anew=anew))
+    return world, [mend.key for mend in refined]
 
 
 def test_a_knob_is_turned_as_long_as_that_pays():

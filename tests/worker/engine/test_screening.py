@@ -260,7 +260,7 @@ class Lucky(World):
         return super()._trial(arm, seed, training)
 
 
-def lucky(usual: float, delivered: float) -> tuple[Lucky, Trainer, Results]:
+def lucky(usual: float, delivered: float) -> tuple[Trainer, Results]:
     subject = make_subject(decide_rows=1000)
     world = Lucky(subject, base=0.9, effect=no_effect)
     world.usual = usual
@@ -280,22 +280,13 @@ def lucky(usual: float, delivered: float) -> tuple[Lucky, Trainer, Results]:
         (RecipeChange(patch={"optimizer": {"lr": 1e-4}}),),
     )
     mends = {mend.cause: [mend] for mend in (raw, slow)}
-
-    def answered(rounds):
-        answers = None
-        while True:
-            try:
-                ask = rounds.send(answers) if answers else next(rounds)
-            except StopIteration as end:
-                return end.value
-            answers = {e.digest(): world.answer(e) for e in ask.experiments}
-
-    screen, _ = answered(screen_mends(trainer, mends, 0.0))
-    return world, trainer, answered(look_again(trainer, screen, mends, delivered))
+    screen, _ = world.through(screen_mends(trainer, mends, 0.0))
+    again = world.through(look_again(trainer, screen, mends, delivered))
+    return trainer, again
 
 
 def test_a_single_training_far_from_the_delivered_weights_is_looked_at_again():
-    _, trainer, screen = lucky(usual=0.6, delivered=0.65)
+    trainer, screen = lucky(usual=0.6, delivered=0.65)
 
     assert len(screen.levels("baseline")) == 3
     assert screen.gain("raw output").value > 0.15
@@ -307,7 +298,7 @@ def test_a_single_training_far_from_the_delivered_weights_is_looked_at_again():
     ("usual", "delivered", "looks"), [(0.6, 0.91, 1), (0.93, 0.6, 3)]
 )
 def test_a_steady_recipe_is_screened_from_a_single_seed_on(usual, delivered, looks):
-    _, trainer, screen = lucky(usual=usual, delivered=delivered)
+    trainer, screen = lucky(usual=usual, delivered=delivered)
 
     assert len(screen.levels("baseline")) == looks
     assert screen.gain("raw output").value < 0.05

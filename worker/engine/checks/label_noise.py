@@ -105,7 +105,7 @@ class LabelNoise:
                 )
             )
         expected = _expected(subject, noise)
-        if expected and aimed_share(noise) >= self.aimed:
+        if expected and _aimed_share(noise) >= self.aimed:
             change, control = expected
             found.append(
                 replace(
@@ -162,7 +162,7 @@ class LabelNoise:
         )
 
 
-def aimed_share(noise: Mapping[str, JsonValue]) -> float:
+def _aimed_share(noise: Mapping[str, JsonValue]) -> float:
     """How far mistakes of a class go to one other class: fraction."""
     aimed = noise.get("aimed")
     return float(aimed) if isinstance(aimed, int | float) else 0.0

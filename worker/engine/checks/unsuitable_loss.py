@@ -70,21 +70,11 @@ class UnsuitableLoss:
             )
         weights = recipe.loss.class_weights
         if weights and max(weights) > self.uneven_weights * max(min(weights), 1e-9):
-            found.append(
-                self._mend(
-                    "no class weights",
-                    "Drop the class weights",
-                    (RecipeChange(patch={"loss": {"class_weights": None}}),),
-                    urgent=True,
-                )
-            )
+            found.append(self._without("class_weights", "Drop the class weights"))
         if recipe.loss.transition_matrix is not None:
             found.append(
-                self._mend(
-                    "no transition matrix",
-                    "Let the loss take the labels as they are",
-                    (RecipeChange(patch={"loss": {"transition_matrix": None}}),),
-                    urgent=True,
+                self._without(
+                    "transition_matrix", "Let the loss take the labels as they are"
                 )
             )
         return found
@@ -111,6 +101,13 @@ class UnsuitableLoss:
             evidence=[
                 Evidence(kind="loss_and_output", statement=statement, values=values)
             ],
+        )
+
+    def _without(self, setting: str, text: str) -> Mend:
+        """Take a setting out of the loss."""
+        change = RecipeChange(patch={"loss": {setting: None}})
+        return self._mend(
+            f"no {setting.replace('_', ' ')}", text, (change,), urgent=True
         )
 
     def _mend(

@@ -98,7 +98,7 @@ def _is_far_from_few(value: float, rest: Floats) -> bool:
 
 def _is_bulk(rest: Floats) -> bool:
     some = rest[:: max(1, len(rest) // 1000)]
-    return len(rest) >= LEAST_DISTINCT and len(np.unique(some)) >= LEAST_DISTINCT
+    return len(np.unique(some)) >= LEAST_DISTINCT
 
 
 def pooled_spikes(x: npt.NDArray[np.generic]) -> list[Spike]:
