@@ -61,7 +61,6 @@ class LocalAudit:
         self.request = request
         self.child = child
         self.seen: list[dict[str, Any]] = []
-        self.remedy: Path | None = None
 
     def open(self) -> None:
         """Load both files in the child.
@@ -103,17 +102,19 @@ class LocalAudit:
                 )
 
     def train(self, experiment: dict[str, Any]) -> dict[str, Any]:
-        """Run one experiment; a kept model is copied out of the scratch folder."""
-        outcome = self._call("run", {"experiment": experiment})
-        name, wanted = outcome.get("file"), self.request.get("remedy")
+        """Run one experiment."""
+        return self._call("run", {"experiment": experiment})
+
+    def keep(self, report: dict[str, Any]) -> None:
+        """Copy the repaired model out of the scratch folder, where it is wanted."""
+        remedy, wanted = report["remedy"], self.request.get("remedy")
+        if remedy is None:
+            return
+        name, remedy["model"] = remedy["model"], None
         if name and wanted:
-            self.remedy = Path(wanted)
-            with (
-                self.child.open_scratch(str(name)) as made,
-                self.remedy.open("wb") as kept,
-            ):
+            with self.child.open_scratch(name) as made, Path(wanted).open("wb") as kept:
                 shutil.copyfileobj(made, kept)
-        return outcome
+            remedy["model"] = wanted
 
     def _call(self, op: str, arguments: dict[str, Any]) -> dict[str, Any]:
         answer = self.child.call(op, arguments, seconds=PIECE_SECONDS)
@@ -136,6 +137,7 @@ def audit(request: dict[str, Any]) -> int:
                 running = LocalAudit(request, child)
                 running.open()
                 body = running.run()
+                running.keep(body)
                 body["environment"]["sandbox"] = child.level
         except Problem as problem:
             say("problem", problem.document().model_dump(mode="json"))
@@ -146,8 +148,6 @@ def audit(request: dict[str, Any]) -> int:
             ).document()
             say("problem", document.model_dump(mode="json"))
             return 3
-    if body.get("remedy"):
-        body["remedy"]["model"] = str(running.remedy) if running.remedy else None
     report = Report.model_validate(body)
     policy = request["audit"].get("policy")
     judged = judge_gate(

@@ -281,7 +281,10 @@ class Turn:
         report = said.model_copy(
             update={"audit_id": case.audit_id, "environment": environment}
         )
-        remedy = _kept_model(outcomes) if report.remedy is not None else None
+        # A child may name only what an experiment of this audit has kept.
+        remedy = report.remedy.model if report.remedy is not None else None
+        if remedy not in _kept_models(outcomes):
+            remedy = None
         self._recorder.report(held, case, report, remedy_sha256=remedy)
 
     def _seconds(self, held: Claim) -> float:
@@ -336,10 +339,8 @@ def _describe(error: ChildDied | ChildTimedOut) -> str:
     return f"The confined process exited with status {error.exit_code}."
 
 
-def _kept_model(outcomes: list[JsonValue]) -> str | None:
-    """Find the repaired model: the file that the latest experiment with one kept."""
-    for entry in reversed(outcomes):
-        outcome = entry["outcome"] if isinstance(entry, dict) else None
-        if isinstance(outcome, dict) and isinstance(outcome.get("file"), str):
-            return str(outcome["file"])
-    return None
+def _kept_models(outcomes: list[JsonValue]) -> set[str]:
+    """List the files that experiments kept."""
+    found = [entry["outcome"] for entry in outcomes if isinstance(entry, dict)]
+    files = [outcome.get("file") for outcome in found if isinstance(outcome, dict)]
+    return {file for file in files if isinstance(file, str)}

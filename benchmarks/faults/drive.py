@@ -119,22 +119,21 @@ def audit_here(
     opened = OpenedAudit(folder, scratch, budget=budget, seed=seed)
     done: list[dict[str, Any]] = []
     inspected = 0.0
-    remedy: str | None = None
     for _ in range(MOST_ROUNDS):
         step = opened.session.advance(done)
         if done and not inspected:
             inspected = time.process_time() - started
         if step["report"] is not None:
-            is_given = step["report"]["remedy"] is not None  # trained is not given
+            remedy = step["report"]["remedy"]
             return AuditRun(
                 report=step["report"],
                 seconds=time.process_time() - started,
                 seconds_inspected=inspected,
-                remedy=scratch / remedy if remedy and is_given else None,
+                remedy=scratch / remedy["model"]
+                if remedy and remedy["model"]
+                else None,
             )
         for experiment in step["experiments"]:
             outcome = _as_sent(opened.session.run(experiment))
-            if outcome.get("file"):
-                remedy = outcome["file"]
             done.append({"experiment": experiment, "outcome": outcome})
     raise EndlessAuditError

@@ -101,7 +101,9 @@ def advance(
         learned: Learned = end_of_rounds.value
         if is_cancelled:
             learned.ledger.entries = [
-                e for e in learned.ledger.entries if e.experiment.digest() in outcomes
+                e
+                for e in learned.ledger.entries
+                if any(d in outcomes for d in e.digests)
             ]
             learned.ledger.limits.insert(0, CANCELLED)
         return Step(

@@ -29,11 +29,16 @@ Round = Generator[Ask, Answers, Yielded]
 
 @dataclass(frozen=True)
 class Entry:
-    """One experiment that was run, for the report."""
+    """One experiment that was run, for the report.
+
+    Attributes:
+        digests: of the experiments that it was asked as: itself, or its pieces.
+    """
 
     identity: str
     experiment: Experiment
     outcome: Outcome
+    digests: tuple[str, ...]
 
 
 @dataclass

@@ -136,13 +136,14 @@ class Costs:
             before = self.seen.get(kind, (0.0, 0.0))
             self.seen[kind] = (before[0] + planned, before[1] + planned * share)
 
+    def of_stacking(self, subject: Subject, training: Training) -> float:
+        """Predict the seconds that a stack takes however few its members are."""
+        arms = training.arms
+        longest = max(way.steps for way in ways(subject, arms, training.rows))
+        return SCORING * longest * self.one * self._correction(arms[0])
+
     def _planned(self, subject: Subject, training: Training, arms: list[Arm]) -> float:
-        longest: dict[str, int] = {}  # arms that differ in epochs only share their way
-        for arm in arms:
-            key = _trajectory(arm) if subject.recipe.schedule is None else arm.name
-            steps_of_arm = _steps(subject, arm, training.rows)
-            longest[key] = max(longest.get(key, 0), steps_of_arm)
-        steps = longest.values()
+        steps = [way.steps for way in ways(subject, arms, training.rows)]
         members = len(training.seeds)
         weight = self._relative_to_given(arms[0])
         each = sum(steps) * members * self.each * weight
@@ -177,6 +178,32 @@ class Costs:
             if planned:
                 return (PRIOR_SECONDS + taken) / (PRIOR_SECONDS + planned)
         return 1.0
+
+
+@dataclass(frozen=True)
+class Way:
+    """Arms that are trained as one member, with the steps of the longest of them."""
+
+    arms: tuple[Arm, ...]
+    steps: int
+
+
+def ways(subject: Subject, arms: Sequence[Arm], rows: int | None) -> list[Way]:
+    """Put arms together that go one way, some of them further than others.
+
+    Args:
+        subject: what is audited.
+        arms: of one stack.
+        rows: that they are trained on, None where all.
+    """
+    found: dict[str, list[Arm]] = {}
+    for arm in arms:
+        key = _trajectory(arm) if subject.recipe.schedule is None else arm.name
+        found.setdefault(key, []).append(arm)
+    return [
+        Way(tuple(same), max(_steps(subject, arm, rows) for arm in same))
+        for same in found.values()
+    ]
 
 
 def group(arms: Sequence[Arm]) -> list[list[Arm]]:

@@ -63,7 +63,7 @@ def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
         after=_scores(after, labels),
         gain=None if before is None else _gain(before, after, labels),
         judged_on=f"{len(labels)} held-out rows that no decision looked at",
-        model="pending" if entry.outcome.file else None,
+        model=entry.outcome.file,
     )
 
 

@@ -3,7 +3,7 @@
 from worker.engine.check import Mend
 from worker.engine.combination import arm_of
 from worker.engine.lab.experiment import Training, TrainingOutcome
-from worker.engine.ledger import Ask, Entry, Round
+from worker.engine.ledger import Entry, Round
 from worker.engine.trainer import Trainer
 
 
@@ -38,8 +38,9 @@ def repair(
         keep=arm.name,
         max_seconds=trainer.at_most,
     )
-    answers = yield Ask("remedy", "training the repaired model", (training,))
-    [entry] = trainer.note((training,), answers)
+    [entry] = yield from trainer.ask(
+        "remedy", "training the repaired model", [training]
+    )
     outcome = entry.outcome
     if isinstance(outcome, TrainingOutcome) and outcome.arms[0].failure is None:
         return entry

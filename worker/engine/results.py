@@ -196,14 +196,15 @@ class Results:
 
 
 def collect(
-    ran: Iterable[tuple[str, Training, TrainingOutcome]],
+    ran: Sequence[tuple[str, Training, TrainingOutcome]],
     labels: Labels,
     train_labels: Labels | None = None,
 ) -> Results:
     """Gather the arms of a round.
 
     Args:
-        ran: (id, experiment, outcome); seeds and folds are the same for all.
+        ran: (id, experiment, outcome); seeds and folds are the same for all, but that
+            some may have the first seeds only.
         labels: int64, (rows,), of the split they were scored on.
         train_labels: int64, (training rows,), where those were left out in turn.
     """
@@ -211,11 +212,12 @@ def collect(
     failures: dict[str, str] = {}
     rows = Rows.of(labels)
     spared: list[Places] | None = None
+    longest = max((t for _, t, _ in ran), key=lambda t: len(t.seeds), default=None)
+    if longest is not None and longest.folds and train_labels is not None:
+        parts = spared_rows(train_labels, longest.folds)
+        spared = [parts[seed % len(parts)] for seed in longest.seeds]
+        rows = _rows_with(labels, train_labels, spared)
     for identity, training, outcome in ran:
-        if spared is None and training.folds and train_labels is not None:
-            parts = spared_rows(train_labels, training.folds)
-            spared = [parts[seed % len(parts)] for seed in training.seeds]
-            rows = _rows_with(labels, train_labels, spared)
         for arm in outcome.arms:
             if arm.failure is not None or len(arm.trials) != len(training.seeds):
                 failures[arm.name] = arm.failure or "not every seed was trained"

@@ -8,12 +8,14 @@ from worker.engine.lab.experiment import (
     Arm,
     Change,
     Experiment,
+    Outcome,
     Training,
     TrainingOutcome,
 )
 from worker.engine.ledger import Answers, Ask, Entry, Ledger, Round, Stage
 from worker.engine.planning import Costs, Effort, effort_for, group
 from worker.engine.results import BASELINE, Results, collect
+from worker.engine.sharing import cut
 from worker.engine.stats.decisions import Floors
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
@@ -39,7 +41,6 @@ MANY_ARMS = 12  # that should fit the screen, if there are so many
 TRAININGS_AFTER = 24  # by which a screen is followed: combinations, six pairs of three
 PLANNED_SHARE = 0.9  # of the time left, that all of these may take
 FOLDS = 5  # parts of the training rows that seeds leave out in turn
-LARGEST_STACK = 48  # members trained in one experiment, so that workers can share
 
 
 class Trainer:
@@ -214,26 +215,33 @@ class Trainer:
         leaves_out = self.spared == "decide" or (
             self.spared == "ignored" and stage in SCREENING
         )
-        experiments = tuple(
+        trainings = [
             Training(
                 round=stage,
                 question=question,
-                arms=tuple(part),
+                arms=tuple(stack),
                 seeds=seeds,
                 rows=self.rows,
                 folds=FOLDS if leaves_out else None,
                 max_seconds=self.at_most,
             )
             for stack in group(arms)
-            for part in _chunks(stack, max(1, LARGEST_STACK // len(seeds)))
-        )
-        answers = yield Ask(stage, question, experiments)
-        results = self._collected(self.note(experiments, answers))
+        ]
+        results = self._collected((yield from self.ask(stage, question, trainings)))
         if self.spared != "decide":
             return results.held_out_only()
         if self.noise:
             return results.corrected(self.noise, self.subject.data.classes)
         return results
+
+    def ask(
+        self, stage: Stage, detail: str, trainings: Sequence[Training]
+    ) -> Round[list[Entry]]:
+        """Ask for trainings, each of one stack, in pieces that workers can share."""
+        cuts = [cut(self.subject, training, self.costs) for training in trainings]
+        pieces = tuple(piece for one in cuts for piece in one.pieces)
+        answers = yield Ask(stage, detail, pieces)
+        return [self._noted(*one.joined(answers), one.digests) for one in cuts]
 
     def begun(self, arm: Arm) -> Arm:
         """Put the subject's own initialisation before an arm's changes."""
@@ -241,18 +249,23 @@ class Trainer:
 
     def note(self, experiments: Sequence[Experiment], answers: Answers) -> list[Entry]:
         """Enter what was asked and answered; learn from what it took."""
-        added = []
-        for experiment in experiments:
-            outcome = answers[experiment.digest()]
-            identity = f"exp_{len(self.ledger.entries) + 1:03d}"
-            entry = Entry(identity, experiment, outcome)
-            self.ledger.entries.append(entry)
-            added.append(entry)
-            if isinstance(experiment, Training):
-                self.costs.learn(self.subject, experiment, outcome.seconds)
-            for remark in outcome.notes:
-                self.limit(remark)
-        return added
+        return [
+            self._noted(experiment, answers[digest], (digest,))
+            for experiment in experiments
+            for digest in [experiment.digest()]
+        ]
+
+    def _noted(
+        self, experiment: Experiment, outcome: Outcome, digests: tuple[str, ...]
+    ) -> Entry:
+        identity = f"exp_{len(self.ledger.entries) + 1:03d}"
+        entry = Entry(identity, experiment, outcome, digests)
+        self.ledger.entries.append(entry)
+        if isinstance(experiment, Training):
+            self.costs.learn(self.subject, experiment, outcome.seconds)
+        for remark in outcome.notes:
+            self.limit(remark)
+        return entry
 
     def limit(self, remark: str) -> None:
         """Say once, in the report, what keeps the audit from saying more."""
@@ -293,7 +306,3 @@ class Trainer:
 
 def _planned(arms: Sequence[Arm], seeds: tuple[int, ...], rows: int | None) -> Training:
     return Training(round="", question="", arms=tuple(arms), seeds=seeds, rows=rows)
-
-
-def _chunks(arms: Sequence[Arm], size: int) -> list[Sequence[Arm]]:
-    return [arms[i : i + size] for i in range(0, len(arms), size)]

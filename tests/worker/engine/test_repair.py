@@ -18,7 +18,7 @@ def retrained(hits: dict[str, float], seeds: tuple[int, ...]) -> list[str]:
     anew = retraining_helps(measures, results, trainer.floors)
     rounds = repair(trainer, (), anew=anew)
     asked = [e for ask in [next(rounds, None)] if ask for e in ask.experiments]
-    return [arm.name for training in asked for arm in training.arms]
+    return list({arm.name for training in asked for arm in training.arms})
 
 
 def test_the_recipe_is_trained_anew_where_that_is_proven_to_help():

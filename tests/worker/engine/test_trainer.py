@@ -3,7 +3,7 @@ import pytest
 from tests.builders_engine import World, make_subject, no_effect
 from worker.engine.lab.experiment import Arm, RecipeChange
 from worker.engine.planning import Costs
-from worker.engine.trainer import LARGEST_STACK, LEAST_CONFIRMING, Trainer
+from worker.engine.trainer import LEAST_CONFIRMING, Trainer
 
 SEEDS = tuple(range(12))
 
@@ -44,15 +44,6 @@ def test_seeds_are_given_up_before_arms_but_not_more_than_a_test_needs():
     assert roomy == (wanted, SEEDS)
     assert tight == (wanted, six)
     assert narrow == (wanted[:5], six)
-
-
-def test_large_stacks_are_split_so_that_workers_can_share():
-    trainer = Trainer(make_subject())
-
-    experiments, results = answered(trainer, "screen", "?", arms(9), SEEDS)
-
-    assert all(len(e.arms) * len(SEEDS) <= LARGEST_STACK for e in experiments)
-    assert [arm.name for e in experiments for arm in e.arms] == list(results.arms)
 
 
 def test_what_limits_an_audit_is_said_once():

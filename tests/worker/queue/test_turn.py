@@ -16,6 +16,7 @@ from service.store import ending, outbox, rounds, work
 from service.store.database import database_time
 from service.store.tables import ModelRow, OutboxRow, OutcomeRow, PieceRow, WorkerRow
 from service.store.work import Claim
+from tests.builders_report import make_report
 from tests.worker.queue.scenes import Stage
 from worker.sandbox import probe_level
 
@@ -153,6 +154,19 @@ def test_the_policy_fills_the_gate(here: Stage) -> None:
 
 def test_a_report_without_a_kept_model_has_no_link(here: Stage) -> None:
     audit_id = here.audit({})
+
+    here.turn.take(audit_id)
+
+    assert here.report(audit_id)["remedy"]["model"] is None
+    assert here.row(audit_id).remedy_sha256 is None
+
+
+def test_a_child_cannot_hand_out_a_file_that_its_audit_did_not_make(
+    here: Stage,
+) -> None:
+    report = make_report().model_dump(mode="json")
+    report["remedy"]["model"] = here.keep(b"the model of another project")
+    audit_id = here.audit({"report": report})
 
     here.turn.take(audit_id)
 

@@ -123,7 +123,7 @@ class Bench:
         if stopped:
             done = run.member_steps / max(1, total)
             run.notes.append(f"stopped by the budget at {done:.0%} of the updates")
-        file, seed = self._keep(keep, run, kept)
+        file, seed, level = self._keep(keep, run, kept)
         return TrainingOutcome(
             arms=tuple(
                 self._arm(index, arm, run) for index, arm in enumerate(training.arms)
@@ -134,6 +134,7 @@ class Bench:
             notes=tuple(run.notes),
             file=file,
             kept_seed=seed,
+            kept_level=level,
         )
 
     def _give_up(self, group: list[Member], error: Exception, run: _Run) -> None:
@@ -289,22 +290,23 @@ class Bench:
         keep: int | None,
         run: _Run,
         kept: dict[tuple[int, int], tuple[Member, Stack]],
-    ) -> tuple[str | None, int | None]:
-        """Write the best member of an arm as TorchScript.
+    ) -> tuple[str | None, int | None, float | None]:
+        """Write the best member of an arm as TorchScript; returns its seed and level.
 
         The rows that decide choose it, so that those that judge it have chosen nothing.
         """
         seeds = [seed for arm, seed in kept if arm == keep]
         if keep is None or not seeds:
-            return None, None
-        best = max(seeds, key=lambda seed: self._level(*kept[keep, seed], keep, seed))
+            return None, None, None
+        levels = {seed: self._level(*kept[keep, seed], keep, seed) for seed in seeds}
+        best = max(seeds, key=levels.__getitem__)
         member, stack = kept[keep, best]
         row, buffers = stack.kept[keep, best]
         try:
             module = packaged(member, stack.layout.parameters(row.cpu()), buffers)
         except SurgeryImpossible as error:
             run.notes.append(f"the kept model cannot be written out: {error}")
-            return None, None
+            return None, None, None
         if not is_complete(member):
             run.notes.append("the kept model expects inputs changed as its arm says")
         elif member.pipe.steps:
@@ -313,7 +315,7 @@ class Bench:
         with warnings.catch_warnings():  # TorchScript is what callers get back
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.jit.save(module, str(self.material.scratch / name))
-        return name, best
+        return name, best, levels[best]
 
 
 def _owner(group: list[Member], arm_seed: tuple[int, int]) -> Member:

@@ -269,6 +269,14 @@ class TrainingOutcome(_Value):
         default=None, description="Name, in the scratch folder, of the kept model."
     )
     kept_seed: int | None = None
+    kept_level: float | None = Field(
+        default=None, description="Its balanced accuracy on the rows that decide."
+    )
+
+    @property
+    def was_run(self) -> bool:
+        """Whether it was trained at all, and not left out by a cancelled audit."""
+        return self.rows > 0
 
 
 def _finite(value: JsonValue) -> JsonValue:
