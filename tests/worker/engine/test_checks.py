@@ -26,7 +26,7 @@ from worker.engine.checks.training_mode_left_on import TrainingModeLeftOn
 from worker.engine.checks.unsuitable_activation import UnsuitableActivation
 from worker.engine.checks.unsuitable_loss import UnsuitableLoss
 from worker.engine.combination import choose_compatible, compatible, first_to_name
-from worker.engine.lab.experiment import NetworkChange, RecipeChange
+from worker.engine.lab.experiment import UNTOUCHED, NetworkChange, RecipeChange
 from worker.engine.outputs import fits
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import NetworkShape
@@ -720,7 +720,7 @@ def test_labels_are_doubted_where_classes_moved_and_inputs_did_not():
 
 
 def test_a_layer_that_was_never_trained_is_found_where_the_recipe_yields_more():
-    weights = {"untouched": ["9.weight"], "untouched_share": 0.05}
+    weights = {"untouched": {"9.weight": 0.05}}
     weak = {"value": 0.24, "standard_error": 0.02}
     measures = {"weights": weights, "label_order": {"gain": weak}}
     check, subject = DegenerateWeights(), make_subject()
@@ -734,6 +734,24 @@ def test_a_layer_that_was_never_trained_is_found_where_the_recipe_yields_more():
 
 
 @pytest.mark.parametrize(
+    ("left_so", "verdict"),
+    [(["0.weight", "3.weight"], "suspected"), (["0.weight"], "found"), ([], "found")],
+)
+def test_layers_that_the_recipe_leaves_as_they_were_drawn_are_no_sign(left_so, verdict):
+    weights = {"untouched": {"0.weight": 0.6, "3.weight": 0.4}}
+    case = Case(
+        measures={"weights": weights},
+        retrained=gain(0.1),
+        baseline={f"{UNTOUCHED}{name}": 1.0 for name in left_so},
+    )
+
+    finding = DegenerateWeights().judge(make_subject(), case)
+
+    assert finding.verdict == verdict
+    assert ("0.weight" in finding.summary) is (left_so == [])
+
+
+@pytest.mark.parametrize(
     ("brings", "relapses", "verdict"),
     [(0.4, 0.0, "found"), (0.1, 0.0, "suspected"), (0.4, 0.2, "suspected")],
 )
@@ -741,7 +759,7 @@ def test_weights_that_do_far_worse_than_the_recipe_yields_need_no_other_sign(
     brings, relapses, verdict
 ):
     case = Case(
-        measures={"weights": {"untouched": []}},
+        measures={"weights": {"untouched": {}}},
         retrained=gain(brings),
         relapses=lambda _: relapses,
     )
@@ -767,9 +785,9 @@ def test_exact_values_that_no_training_leaves_need_less_proof(sign, verdict):
 @pytest.mark.parametrize(
     "signs",
     [
-        {"untouched": []},
-        {"untouched": ["0.weight"]},
-        {"untouched": ["0.weight"], "untouched_share": 1.0},
+        {"untouched": {}},
+        {"untouched": {"0.weight": 0.2}},
+        {"untouched": {"0.weight": 1.0}},
     ],
 )
 @pytest.mark.parametrize("reached", [0.9, 0.55])

@@ -24,6 +24,7 @@ from worker.engine.check import (
     points,
     undecided,
 )
+from worker.engine.lab.experiment import UNTOUCHED
 from worker.engine.subject import Subject
 
 EXACT_SIGNS = ("non_finite", "constant", "untouched_norms")
@@ -70,19 +71,19 @@ class DegenerateWeights:
         better = (self.bar_of_exact if exact else self.bar).passes(gain)
         others = self._others(case)
         other = self._explained(case, others)
-        signs = self._signs(values, explained=other is not None)
+        untouched = self._untouched(case, values)
+        signs = self._signs(values, {} if other else untouched)
         # An unstable recipe leaves some runs dead; then the recipe is at fault.
         relapses = case.relapses(max(others.values(), default=0.0))
         recipe_at_fault = relapses >= self.unstable_share or any(
             t.role == "primary" and (gain is None or t.gain.value >= gain.value)
             for t in case.trials.values()
         )
-        untouched = values.get("untouched")
         is_unexplained = better and not signs and other is None
-        if is_unexplained and isinstance(untouched, list) and untouched:
+        if is_unexplained and untouched:
             # A layer that hardly moved is nothing by itself; beside a recipe that
             # yields much more, for no other reason, it was forgotten.
-            names = ", ".join(map(str, untouched[:3]))
+            names = ", ".join(list(untouched)[:3])
             signs = [f"{names} looks as freshly initialised."]
         evidence = [
             Evidence(kind="weights", statement=sign, values={}) for sign in signs
@@ -142,30 +143,39 @@ class DegenerateWeights:
             self.cause, f"{summary}.", evidence=evidence, gain=shown, method=METHOD
         )
 
-    def _signs(self, values: dict[str, JsonValue], *, explained: bool) -> list[str]:
+    def _untouched(
+        self, case: Case, values: Mapping[str, JsonValue]
+    ) -> dict[str, float]:
+        """Layers that look freshly drawn, with their share of what can be compared.
+
+        Not those that the recipe's own training leaves like that.
+        """
+        found = values.get("untouched")
+        return {
+            name: float(share)
+            for name, share in (found if isinstance(found, dict) else {}).items()
+            if isinstance(share, int | float) and UNTOUCHED + name not in case.baseline
+        }
+
+    def _signs(
+        self, values: Mapping[str, JsonValue], untouched: Mapping[str, float]
+    ) -> list[str]:
         """Say what the weights show.
 
         Args:
             values: of the probe.
-            explained: whether another fault tells why the model does badly; layers
-                that hardly moved are no sign then.
+            untouched: layers that hardly moved; none where another fault tells why the
+                model does badly.
         """
         found = []
         non_finite = values.get("non_finite")
         if isinstance(non_finite, dict) and non_finite:
             found.append(f"Values of {', '.join(list(non_finite)[:3])} are not finite.")
-        share = values.get("untouched_share")
-        untouched = values.get("untouched")
-        share = float(share) if isinstance(share, int | float) else 0.0
-        if share >= self.untouched_share and not explained:
-            names = (
-                ", ".join(map(str, untouched[:3]))
-                if isinstance(untouched, list)
-                else ""
-            )
+        share = sum(untouched.values())
+        if share >= self.untouched_share:
             found.append(
                 f"{100 * share:.0f} % of the weights look as freshly initialised "
-                f"({names})."
+                f"({', '.join(list(untouched)[:3])})."
             )
         for name, word in (("constant", "constant"), ("zero_rows", "all zero")):
             tensors = values.get(name)

@@ -217,6 +217,9 @@ class Curve(_Value):
     eval_balanced_accuracy: tuple[float | None, ...] = ()
 
 
+UNTOUCHED = "untouched "  # before the name of a layer, in the name of a sign
+
+
 class TrialOutcome(_Value):
     """One arm trained from one seed."""
 
@@ -239,6 +242,8 @@ class TrialOutcome(_Value):
         description="What the training showed: `first_loss`, `oscillation`, "
         "`gradient_ratio` (first layer's gradient norm over the last's), `dead_share`, "
         "`saturated_share`, `update_ratio`, `size_distance` (see `lab/signs.py`); "
+        "`untouched NAME`: 1 for layers that look as before the training, told of the "
+        "first seed of an arm without changes; "
         "`settled_after`: epochs after which a training longer than the recipe's had "
         "nothing left to learn and was ended; None where it was not.",
     )

@@ -31,11 +31,16 @@ _COPIES = 7  # of a member's row: weights, gradient, state, scratch, last finite
 
 @dataclass
 class End:
-    """Where one trial ends: arms that differ only in epochs share a trajectory."""
+    """Where one trial ends: arms that differ only in epochs share a trajectory.
+
+    Attributes:
+        shows_weights: whether it is looked at which layers were hardly moved.
+    """
 
     arm: int
     seed: int
     step: int
+    shows_weights: bool = False
 
 
 @dataclass
@@ -160,7 +165,12 @@ class Builder:
             ValidationError: a patch makes no recipe.
         """
         built = self._built(arm)
-        return [self._member(index, built, seed) for seed in seeds]
+        members = [self._member(index, built, seed) for seed in seeds]
+        members[0].ends[0].shows_weights = all(
+            isinstance(change, NetworkChange) and change.name == "initialization"
+            for change in arm.changes
+        )
+        return members
 
     def _built(self, arm: Arm) -> _Built:
         recipe, scheme = self._material.recipe, "default"

@@ -6,12 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worker.engine.lab.experiment import UNTOUCHED
 from worker.engine.lab.gradients import Layout
+from worker.engine.network.freshness import as_array, comparable, looks_fresh
 
 EARLY_STEPS = 5  # steps whose gradients and updates are looked at
 _WINDOWS = 50  # pieces in which a training's losses are averaged
 _LEAST = 10  # steps in a piece, below which single batches show
 _RISE = 0.01  # of the first window's loss: a smaller rise is no rise
+_SIDE = 256  # rows and columns of a layer, to tell whether it looks fresh
 _MATRIX = 2  # dimensions from which a parameter counts as a layer's weights
 
 
@@ -87,6 +90,24 @@ def size_distance(
         if all(np.isfinite(sizes)) and min(sizes) > 0:
             off.append(abs(np.log(sizes[0] / sizes[1])))
     return float(np.median(off)) if off else None
+
+
+def untouched(trained: dict[str, Tensor], drawn: dict[str, Tensor]) -> dict[str, float]:
+    """Name layers that look as if they had never been trained, although they were.
+
+    Args:
+        trained: weights by name.
+        drawn: what they began with.
+
+    Returns:
+        1 by `untouched NAME`; others are not named.
+    """
+    return {
+        f"{UNTOUCHED}{name}": 1.0
+        for name, weight in trained.items()
+        for value in [as_array(weight)]
+        if comparable(value, as_array(drawn[name])) and looks_fresh(value, _SIDE)
+    }
 
 
 def oscillation(losses: np.ndarray) -> float | None:

@@ -22,6 +22,7 @@ from worker.engine.lab.signs import (
     EarlySigns,
     oscillation,
     size_distance,
+    untouched,
 )
 from worker.engine.lab.threads import threads
 
@@ -340,8 +341,15 @@ class Stack:
                 track.pending.remove(end)
                 own = set(self._scorer.moments_of(end))
                 points = [point for point in track.points if point.step in own]
+                shown_here = signs
+                if end.shows_weights and not track.diverged:
+                    weights_here = self.layout.parameters(self.rows[track.place])
+                    began = track.member.start()[0]
+                    shown_here = {**signs, **untouched(weights_here, began)}
                 self.trials.append(
-                    Trial(end, held_out, train, spared, track.diverged, points, signs)
+                    Trial(
+                        end, held_out, train, spared, track.diverged, points, shown_here
+                    )
                 )
                 if end.arm == keep_arm:
                     self.kept[end.arm, end.seed] = self._copied(track.place)

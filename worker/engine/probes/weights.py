@@ -1,11 +1,7 @@
 """What the delivered weights look like: non-finite, dead, duplicated, never trained.
 
-A weight counts as untouched since initialisation only where two things agree: its
-values are distributed as a uniform or normal draw (Kolmogorov-Smirnov), and its largest
-singular value is that of independent draws, which training moves first since gradients
-are of low rank (Martin & Mahoney 2021, JMLR 22:165). Both are free of scale, so the
-scheme of initialisation does not matter. It stays a hint: a briefly trained wide layer
-looks the same.
+That a weight looks untouched since initialisation (`network/freshness.py`) is a hint: a
+briefly trained wide layer looks the same.
 
 Values:
     non_finite: `{tensor: count}`.
@@ -13,7 +9,7 @@ Values:
     zero_rows: `{tensor: rows of zeros}` (a unit without input).
     duplicate_rows: `{tensor: rows equal to an earlier row}`.
     outliers: `{tensor: largest |value| over the others' size}` beyond `outlier_limit`.
-    untouched: tensors that look freshly drawn; `untouched_share` of comparable values.
+    untouched: `{tensor that looks freshly drawn: its share of the comparable values}`.
     untouched_norms: batch norms whose stored statistics are those of a fresh layer.
     dead: `{activation: share of units never active on the data}`.
     tensors, parameters: how much was read.
@@ -22,32 +18,30 @@ Values:
 import re
 
 import numpy as np
-import torch
 from pydantic import JsonValue
-from scipy import stats
-from torch import Tensor
 
 from service.contract.errors import UnusableModel
+from worker.engine.network.freshness import (
+    LEAST_VALUES,
+    as_array,
+    comparable,
+    is_constant,
+    looks_fresh,
+)
 from worker.engine.probes.activity import dead_units
 from worker.engine.probes.duplicates import repeated
 from worker.engine.probes.material import Floats, Material, Values, note
 
-RANDOM_DRAWS = 8
-LEAST_VALUES = 64  # values below which a distribution says too little
-MOST_VALUES = 20_000  # of a tensor, for the distribution
-LEAST_P = 0.01  # below, the values are not distributed as fresh ones
-SPECTRAL_MARGIN = 0.02  # relative excess over random singular values that is chance
 OUTLIER_LIMIT = 50.0  # times the root mean square of the others
-MOST_SIDE = 512  # rows and columns of a matrix drawn for its singular value
 MOST_LISTED = 50
 
 
 def measure(material: Material, settings: Values) -> Values:
     """Read the weights; settings: `activity` (default true), to look for dead units."""
     network = material.network
-    parameters = {name: _array(value) for name, value in network.parameters.items()}
-    buffers = {name: _array(value) for name, value in network.buffers.items()}
-    fresh = {name: _array(value) for name, value in network.initial(0)[0].items()}
+    parameters = {name: as_array(value) for name, value in network.parameters.items()}
+    buffers = {name: as_array(value) for name, value in network.buffers.items()}
+    fresh = {name: as_array(value) for name, value in network.initial(0)[0].items()}
     values: Values = {
         "notes": [],
         "tensors": len(parameters) + len(buffers),
@@ -63,7 +57,7 @@ def measure(material: Material, settings: Values) -> Values:
     constant: list[JsonValue] = [
         name
         for name, value in parameters.items()
-        if _is_constant(value) and not _is_constant(fresh.get(name, value))
+        if is_constant(value) and not is_constant(fresh.get(name, value))
     ]
     values["constant"] = constant[:MOST_LISTED]
     values["zero_rows"] = _counts(
@@ -84,22 +78,9 @@ def measure(material: Material, settings: Values) -> Values:
     return values
 
 
-def _array(value: Tensor) -> Floats:
-    """Look at a tensor's own numbers; types that numpy lacks are converted."""
-    value = value.detach().cpu()
-    if value.dtype not in {torch.float32, torch.float64}:
-        value = value.double()
-    numbers: Floats = value.numpy()
-    return numbers
-
-
 def _counts(found: dict[str, int]) -> Values:
     worst = sorted(found.items(), key=lambda item: -item[1])[:MOST_LISTED]
     return {name: count for name, count in worst if count}
-
-
-def _is_constant(value: Floats) -> bool:
-    return value.size > 1 and bool((value == value.flat[0]).all())
 
 
 def _zero_rows(value: Floats) -> int:
@@ -140,64 +121,15 @@ def _outliers(parameters: dict[str, Floats]) -> Values:
 def _untouched(
     values: Values, parameters: dict[str, Floats], fresh: dict[str, Floats]
 ) -> None:
-    untouched: list[str] = []
-    compared, alike = 0, 0
-    for name, value in parameters.items():
-        if not _comparable(value, fresh.get(name)):
-            continue
-        compared += value.size
-        if looks_fresh(value):
-            untouched.append(name)
-            alike += value.size
-    total = max(1, sum(value.size for value in parameters.values()))
-    values["untouched"] = list(untouched[:MOST_LISTED])
-    values["untouched_share"] = alike / compared if compared else None
-    values["compared_share"] = compared / total
-
-
-def _comparable(value: Floats, draw: Floats | None) -> bool:
-    """Whether a fresh draw is a random matrix, large enough to be told apart."""
-    return (
-        value.ndim >= 2  # noqa: PLR2004 - biases say too little
-        and value.size >= LEAST_VALUES
-        and bool(np.isfinite(value).all())
-        and float(value.std()) > 0
-        and draw is not None
-        and not _is_constant(draw)
-    )
-
-
-def looks_fresh(value: Floats) -> bool:
-    """Whether a weight looks like independent draws, uniform or normal, around 0."""
-    rng = np.random.default_rng(0)
-    size = np.sqrt(np.mean(np.square(value, dtype=np.float64)))
-    sample = value.ravel()
-    if len(sample) > MOST_VALUES:
-        sample = rng.choice(sample, MOST_VALUES, replace=False)
-    sample = sample / size
-    side = float(np.sqrt(3))
-    uniform = stats.kstest(sample, stats.uniform(-side, 2 * side).cdf).pvalue
-    normal = stats.kstest(sample, stats.norm.cdf).pvalue
-    if max(float(uniform), float(normal)) < LEAST_P:
-        return False
-    matrix = _drawn_part(value.reshape(len(value), -1), rng) / size
-    own = float(np.linalg.norm(matrix, 2))
-    drawn = [
-        float(np.linalg.norm(rng.standard_normal(matrix.shape), 2))
-        for _ in range(RANDOM_DRAWS)
+    compared = [
+        name for name, value in parameters.items() if comparable(value, fresh.get(name))
     ]
-    margin = max(SPECTRAL_MARGIN * max(drawn), max(drawn) - min(drawn))
-    return own <= max(drawn) + margin
-
-
-def _drawn_part(matrix: Floats, rng: np.random.Generator) -> Floats:
-    """Draw rows and columns; what is left of independent draws is independent."""
-    rows, columns = matrix.shape
-    if rows > MOST_SIDE:
-        matrix = matrix[rng.choice(rows, MOST_SIDE, replace=False)]
-    if columns > MOST_SIDE:
-        matrix = matrix[:, rng.choice(columns, MOST_SIDE, replace=False)]
-    return matrix
+    size = sum(parameters[name].size for name in compared)
+    alike = [name for name in compared if looks_fresh(parameters[name])]
+    shares = {name: parameters[name].size / max(1, size) for name in alike}
+    total = max(1, sum(value.size for value in parameters.values()))
+    values["untouched"] = dict(list(shares.items())[:MOST_LISTED])
+    values["compared_share"] = size / total
 
 
 def _untouched_norms(buffers: dict[str, Floats]) -> list[JsonValue]:

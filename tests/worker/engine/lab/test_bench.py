@@ -13,6 +13,7 @@ from worker.engine.lab import gradients as gradients_module
 from worker.engine.lab import views
 from worker.engine.lab.bench import Bench
 from worker.engine.lab.experiment import (
+    UNTOUCHED,
     Arm,
     DataChange,
     NetworkChange,
@@ -240,6 +241,22 @@ def test_a_kept_model_that_cannot_be_written_out_costs_nothing_else(monkeypatch)
     assert (outcome.file, outcome.kept_seed) == (None, None)
     assert outcome.arms[0].failure is None
     assert "no TorchScript form" in outcome.notes[-1]
+
+
+@pytest.mark.parametrize(("rate", "left_so"), [(1e-7, True), (0.3, False)])
+def test_it_is_told_which_layers_the_recipe_leaves_as_they_were_drawn(rate, left_so):
+    network = nn.Sequential(
+        nn.Linear(5, 60), nn.ReLU(), nn.Linear(60, 60), nn.ReLU(), nn.Linear(60, 3)
+    )
+    recipe = lab.make_recipe(epochs=20).patched({"optimizer": {"lr": rate}})
+    material = lab.make_material(network, (5,), recipe=recipe)
+    longer = Arm(name="longer", changes=(RecipeChange(patch={"epochs": 30}),))
+
+    outcome = outcome_of(material, BASE, longer, seeds=(1, 2))
+
+    told = [f"{UNTOUCHED}2.weight" in t.signs for a in outcome.arms for t in a.trials]
+    # Of the recipe only, from the first seed.
+    assert told == [left_so, False, False, False]
 
 
 def test_a_training_stops_at_its_deadline_and_says_so():
