@@ -27,7 +27,8 @@ class Scripted:
 
 
 @pytest.mark.parametrize(
-    ("remedy", "file"), [(None, None), ({"steps": []}, "repaired.pt")]
+    ("remedy", "file"),
+    [(None, None), ({"model": "repaired.pt"}, "repaired.pt"), ({"model": None}, None)],
 )
 def test_a_repaired_model_that_the_report_withholds_is_not_scored(
     tmp_path: Path,
