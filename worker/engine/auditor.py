@@ -47,6 +47,7 @@ from worker.engine.screening import (
     may_borrow,
     screen_mends,
 )
+from worker.engine.second_look import PROBE, look_at_labels_again
 from worker.engine.subject import Subject
 from worker.engine.symptoms import missing_by_far, unlikely_causes
 from worker.engine.trainer import Trainer
@@ -192,10 +193,16 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
 
     repaired = confirmation.enriched(confirm, together, chosen, best)
     anew = retraining_helps(measures, confirm or screen, trainer.floors)
-    repaired = yield from refine(trainer, repaired, mends, screen, anew=anew)
+    again = yield from look_at_labels_again(trainer, repaired, measures)
+    if again.answers:
+        measures = {**measures, PROBE: again.values}
+    repaired = yield from refine(
+        trainer, repaired, mends, screen, anew=anew, more=again.answers
+    )
     remedy = yield from repair(trainer, repaired, anew=anew)
     return replace(
         learned,
+        measures=measures,
         mends=mends,
         screen=screen,
         confirm=confirm,

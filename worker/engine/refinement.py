@@ -49,6 +49,7 @@ def refine(
     screen: Results,
     *,
     anew: bool,
+    more: Sequence[Mend] = (),
 ) -> Round[tuple[Mend, ...]]:
     """Turn the knobs of a repaired model, one at a time, while it pays.
 
@@ -58,6 +59,7 @@ def refine(
         mends: all that were proposed, by cause.
         screen: what came out of the first look.
         anew: whether training anew by the same recipe repairs, without any mend.
+        more: answers to a cause mended that were found since the screen.
 
     Returns:
         The mends of the best model, some of them taken further. Nothing is refined
@@ -69,6 +71,9 @@ def refine(
         return repaired
     refinement = _Refinement(trainer, mends)
     answers = other_answers(repaired, mends, screen)
+    for cause in {answer.cause for answer in more}:
+        found = [answer for answer in more if answer.cause is cause]
+        answers[cause] = [*found, *answers.get(cause, [])]
     for _ in range(MOST_STEPS if repaired else 1):
         better = yield from refinement.step(repaired, answers)
         if better is None:

@@ -49,6 +49,7 @@ from worker.engine.network.network import Network
 from worker.engine.network.torch_export import load_torch_export
 from worker.engine.network.torchscript import load_torchscript
 from worker.engine.planning import EFFORTS, network_key
+from worker.engine.probes.noise import second_look
 from worker.engine.probes.table import PROBES
 from worker.engine.recipe import complete
 from worker.engine.results import BASELINE
@@ -290,6 +291,8 @@ class Session:
         begin = self.clock()
         if asked.name == "cost":
             values = self._costs(asked.settings)
+        elif asked.name == "second_look":
+            values = self._second_look(asked.settings)
         else:
             values = PROBES[asked.name](self.material, dict(asked.settings))
         notes = values.pop("notes", [])
@@ -319,6 +322,29 @@ class Session:
             if took is not None and own:
                 found[network_key(changes)] = took / own
         return {"relative": found}
+
+    def _second_look(self, settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+        """Have the network doubt the labels.
+
+        Settings: `changes` of the arm that learns; `seeds`, `folds`; `mask` of rows
+        that the first look would leave out.
+        """
+        assert self.bench is not None
+        assert self.material is not None
+        training = Training.model_validate(
+            {
+                "round": "remedy",
+                "question": "",
+                "arms": [{"name": "learner", "changes": settings["changes"]}],
+                "seeds": settings["seeds"],
+                "folds": settings["folds"],
+            }
+        )
+        said = self.bench.out_of_fold(training)
+        if said is None:
+            return {"notes": []}
+        mask = settings.get("mask")
+        return second_look(self.material, said, mask if isinstance(mask, str) else None)
 
     def _step_seconds(self) -> dict[str, JsonValue]:
         """Time steps by number of members; one that takes too long is estimated."""

@@ -26,6 +26,7 @@ SEED_OFFSETS: dict[str, int] = {
     "confirm": 100,
     "remedy": 200,
     "refine": 300,
+    "doubt": 400,
 }
 SHARES = {"screen": 0.42, "interact": 0.35, "confirm": 0.7}  # of the time left then
 SCREENING = ("screen", "interact")  # stages whose arms are compared with each other

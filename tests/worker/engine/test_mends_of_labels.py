@@ -185,6 +185,14 @@ def make_material(seed: int = 0) -> Material:
     return material
 
 
+def material_of(train: Split) -> Material:
+    dataset = Dataset({"train": train}, ("a", "b", "c"), (), "table")
+    material: Any = Material.__new__(Material)
+    for name, value in (("train", train), ("dataset", dataset)):
+        object.__setattr__(material, name, value)
+    return material
+
+
 def view_after(changes: tuple[DataChange, ...], material: Material) -> View:
     everything = np.arange(ROWS)
     view = View(np.ones(ROWS, dtype=np.bool_), material.train.y.copy())
@@ -270,3 +278,57 @@ def test_a_class_that_is_always_mistaken_leaves_a_matrix_that_a_recipe_takes():
 
     assert Loss(transition_matrix=rows).transition_matrix == rows
     assert rows[0][0] >= 0
+
+
+def test_a_second_look_flags_what_the_network_contradicts():
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 3, ROWS)
+    wrong = rng.random(ROWS) < 0.2
+    given = np.where(wrong, (true + 1) % 3, true)
+    said = np.full((ROWS, 3), 0.01)
+    said[np.arange(ROWS), true] = 0.98
+    said[:10] = np.nan  # never left out by the network
+    split = Split(rng.standard_normal((ROWS, 2)), given, np.arange(ROWS), "train")
+    material = material_of(split)
+    first = np.zeros(ROWS, dtype=np.bool_)
+    first[[3, 50]] = True
+
+    values = noise.second_look(material, said, pack_mask(first))
+
+    expected = wrong.copy()
+    expected[:10] = first[:10]  # only there the first look counts
+    flags = unpack_flags(values["mask"], ROWS)
+    assert (flags == expected).mean() > 0.98
+    assert flags[3]
+    assert not flags[50] or wrong[50]
+    assert values["rate"]["value"] == pytest.approx(0.2, abs=0.06)
+    sure = unpack_flags(values["sure_mask"], ROWS)
+    assert (np.array(values["corrections"]) == true[sure]).all()
+    listed = {one["row"] for one in values["suspects"]}
+    assert listed <= set(np.flatnonzero(wrong))
+
+
+def test_a_network_that_guesses_flags_nothing():
+    rng = np.random.default_rng(0)
+    given = rng.integers(0, 3, ROWS)
+    split = Split(rng.standard_normal((ROWS, 2)), given, np.arange(ROWS), "train")
+
+    values = noise.second_look(
+        material_of(split), rng.dirichlet([1, 1, 1], ROWS), mask=None
+    )
+
+    assert values == {"notes": []}
+
+
+def test_the_report_names_the_suspects_of_both_looks():
+    measures = make_noise()
+    again = {"suspected": 12, "suspects": [{"row": 3}], "mask": "x", "unsure_mask": "y"}
+
+    finding = LabelNoise().judge(
+        make_subject(), Case(measures={**measures, "second_look": again})
+    )
+
+    kinds = [e for e in finding.evidence if e.kind == "suspected_labels"]
+    assert len(kinds) == 2
+    assert "12 labels" in kinds[1].statement
+    assert kinds[1].values == {"suspected": 12, "suspects": [{"row": 3}]}

@@ -31,6 +31,7 @@ from worker.engine.check import (
     noise_rate,
     undecided,
 )
+from worker.engine.doubted_labels import corrected, dropped
 from worker.engine.lab.experiment import Change, DataChange, RecipeChange
 from worker.engine.stats.decisions import Floors
 from worker.engine.subject import Subject
@@ -67,30 +68,29 @@ class LabelNoise:
     def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
         """Drop, correct, drop and smooth, or expect the mistakes."""
         noise = measures.get("noise", {})
-        mask, random_mask = noise.get("mask"), noise.get("random_mask")
+        random_mask, suspects = noise.get("random_mask"), dropped(noise)
         rate = noise_rate(measures)
-        if not isinstance(mask, str) or not isinstance(random_mask, str):
+        if not suspects or not isinstance(random_mask, str):
             return []
         if rate < self.tolerated_share or rate > self.most_dropped:
             return []
         if least_noise_rate(measures) < self.least_surely:
             return []
         text = f"Review the {100 * rate:.0f} % of the labels that are suspect"
-        dropped = DataChange(name="drop", mask=mask)
         random = DataChange(name="drop", mask=random_mask)
         plain = Mend(
             cause=self.cause,
             key="suspects dropped",
             text=f"{text}; correct or drop them",
-            changes=(dropped,),
+            changes=suspects,
             control=(random,),
             control_name="random rows dropped",
             urgent=True,
             evident=True,
         )
         found = [plain]
-        if corrected := _corrected(noise):
-            found.append(replace(plain, key="suspects corrected", changes=corrected))
+        if changes := corrected(noise):
+            found.append(replace(plain, key="suspects corrected", changes=changes))
         if smoothed := smoothed_labels(subject.recipe):
             found.append(
                 replace(
@@ -98,7 +98,7 @@ class LabelNoise:
                     key="suspects dropped, labels smoothed",
                     text=f"{text}; correct or drop them, and smooth the labels that "
                     f"are left by {SMOOTHING:g}",
-                    changes=(dropped, smoothed),
+                    changes=(*suspects, smoothed),
                     control=(random, smoothed),
                     control_name="random rows dropped, labels smoothed",
                     late_control=True,
@@ -135,6 +135,15 @@ class LabelNoise:
                 values={key: value for key, value in noise.items() if key not in _LONG},
             )
         ]
+        if again := case.measures.get("second_look"):
+            evidence.append(
+                Evidence(
+                    kind="suspected_labels",
+                    statement="A second look, by the network itself once it was "
+                    f"mended, contradicts {again.get('suspected', 0)} labels.",
+                    values={k: value for k, value in again.items() if k not in _LONG},
+                )
+            )
         if rate > self.most_dropped:
             return undecided(
                 self.cause,
@@ -187,21 +196,3 @@ def _expected(
         RecipeChange(patch={"loss": {"transition_matrix": one}}) for one in (rows, even)
     )
     return made, control
-
-
-def _corrected(noise: Mapping[str, JsonValue]) -> tuple[Change, ...]:
-    """Correct the suspects whose suggestion can be believed, drop the others."""
-    sure, unsure = noise.get("sure_mask"), noise.get("unsure_mask")
-    corrections = noise.get("corrections")
-    if not (
-        isinstance(sure, str)
-        and isinstance(unsure, str)
-        and isinstance(corrections, list)
-        and corrections
-    ):
-        return ()
-    labels = tuple(int(str(k)) for k in corrections)
-    return (
-        DataChange(name="relabel", mask=sure, labels=labels),
-        DataChange(name="drop", mask=unsure),
-    )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from service.contract.errors import UnusableModel
 from worker.engine.lab.batches import Rows
@@ -30,7 +31,7 @@ from worker.engine.lab.gradients import Graphs
 from worker.engine.lab.inputs import InputStep, Pipe
 from worker.engine.lab.losses import LossImpossible
 from worker.engine.lab.materials import Material as Material  # noqa: PLC0414
-from worker.engine.lab.members import Builder, Member, merged, stacks
+from worker.engine.lab.members import Builder, End, Member, merged, stacks
 from worker.engine.lab.packaging import is_complete, packaged
 from worker.engine.lab.residence import ResidentSplit
 from worker.engine.lab.scoring import Scorer
@@ -271,19 +272,55 @@ class Bench:
             parameters=run.parameters[index],
         )
 
+    def out_of_fold(self, training: Training) -> np.ndarray | None:
+        """Have members say what the training rows are that they left out.
+
+        Args:
+            training: of one arm, with folds.
+
+        Returns:
+            float64, (training rows, classes): probabilities, the mean over the members
+            that left a row out; NaN where none did. None where the arm cannot be
+            trained.
+        """
+        run = self._prepared(training)
+        rows, classes = len(self.material.train), self.material.classes
+        total, count = np.zeros((rows, classes)), np.zeros((rows, 1))
+        for group in stacks(run.members):
+            try:
+                stack = self._stack(group, training, run)
+                stack.run(self._alarm(float("inf")), lambda _: None, 0)
+            except FAILURES as error:
+                self._give_up(group, error, run)
+                continue
+            for member in group:
+                raw = self._raw(member, stack, member.ends[0], "train", member.spared)
+                said = member.head.log_probabilities(raw).exp().double()
+                total[member.spared] += said.cpu().numpy()
+                count[member.spared] += 1
+        if run.failures:
+            return None
+        with np.errstate(invalid="ignore"):
+            return np.asarray(total / count)
+
+    def _raw(
+        self, member: Member, stack: Stack, end: End, split: str, places: Rows
+    ) -> Tensor:
+        """Return what kept weights say of some rows."""
+        row, buffers = stack.kept[end.arm, end.seed]
+        alone = {name: value[None] for name, value in buffers.items()}
+        weights = Weights(stack.layout, row[None], alone)
+        [raw] = outputs(
+            member.network, weights, [member.pipe], self._split(split), places
+        )
+        return raw
+
     def _level(self, member: Member, stack: Stack, arm: int, seed: int) -> float:
         """Balanced accuracy of kept weights on the rows that decide."""
-        row, buffers = stack.kept[arm, seed]
-        alone = {name: value[None] for name, value in buffers.items()}
-        raw = outputs(
-            member.network,
-            Weights(stack.layout, row[None], alone),
-            [member.pipe],
-            self._split("decide"),
-            np.arange(len(self.material.decide)),
-        )
         labels = self.material.decide.y
-        return marks(member.head, member, raw[0], labels).balanced_accuracy
+        end = next(end for end in member.ends if (end.arm, end.seed) == (arm, seed))
+        raw = self._raw(member, stack, end, "decide", np.arange(len(labels)))
+        return marks(member.head, member, raw, labels).balanced_accuracy
 
     def _keep(
         self,

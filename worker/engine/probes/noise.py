@@ -30,8 +30,8 @@ from pydantic import JsonValue
 
 from service.contract.report import Interval
 from worker.engine.data import Split
-from worker.engine.lab.experiment import pack_mask
-from worker.engine.probes.doubts import Doubts, doubt
+from worker.engine.lab.experiment import pack_mask, unpack_flags
+from worker.engine.probes.doubts import Doubts, contradicted_among_surest, doubt
 from worker.engine.probes.features import Features
 from worker.engine.probes.material import (
     Flags,
@@ -43,7 +43,7 @@ from worker.engine.probes.material import (
     integer,
     note,
 )
-from worker.engine.probes.noise_transition import MOST_CLASSES
+from worker.engine.probes.noise_transition import MOST_CLASSES, fit
 from worker.engine.splits import base_rows
 from worker.engine.stats.intervals import balanced_accuracy, wilson
 
@@ -95,6 +95,47 @@ def measure(material: Material, settings: Values) -> Values:
         values["transition_matrix"] = rounded(doubts.mistakes.matrix)
     _name(values, doubts, train, material.dataset.class_names)
     _mask(values, doubts, y, places=places, rows=len(material.train))
+    return values
+
+
+def second_look(material: Material, said: Floats, mask: str | None) -> Values:
+    """Doubt the labels by what a network says that learned without these rows.
+
+    Args:
+        material: the subject.
+        said: float64, (training rows, classes), probabilities; NaN where the network
+            always learned from the row.
+        mask: of rows that the first look would leave out, which counts for those.
+
+    Returns:
+        `rate`, `suspects`, `suspected`, `doubtful` and the masks, as `measure` does;
+        nothing where the network predicts no better than chance.
+    """
+    values: Values = {"notes": []}
+    places = np.flatnonzero(np.isfinite(said).all(1))
+    train, said = choose(material.train, places), said[places]
+    if len(train) < LEAST_ROWS:
+        return values
+    own = said[np.arange(len(train)), train.y]
+    mistakes = fit(said, train.y)
+    doubts = Doubts(
+        probabilities=said,
+        margin=own / said.max(1),
+        mistakes=mistakes,
+        rate=mistakes.rate,
+        surest=contradicted_among_surest(said, train.y),
+        looks=1,
+        first=said,
+    )
+    if not is_known(doubts, train.y):
+        return values
+    values["rate"] = rate_of(doubts, len(train)).model_dump()
+    _name(values, doubts, train, material.dataset.class_names)
+    rest = None
+    if mask is not None:
+        rest = unpack_flags(mask, len(material.train))
+        rest[places] = False
+    _mask(values, doubts, train.y, places=places, rest=rest, rows=len(material.train))
     return values
 
 
@@ -155,9 +196,24 @@ def _name(values: Values, doubts: Doubts, train: Split, names: tuple[str, ...]) 
 
 
 def _mask(
-    values: Values, doubts: Doubts, y: Labels, *, places: Labels, rows: int
+    values: Values,
+    doubts: Doubts,
+    y: Labels,
+    *,
+    places: Labels,
+    rows: int,
+    rest: Flags | None = None,
 ) -> None:
-    """Flag among all training rows those that may be left out, or corrected."""
+    """Flag among all training rows those that may be left out, or corrected.
+
+    Args:
+        values: where to put them.
+        doubts: about the rows at `places`.
+        y: their labels.
+        places: int64, in the training rows.
+        rows: how many there are.
+        rest: bool, (rows,), others to leave out.
+    """
     flags, sure = doubts.suspects(y), doubts.sure
     doubtful = (doubts.mistakes.right < LIKELY) & ~flags
     is_much = doubtful.sum() >= MANY * flags.sum()
@@ -173,6 +229,8 @@ def _mask(
     ):
         everywhere = np.zeros(rows, dtype=np.bool_)
         everywhere[places] = flagged
+        if rest is not None and name in {"mask", "unsure_mask"}:
+            everywhere |= rest
         values[name] = pack_mask(everywhere)
 
 

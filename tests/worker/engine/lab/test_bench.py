@@ -259,6 +259,43 @@ def test_it_is_told_which_layers_the_recipe_leaves_as_they_were_drawn(rate, left
     assert told == [left_so, False, False, False]
 
 
+def test_rows_are_told_by_members_that_left_them_out():
+    material = lab.make_material(dropping(), (5,), recipe=lab.make_recipe(epochs=10))
+    parts = spared_rows(material.train.y, 3)
+
+    said = Bench(material).out_of_fold(training(BASE, seeds=(1, 2), folds=3))
+
+    known = np.concatenate([parts[1], parts[2]])
+    assert np.isfinite(said).all(1).nonzero()[0].tolist() == sorted(known)
+    np.testing.assert_allclose(said[known].sum(1), 1)
+    outcome = outcome_of(material, BASE, seeds=(1, 2), folds=3)
+    for trial, part in zip(outcome.arms[0].trials, parts[1:], strict=True):
+        hits = said[part].argmax(1) == material.train.y[part]
+        assert hits.tolist() == unpack_mask(trial.spared, len(part))
+
+
+def test_what_several_members_say_of_a_row_is_averaged():
+    material = lab.make_material(dropping(), (5,))
+    [part, *_] = spared_rows(material.train.y, 3)
+
+    first, second, both = (
+        Bench(material).out_of_fold(training(BASE, seeds=seeds, folds=3))[part]
+        for seeds in ((0,), (3,), (0, 3))
+    )
+
+    assert not np.allclose(first, second)
+    np.testing.assert_allclose(both, (first + second) / 2, rtol=1e-5)
+
+
+def test_of_an_arm_that_cannot_be_trained_nothing_is_told():
+    material = lab.make_material(dense(), (5,))
+    impossible = Arm(
+        name="smoothed", changes=(NetworkChange(name="activation", to="nothing"),)
+    )
+
+    assert Bench(material).out_of_fold(training(impossible, folds=3)) is None
+
+
 def test_a_training_stops_at_its_deadline_and_says_so():
     material = lab.make_material(dense(), (5,), recipe=lab.make_recipe(epochs=100_000))
 

@@ -1,0 +1,42 @@
+"""What to do about labels that are doubted: leave them out, or correct them."""
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from worker.engine.lab.experiment import DataChange
+
+
+def dropped(noise: Mapping[str, JsonValue]) -> tuple[DataChange, ...]:
+    """Leave out the rows that are better left out; nothing where none are named.
+
+    Args:
+        noise: what the probe `noise`, or `second_look`, says.
+    """
+    mask = noise.get("mask")
+    return (DataChange(name="drop", mask=mask),) if isinstance(mask, str) else ()
+
+
+def corrected(noise: Mapping[str, JsonValue]) -> tuple[DataChange, ...]:
+    """Correct the suspects whose suggestion can be believed, drop the others.
+
+    Args:
+        noise: as for `dropped`.
+
+    Returns:
+        Nothing where no suggestion can be believed.
+    """
+    sure, unsure = noise.get("sure_mask"), noise.get("unsure_mask")
+    corrections = noise.get("corrections")
+    if not (
+        isinstance(sure, str)
+        and isinstance(unsure, str)
+        and isinstance(corrections, list)
+        and corrections
+    ):
+        return ()
+    labels = tuple(int(str(k)) for k in corrections)
+    return (
+        DataChange(name="relabel", mask=sure, labels=labels),
+        DataChange(name="drop", mask=unsure),
+    )
