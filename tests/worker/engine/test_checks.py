@@ -446,6 +446,36 @@ def test_weights_that_are_far_less_sure_than_right_were_not_trained_on_a_form(
     assert PreprocessingMismatch().judge(subject, case).verdict == verdict
 
 
+FITTING = {"shift": 0.05, "ratio": 1.02, "features": 64}
+FOREIGN = {"shift": 3.4, "ratio": 0.9, "features": 64}
+
+
+@pytest.mark.parametrize(
+    ("brings", "given", "other", "verdict"),
+    [
+        (0.1, FOREIGN, FITTING, "found"),
+        (0.1, None, None, "not_found"),  # not proven by itself
+        (0.1, FOREIGN, FOREIGN, "not_found"),
+        (0.03, FOREIGN, FITTING, "not_found"),
+        (0.4, None, None, "found"),
+        (0.4, FITTING, FOREIGN, "not_found"),
+        (0.4, FITTING, FITTING, "found"),  # channels swapped, say: alike to the norm
+    ],
+)
+def test_what_a_batch_norm_has_stored_tells_the_form_of_the_training(
+    brings, given, other, verdict
+):
+    measures = in_form(brings, "standardize")
+    measures["preprocessing"] |= {
+        "gain": {"value": brings, "standard_error": 0.037},
+        "first_norm": given,
+        "best_norm": other,
+    }
+    case = Case(measures=measures, retrained=gain(brings), delivered=0.33)
+
+    assert PreprocessingMismatch().judge(make_subject(), case).verdict == verdict
+
+
 @pytest.mark.parametrize(
     ("hit", "usual", "loss", "moved", "verdict"),
     [

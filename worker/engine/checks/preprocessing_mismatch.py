@@ -8,6 +8,8 @@ Idea:      score the delivered model on rescaled, reordered and transposed input
            form. Weights that fit the training rows as they are just as the recipe's own
            trainings do were trained on these. Weights that have learned are sure of
            what they hit: what hardly moved is not, in whatever form it hits by chance.
+           A batch norm has stored which values reached it in training: the form in
+           which they do so again is that of the training.
 Source:    Breck et al. 2019, Data validation for machine learning, MLSys (skew between
            training and serving).
 Blind to:  transformations outside the list, and more than two at once.
@@ -16,6 +18,8 @@ Blind to:  transformations outside the list, and more than two at once.
 import math
 from dataclasses import dataclass
 from typing import ClassVar
+
+from pydantic import JsonValue
 
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
@@ -46,6 +50,8 @@ class PreprocessingMismatch:
     after: ClassVar[tuple[Cause, ...]] = (Cause.LABEL_ORDER_MISMATCH,)
 
     bar: Bar = Bar()
+    # What a batch norm has stored needs less proof beside it.
+    bar_of_norm: Bar = Bar(p_value=0.025)
     least_share: float = 0.5  # of the gain, that retraining on the data must show too
     least_recovered: float = 0.3  # of what retraining brings, by the transformation
     as_good: float = 0.9  # as the best arm: so good are no weights by accident
@@ -60,6 +66,8 @@ class PreprocessingMismatch:
     )
     sure: float = 0.5  # confidence over accuracy, both above chance
     by_chance: float = 0.3  # nats an answer that one of many forms may bring
+    norm_off: float = 0.5  # stored deviations, or nats of a ratio: another form
+    norm_nearer: float = 0.25  # of that, what is left in the form of the training
 
     def obstacle(self, subject: Subject) -> str | None:
         """Token ids are not preprocessed."""
@@ -85,11 +93,14 @@ class PreprocessingMismatch:
                 values={
                     "tried": values.get("tried"),
                     "first_norm": values.get("first_norm"),
+                    "best_norm": values.get("best_norm"),
                 },
             )
         ]
         untried = values.get("untried")
-        if best == "identity" or not self.bar.passes(gain) or gain is None:
+        given, other = _off(values.get("first_norm")), _off(values.get("best_norm"))
+        bar = self.bar_of_norm if self._is_nearer(other, given) else self.bar
+        if best == "identity" or not bar.passes(gain) or gain is None:
             if isinstance(untried, int) and untried:
                 return undecided(
                     self.cause,
@@ -104,7 +115,12 @@ class PreprocessingMismatch:
                 gain=gain,
                 method=METHOD,
             )
-        if objection := self._objection(subject, case, gain):
+        objection = self._objection(subject, case, gain)
+        if self._is_nearer(given, other):
+            objection = (
+                "the first batch norm has stored the figures of the inputs as they are"
+            )
+        if objection:
             return clear(
                 self.cause,
                 f"`{best}` would help the delivered model, but {objection}.",
@@ -165,6 +181,12 @@ class PreprocessingMismatch:
             )
         return None
 
+    def _is_nearer(self, one: float | None, other: float | None) -> bool:
+        """Whether what a norm has stored is found again in one form only."""
+        if one is None or other is None:
+            return False
+        return other >= self.norm_off and one <= self.norm_nearer * other
+
     def _is_ordered_otherwise(self, case: Case, gained: float) -> bool:
         """Whether the order of the outputs is all that is wrong with the delivery."""
         order = case.judged.get(Cause.LABEL_ORDER_MISMATCH)
@@ -212,6 +234,16 @@ class PreprocessingMismatch:
         area = case.measures.get("shift", {}).get("auc")
         low = area.get("low") if isinstance(area, dict) else None
         return isinstance(low, float) and low >= self.moved
+
+
+def _off(norm: JsonValue) -> float | None:
+    """How far what reaches a norm is from what it has stored, None where unknown."""
+    if not isinstance(norm, dict):
+        return None
+    shift, ratio = norm.get("shift"), norm.get("ratio")
+    if not (isinstance(shift, float) and isinstance(ratio, float)) or ratio <= 0:
+        return None
+    return max(shift, abs(math.log(ratio)))
 
 
 def _nats(hit: float, classes: int) -> float:

@@ -15,6 +15,8 @@ Values:
     first_norm: stored statistics of the first batch norm against those of the data:
         `shift` (median of |stored - actual| mean in stored deviations), `ratio` (median
         of actual over stored deviation), `features`; None where there is none.
+    best_norm: the same for the inputs in the best form; None likewise, or where
+        that is the form given.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,6 +56,7 @@ LOOKS = 5  # times what a probe may send through the network, that all of them m
 FEWEST = 4  # transformations that are tried, however long they take
 BEST_FEW = 2
 TIE = 0.005  # balanced accuracy within which the likelier transformation is chosen
+NORM_ROWS = 1_000  # rows that the first norm is held against
 LEAST_STEP = 0.02  # balanced accuracy that a step must add for another to be tried
 
 
@@ -103,12 +106,20 @@ def measure(material: Material, settings: Values) -> Values:
     if values["best"] != "identity":
         train = choose(material.train, sample_places(material.train.y, most))
         values["sure"] = _sureness(material, train, prepare, str(values["best"]), known)
-    try:
-        values["first_norm"] = first_norm(material, prepare(split.x[:1000]))
-    except UnusableModel as problem:
-        values["first_norm"] = None
-        note(values, f"The first norm was not held against the data. {problem.detail}")
+    _norms(values, material, prepare(split.x[:NORM_ROWS]), known)
     return values
+
+
+def _norms(values: Values, material: Material, x: Tensor, known: Figures) -> None:
+    """Hold the first norm against the inputs as given, and in the best form."""
+    values["first_norm"] = values["best_norm"] = None
+    try:
+        values["first_norm"] = first_norm(material, x)
+        if values["best"] != "identity":
+            other = transform(str(values["best"]), x, known)
+            values["best_norm"] = first_norm(material, other)
+    except UnusableModel as problem:
+        note(values, f"The first norm was not held against the data. {problem.detail}")
 
 
 def _prepared_sample(material: Material, prepare: AsTrained) -> Split:

@@ -220,7 +220,7 @@ def test_a_sound_form_is_left_alone(healthy_digits, healthy_cancer):
 
         assert values["best"] == "identity"
         assert values["gain"]["value"] == 0
-        assert values["first_norm"] is None
+        assert values["first_norm"] is values["best_norm"] is None
 
 
 def normed(features: int, classes: int) -> torch.nn.Sequential:
@@ -244,12 +244,15 @@ def test_stored_batch_statistics_are_held_against_the_data(normed_parts):
 
     sound = preprocessing.measure(subject(module, train, held), {})["first_norm"]
     scaled = (train[0] * 255, train[1]), (held[0] * 255, held[1])
-    spoiled = preprocessing.measure(subject(module, *scaled), {})["first_norm"]
+    values = preprocessing.measure(subject(module, *scaled), {})
+    spoiled, mended = values["first_norm"], values["best_norm"]
 
     assert sound["features"] == 64
     assert 0.8 < sound["ratio"] < 1.25
     assert sound["shift"] < 0.5
     assert spoiled["ratio"] == pytest.approx(255 * sound["ratio"], rel=0.05)
+    assert mended["ratio"] == pytest.approx(sound["ratio"], rel=0.05)
+    assert mended["shift"] == pytest.approx(sound["shift"], abs=0.05)
 
 
 def test_a_sound_model_is_the_same_from_call_to_call(normed_parts, healthy_cancer):
