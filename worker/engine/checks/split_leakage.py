@@ -10,14 +10,19 @@ Blind to:  leakage through features that encode the label, or through related sa
 The finding has no gain: no retraining mends a score that was flattered.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
+
+from pydantic import JsonValue
 
 from service.contract.causes import BY_CAUSE, Cause
 from service.contract.report import Evidence, Finding, Recommendation
 from worker.engine.check import Case, Measures, Mend, clear, undecided
 from worker.engine.stats.decisions import severity_of
 from worker.engine.subject import Subject
+
+MANY_GROUPED = 0.3  # of the training rows, that have near copies
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,9 @@ class SplitLeakage:
     cause: ClassVar[Cause] = Cause.SPLIT_LEAKAGE
 
     tolerated_share: float = 0.01  # of the held-out rows, by its lower bound
+    repeated: float = 2.0  # times what training rows repeat among themselves
+    repeated_more: float = 0.05  # of the rows; beyond that it need not be twice as much
+    most_repeated: float = 0.2  # where samples are fine: more are copies, no accident
 
     def obstacle(self, subject: Subject) -> str | None:
         """A split that the audit made itself can still hold duplicates."""
@@ -50,6 +58,8 @@ class SplitLeakage:
                 "near",
                 "same_label",
                 "expected_share",
+                "chance_share",
+                "grouped",
                 "pairs",
                 "accuracy",
                 "inflation",
@@ -62,15 +72,13 @@ class SplitLeakage:
                 statement=(
                     f"{100 * exact['share']:.1f} % of the held-out rows equal a "
                     f"training row, {100 * near['share']:.1f} % nearly do."
+                    + _among_themselves(values)
                 ),
                 values=shown,
             )
         ]
-        expected = values.get("expected_share")
-        floor = self.tolerated_share
-        if isinstance(expected, int | float):
-            floor = max(floor, 2 * float(expected))
-        if values.get("by_chance") or max(exact["low"], near["low"]) <= floor:
+        near_low = 0.0 if values.get("by_chance") else near["low"]
+        if max(exact["low"], near_low) <= self._natural(values):
             return clear(
                 self.cause,
                 "Held-out and training data share no more samples than is to be "
@@ -96,6 +104,21 @@ class SplitLeakage:
             docs=entry.docs,
         )
 
+    def _natural(self, values: Mapping[str, JsonValue]) -> float:
+        """Share of held-out rows that may well equal a training row by accident."""
+        repeated, high, chance = (
+            float(value) if isinstance(value := values.get(name), int | float) else 0.0
+            for name in ("expected_share", "expected_high", "chance_share")
+        )
+        if not values.get("by_chance"):
+            most = min(self.repeated * repeated, self.most_repeated)
+            return max(self.tolerated_share, most)
+        return max(
+            self.tolerated_share,
+            min(self.repeated * repeated, high + self.repeated_more),
+            min(self.repeated * chance, chance + self.repeated_more),
+        )
+
     def _part(self, value: object) -> dict[str, float]:
         found = {"share": 0.0, "low": 0.0}
         if isinstance(value, dict):
@@ -105,3 +128,17 @@ class SplitLeakage:
                 if k in found and isinstance(v, int | float)
             }
         return found
+
+
+def _among_themselves(values: Mapping[str, JsonValue]) -> str:
+    """Say how training rows repeat each other, where that matters."""
+    repeated, grouped = values.get("expected_share"), values.get("grouped")
+    said = ""
+    if isinstance(repeated, float) and repeated >= 0.01:  # noqa: PLR2004 - worth saying
+        said += f" {100 * repeated:.1f} % of the training rows equal another one."
+    if isinstance(grouped, float) and grouped >= MANY_GROUPED:
+        said += (
+            " Training rows stand in groups of near copies, as if they had been "
+            "multiplied before they were split."
+        )
+    return said

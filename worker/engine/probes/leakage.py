@@ -4,15 +4,20 @@ Equal samples are found by digest. Near-equal ones lie much closer to a training
 than that sample's own neighbours do: with D the intrinsic dimension of the data, a row
 of the same distribution comes within r times the distance to the fifth neighbour with
 probability of about 5 r^D, and r is chosen so that this is one in 2,000. They count
-only where there are more of them than that.
+only where there are more of them than that. Where training samples stand in groups
+(multiplied or augmented before they were split), a sample's own copies, which a gap
+divides from all others, are none of its neighbours.
 Source for D: Levina & Bickel 2004, Maximum likelihood estimation of intrinsic
 dimension, NeurIPS; averaged as in MacKay & Ghahramani 2005.
 
 Values:
     exact, near: `count`, `share`, `low`, `high` of the held-out rows looked at.
     leaked: both together; same_label: of those with the label of their twin.
-    expected_share: of training rows that have an equal one in the training data.
+    expected_share: of training rows that have an equal one in the training data;
+        expected_high: upper end of its interval.
+    chance_share: of rows that would have an equal one, were columns independent.
     by_chance: samples are so coarse that equal ones are expected.
+    grouped: share of training rows looked at that stand in groups of near copies.
     dimension: D; None where near-equal samples were not looked for.
     pairs: `row`, `train_row`, `label`, `train_label`, `kind`; at most 50.
     accuracy: balanced accuracy of the delivered model on `all`, `clean`, `leaked` rows,
@@ -21,7 +26,11 @@ Values:
     mask: held-out rows that leak (`decide` then `final`, `pack_mask`).
 """
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 from sklearn.neighbors import NearestNeighbors
 
@@ -57,6 +66,10 @@ CHANCE = 1 / 2_000  # of a row being near-equal to an unrelated one
 LEAST_P = 1e-3  # of as many near-equal rows by chance, above which they do not count
 LARGEST_RATIO = 0.4  # of the distance to the fifth neighbour, in whatever dimension
 LEAST_TRAIN = 50
+LARGEST_GROUP = 16  # copies of a sample, beside itself
+GAP = 4.0  # times the distance of a copy, at which the nearest other sample lies
+FAR_OUT = 5.0  # times the quartiles' distance from the median
+GROUPED = 0.3  # of the rows, from which on groups are no accident
 CHANCE_SHARE = 1e-3  # expected share of equal rows from which they are no evidence
 MOST_LISTED = 50
 
@@ -68,7 +81,7 @@ def measure(material: Material, settings: Values) -> Values:
     first = first_equals(np.concatenate([digests(train.x), digests(held.x)]))
     twin = np.where(first[len(train) :] < len(train), first[len(train) :], -1)
     exact = twin >= 0
-    near_twin, looked, dimension = _near(material, values, train, held, settings)
+    near_twin, looked = _near(material, values, train, held, settings)
     near = (near_twin >= 0) & ~exact
     if stats.poisson.sf(int(near.sum()) - 1, CHANCE * looked) > LEAST_P:
         near[:] = False
@@ -81,9 +94,11 @@ def measure(material: Material, settings: Values) -> Values:
     known = np.flatnonzero(leaked)
     values["same_label"] = int((held.y[known] == train.y[twin[known]]).sum())
     counts = np.bincount(first[: len(train)], minlength=len(train))
-    values["expected_share"] = float(counts[counts > 1].sum() / max(1, len(train)))
-    values["by_chance"] = is_coarse(train)
-    values["dimension"] = finite(dimension)
+    expected = clopper_pearson(int(counts[counts > 1].sum()), max(1, len(train)))
+    values["expected_share"], values["expected_high"] = expected.value, expected.high
+    coarseness = coarseness_of(train)
+    values["chance_share"] = coarseness.share
+    values["by_chance"] = coarseness.is_coarse
     values["pairs"] = [
         {
             "row": int(held.rows[k]),
@@ -99,12 +114,22 @@ def measure(material: Material, settings: Values) -> Values:
     return values
 
 
-def is_coarse(train: Split) -> bool:
-    """Whether unrelated samples are often equal, by the values of each column.
+@dataclass(frozen=True)
+class Coarseness:
+    """How often unrelated samples are equal, were their columns independent.
 
-    Columns count as independent; a table of few categories is called coarse too, since
-    its columns seldom are.
+    Attributes:
+        share: of samples that have an equal one among the training rows.
+        is_coarse: whether that happens at all. A table of few categories is called
+            coarse too, since its columns are seldom independent.
     """
+
+    share: float
+    is_coarse: bool
+
+
+def coarseness_of(train: Split) -> Coarseness:
+    """Judge by the values of each column."""
     flat = train.x.reshape(len(train), -1)[:5000]
     log_match, most_distinct = 0.0, 0
     for column in flat.T[:2000]:
@@ -113,15 +138,16 @@ def is_coarse(train: Split) -> bool:
         most_distinct = max(most_distinct, len(counts))
     expected = len(train) * float(np.exp(log_match))
     few = most_distinct <= 12 and flat.shape[1] <= 40  # noqa: PLR2004 - a code book
-    return expected > CHANCE_SHARE or few
+    return Coarseness(-math.expm1(-expected), expected > CHANCE_SHARE or few)
 
 
 def _near(
     material: Material, values: Values, train: Split, held: Split, settings: Values
-) -> tuple[Labels, int, float | None]:
+) -> tuple[Labels, int]:
+    values["dimension"] = values["grouped"] = None
     nothing = np.full(len(held), -1, dtype=np.int64)
     if len(train) < LEAST_TRAIN or material.dataset.kind == "tokens":
-        return nothing, len(held), None
+        return nothing, len(held)
     in_train = sample_places(train.y, integer(settings, "train_rows", MOST_TRAIN))
     in_held = sample_places(held.y, integer(settings, "rows", MOST_HELD))
     if len(in_train) < len(train) or len(in_held) < len(held):
@@ -130,40 +156,109 @@ def _near(
             f"near-equal samples were looked for among {len(in_train)} training and "
             f"{len(in_held)} held-out rows",
         )
-    features = Features.fit(material.dataset, choose(train, in_train).x)
-    x_train = features.reduced(choose(train, in_train).x)
-    x_held = features.reduced(choose(held, in_held).x)
-    close, dimension = near_twins(x_train, x_held)
-    nothing[in_held] = np.where(close >= 0, in_train[close], -1)
-    return nothing, len(in_held), dimension
+    parts = choose(train, in_train).x, choose(held, in_held).x
+    found = near_twins(*_described(material, *parts))
+    if found.grouped >= GROUPED:
+        # Beside codes for missing values rows that share them look like groups, too.
+        found = near_twins(*_described(material, *_without_far_out(*parts)))
+    values["dimension"] = finite(found.dimension)
+    values["grouped"] = found.grouped
+    nothing[in_held] = np.where(found.twin >= 0, in_train[found.twin], -1)
+    return nothing, len(in_held)
 
 
-def near_twins(train: Floats, held: Floats) -> tuple[Labels, float | None]:
+def _described(
+    material: Material, train: npt.NDArray[np.generic], held: npt.NDArray[np.generic]
+) -> tuple[Floats, Floats]:
+    features = Features.fit(material.dataset, train)
+    return features.reduced(train), features.reduced(held)
+
+
+def _without_far_out(
+    train: npt.NDArray[np.generic], held: npt.NDArray[np.generic]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Draw values in to five times the quartiles' distance from the median.
+
+    Columns of which half of the values are the same say too little, and become that.
+    """
+    flat = train.reshape(len(train), -1).astype(np.float32)
+    low, middle, high = np.nanquantile(flat[:MOST_HELD], [0.25, 0.5, 0.75], axis=0)
+    reach = FAR_OUT * (high - low)
+    near = [
+        np.clip(
+            part.reshape(len(part), -1),
+            middle - reach,
+            middle + reach,
+            dtype=np.float32,
+        ).reshape(part.shape)
+        for part in (train, held)
+    ]
+    return near[0], near[1]
+
+
+@dataclass(frozen=True)
+class NearTwins:
+    """Training rows that are suspiciously close.
+
+    Attributes:
+        twin: int64, (held-out rows,), -1 where there is none.
+        dimension: of the data, None where it cannot be told.
+        grouped: share of the rows looked at whose neighbours are copies of theirs.
+    """
+
+    twin: Labels
+    dimension: float | None
+    grouped: float
+
+
+def near_twins(train: Floats, held: Floats) -> NearTwins:
     """Point each held-out row to a training row that is suspiciously close.
 
     Args:
         train: float64, (rows, columns).
         held: float64, (rows, columns).
-
-    Returns:
-        int64, (held-out rows,), -1 where there is none; and the intrinsic dimension.
     """
-    search = NearestNeighbors(n_neighbors=NEIGHBOURS + 1, algorithm="brute").fit(train)
+    search = NearestNeighbors(algorithm="brute").fit(train)
     distance, nearest = search.kneighbors(held, n_neighbors=1)
     distance, nearest = distance[:, 0], nearest[:, 0]
-    own, _ = search.kneighbors(train[nearest])
-    own = own[:, 1:]  # the first is the row itself
+    around, _ = search.kneighbors(
+        train[nearest], n_neighbors=min(len(train), 1 + LARGEST_GROUP + NEIGHBOURS)
+    )
+    around = around[:, 1:]  # the first is the row itself
+    copies = copies_of(around)
+    grouped = float((copies > 0).mean())
+    if grouped < GROUPED:
+        copies[:] = 0
+    places = copies[:, None] + np.arange(NEIGHBOURS)
+    own = np.take_along_axis(around, places, 1)
     furthest = own[:, -1]
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.log(furthest[:, None] / own[:, :-1])
     good = np.isfinite(ratios).all(1) & (own[:, 0] > 0)
     if not bool(good.any()) or float(ratios[good].mean()) <= 0:
-        return np.full(len(held), -1, dtype=np.int64), None
+        return NearTwins(np.full(len(held), -1, dtype=np.int64), None, grouped)
     # Averaging the inverses and k - 2 in place of k - 1 take out the bias.
     dimension = (NEIGHBOURS - 2) / ((NEIGHBOURS - 1) * float(ratios[good].mean()))
     ratio = min(LARGEST_RATIO, float((CHANCE / NEIGHBOURS) ** (1 / dimension)))
     close = distance < ratio * furthest
-    return np.where(close, nearest, -1).astype(np.int64), dimension
+    twin = np.where(close, nearest, -1).astype(np.int64)
+    return NearTwins(twin, dimension, grouped)
+
+
+def copies_of(around: Floats) -> Labels:
+    """Count the neighbours that a gap divides from all others: int64, (rows,).
+
+    Args:
+        around: float64, (rows, neighbours), ascending distances.
+    """
+    inside = around[:, :-NEIGHBOURS]
+    outside = around[:, 1 : 1 + inside.shape[1]]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gaps = np.where(outside > 0, outside / inside, 1.0)
+    if not gaps.shape[1]:
+        return np.zeros(len(around), dtype=np.int64)
+    widest = gaps.argmax(1)
+    return np.where(gaps.max(1) >= GAP, widest + 1, 0).astype(np.int64)
 
 
 def _share(flags: Flags, trials: int) -> Values:

@@ -16,6 +16,9 @@ from probe_subjects import (
 )
 
 from service.contract.report import Segment
+from tests.builders_engine import make_subject
+from worker.engine.check import Case
+from worker.engine.checks.split_leakage import SplitLeakage
 from worker.engine.lab.experiment import unpack_mask
 from worker.engine.lab.materials import Material
 from worker.engine.probes import inputs, leakage, noise, segments, shift, signal
@@ -298,6 +301,89 @@ def test_equal_rows_of_a_coarse_table_are_expected():
     assert values["exact"]["share"] > 0.9
     assert values["expected_share"] > 0.9
     assert values["by_chance"] is True
+    assert leak_verdict(values) == "not_found"
+
+
+def leak_verdict(values: dict) -> str:
+    finding = SplitLeakage().judge(make_subject(), Case(measures={"leakage": values}))
+    return finding.verdict
+
+
+def codes(rows: int, seed: int, *, kinds: int = 3, columns: int = 9) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, kinds, (rows, columns)).astype(np.float32)
+
+
+def spread(rows: int, seed: int, columns: int = 8) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((rows, columns)).astype(np.float32)
+
+
+def leaked(train: np.ndarray, held: np.ndarray) -> dict:
+    labels = [np.arange(len(rows)) % 2 for rows in (train, held)]
+    parts = zip((train, held), labels, strict=True)
+    return leakage.measure(subject(mlp(train.shape[1], 2), *parts), {})
+
+
+@pytest.mark.parametrize(("copied", "verdict"), [(0, "not_found"), (150, "found")])
+@pytest.mark.parametrize(("rows", "columns"), [(600, 9), (200, 6)])
+def test_copies_in_a_coarse_table_are_told_from_natural_repetition(
+    rows, columns, copied, verdict
+):
+    """Of 19,683 or 729 samples that there can be, unrelated ones are equal as well."""
+    train = codes(rows, 0, columns=columns)
+    copies = np.tile(train, (2, 1))[:copied]
+    held = np.concatenate([codes(300, 1, columns=columns), copies])
+
+    values = leaked(train, held)
+
+    assert values["by_chance"] is True
+    assert leak_verdict(values) == verdict
+
+
+@pytest.mark.parametrize("faint", [0.0, 0.01])
+@pytest.mark.parametrize("copies", [1, 2, 4])
+@pytest.mark.parametrize(("leaking", "verdict"), [(0, "not_found"), (100, "found")])
+def test_a_leak_is_found_however_often_the_training_rows_were_multiplied(
+    faint, copies, leaking, verdict
+):
+    rows = spread(300, 0)
+    noise = [faint * spread(300, seed) for seed in range(10, 10 + copies)]
+    held = np.concatenate([spread(200, 1), rows[:leaking]])
+    held += faint * spread(len(held), 2)
+
+    values = leaked(np.concatenate([rows + one for one in noise]), held)
+
+    assert values["leaked"]["count"] == leaking
+    assert leak_verdict(values) == verdict
+    assert (values["grouped"] > 0.9) is (copies > 1)
+
+
+def test_rows_augmented_before_they_were_split_leak():
+    rows = np.repeat(spread(150, 0), 6, axis=0)
+    rows += 0.05 * spread(900, 1)
+    order = np.random.default_rng(2).permutation(900)
+    held, fresh = rows[order[600:]], spread(100, 3)
+
+    values = leaked(rows[order[:600]], np.concatenate([held, fresh]))
+
+    flags = unpack_mask(values["mask"], 400)
+    assert sum(flags[:300]) > 270
+    assert sum(flags[300:]) == 0
+    assert leak_verdict(values) == "found"
+
+
+def test_rows_that_share_codes_for_missing_values_are_no_copies():
+    """Beside -999 all other differences are small, so that these rows lie close."""
+    train, held = spread(400, 0, 30), spread(300, 1, 30)
+    for rows in (train, held):
+        patterns = np.random.default_rng(9).random((60, 30)) < 0.1
+        rows[patterns[np.arange(len(rows)) % 60]] = -999.0
+
+    values = leaked(train, held)
+
+    assert values["leaked"]["count"] == 0
+    assert leak_verdict(values) == "not_found"
 
 
 def test_alike_splits_cannot_be_told_apart(healthy_cancer, healthy_digits):
