@@ -377,7 +377,7 @@ def test_rows_that_share_codes_for_missing_values_are_no_copies():
     """Beside -999 all other differences are small, so that these rows lie close."""
     train, held = spread(400, 0, 30), spread(300, 1, 30)
     for rows in (train, held):
-        patterns = np.random.default_rng(9).random((60, 30)) < 0.1
+        patterns = np.random.default_rng(9).random((60, 30)) < 0.2
         rows[patterns[np.arange(len(rows)) % 60]] = -999.0
 
     values = leaked(train, held)
