@@ -258,10 +258,21 @@ def delivered_score(measures: Measures, name: str) -> float | None:
 
 
 def delivered_hits(
-    measures: Measures, split: Literal["decide", "final"] = "decide"
+    measures: Measures,
+    split: Literal["decide", "final"] = "decide",
+    *,
+    as_it_runs: bool = False,
 ) -> str | None:
-    """Read which held-out rows the delivered model hits, packed; None: not known."""
-    masks = measures.get("delivered", {}).get("correct")
+    """Read which held-out rows the delivered model hits, packed; None: not known.
+
+    Args:
+        measures: of the probes.
+        split: which rows.
+        as_it_runs: in the mode in which it came, rather than in evaluation mode.
+    """
+    delivered = measures.get("delivered", {})
+    own = delivered.get("as_it_runs")
+    masks = (own if as_it_runs and isinstance(own, dict) else delivered).get("correct")
     mask = masks.get(split) if isinstance(masks, dict) else None
     return mask if isinstance(mask, str) else None
 

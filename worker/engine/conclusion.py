@@ -259,7 +259,9 @@ def _gain(finding: Finding | None) -> float:
 
 
 def _performance(learned: Learned) -> Performance:
-    scores = learned.measures.get("delivered", {}).get("scores")
+    delivered = learned.measures.get("delivered", {})
+    own = delivered.get("as_it_runs")
+    scores = (own if isinstance(own, dict) else delivered).get("scores")
     if not isinstance(scores, dict):
         return Performance(train=None, eval=None)
     held = Scores.model_validate(scores["held_out"])

@@ -39,7 +39,7 @@ def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
         (t for t in arm.trials if t.seed == entry.outcome.kept_seed), arm.trials[0]
     )
     after = unpack_flags(kept.correct, len(labels))
-    mask = delivered_hits(learned.measures, "final")
+    mask = delivered_hits(learned.measures, "final", as_it_runs=True)
     before = None if mask is None else unpack_flags(mask, len(labels))
     patch: dict[str, Any] = {}
     changes = []

@@ -158,6 +158,48 @@ def test_a_repaired_model_is_given_where_a_fault_was_proven():
     assert report.remedy.gain.value > 0
 
 
+def test_what_is_delivered_is_judged_in_the_mode_in_which_it_runs():
+    """A caller gets what training mode yields, whatever it would in evaluation mode."""
+    subject = make_subject()
+
+    def scores(hits: int) -> dict:
+        share = {"value": hits / 300, "low": 0, "high": 1}
+        one = {
+            "split": "val",
+            "n": 300,
+            "accuracy": share,
+            "balanced_accuracy": share,
+            "macro_f1": share,
+            "log_loss": share,
+            "ece": share,
+            "per_class": [],
+            "confusion": [],
+        }
+        return {"train": one, "held_out": one}
+
+    def masks(every: int) -> dict:
+        return {
+            "final": pack_mask([i % every != 0 for i in range(300)]),
+            "decide": pack_mask([i % every != 0 for i in range(600)]),
+        }
+
+    evaluated = {"scores": scores(240), "correct": masks(5)}
+    own = {"scores": scores(150), "correct": masks(2)}
+    measures = {"delivered": {**evaluated, "as_it_runs": own}}
+    world = World(
+        subject,
+        base=0.7,
+        effect=lambda arm: 0.25 * bool(arm.changes),
+        measures=measures,
+    )
+
+    report = conclude(subject, world.audit(), HEADER)
+
+    assert report.performance.eval.accuracy.value == pytest.approx(0.5)
+    assert report.performance.train.accuracy.value == pytest.approx(0.5)
+    assert report.remedy.before.accuracy.value == pytest.approx(0.5)
+
+
 class OnFewRows(World):
     """A world in which something else may help on all rows than on few."""
 

@@ -4,6 +4,8 @@ Values:
     scores: `train` (a sample of at most 5,000 rows), `held_out`, `decide`, `final`:
         `Scores` as JSON, `decide` and `final` without the bulky parts.
     correct: packed hits (`pack_mask`) on `decide` and `final`.
+    as_it_runs: `scores` and `correct` of the file in the mode in which it came, where
+        that is not evaluation mode; else None. All other values are of evaluation mode.
     balanced_accuracy, log_loss: on `decide`, as plain numbers.
     train_balanced_accuracy, train_log_loss: likewise, on training rows.
     gap: training minus held-out balanced accuracy.
@@ -13,6 +15,8 @@ Values:
     non_finite: share of held-out rows whose outputs are not finite.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,20 +24,29 @@ from torch import Tensor
 from service.contract.report import Scores
 from worker.engine.data import Split
 from worker.engine.lab.experiment import pack_mask
+from worker.engine.probes.agreement import compare, exceeds
 from worker.engine.probes.inputs_as_trained import (
+    AsTrained,
     answers,
+    as_delivered,
     predictions,
     training_answers,
     training_sample,
 )
 from worker.engine.probes.material import (
+    Labels,
     Material,
     Values,
+    choose,
+    few,
     finite,
     note,
 )
 from worker.engine.probes.scores import recalls, score
 
+HELD_OUT = ("decide", "final")
+PASSES, LEAST_ROWS = 16, 16  # of the rows that tell whether the file runs otherwise
+SEED = 0
 BULKY = {"per_class", "confusion", "confusion_classes", "calibration", "segments"}
 
 
@@ -52,30 +65,23 @@ def measure(material: Material, _settings: Values) -> Values:
         "decide": answers(material, "decide"),
         "final": answers(material, "final"),
     }
-    held = [name for name in ("decide", "final") if len(parts[name])]
+    scores, correct = _scored(material, parts, raw)
+    values["scores"], values["correct"] = _shown(scores), correct
+    values["as_it_runs"] = None
+    if _runs_otherwise(material, raw["decide"]):
+        own = {name: _as_it_runs(material, part) for name, part in parts.items()}
+        scores_so, correct_so = _scored(material, parts, own)
+        values["as_it_runs"] = {"scores": _shown(scores_so), "correct": correct_so}
+        note(
+            values,
+            "scores are those of the file as it runs, in training mode; it was "
+            "compared with retrained models in evaluation mode, where it hits "
+            f"{scores['held_out'].balanced_accuracy.value or 0:.1%}",
+        )
+    whole = scores["held_out"]
+    held = [name for name in HELD_OUT if len(parts[name])]
     held_raw = torch.cat([raw[name] for name in held])
     held_y = np.concatenate([parts[name].y for name in held])
-
-    scores = {
-        name: _scores(material, raw[name], part, name) for name, part in parts.items()
-    }
-    whole = score(
-        material.head,
-        held_raw,
-        held_y,
-        class_names=material.dataset.class_names,
-        split=material.decide.source,
-    )
-    values["scores"] = {
-        "train": scores["train"].model_dump(mode="json"),
-        "held_out": whole.model_dump(mode="json"),
-        "decide": scores["decide"].model_dump(mode="json", exclude=BULKY),
-        "final": scores["final"].model_dump(mode="json", exclude=BULKY),
-    }
-    values["correct"] = {
-        name: pack_mask((predictions(material, raw[name]) == parts[name].y).tolist())
-        for name in held
-    }
     decide = scores["decide"]
     on_train = scores["train"].balanced_accuracy.value
     values["balanced_accuracy"] = finite(decide.balanced_accuracy.value)
@@ -91,14 +97,51 @@ def measure(material: Material, _settings: Values) -> Values:
     return values
 
 
-def _scores(material: Material, raw: Tensor, part: Split, name: str) -> Scores:
-    return score(
-        material.head,
-        raw,
-        part.y,
-        class_names=material.dataset.class_names,
-        split=name,
+def _scored(
+    material: Material, parts: Mapping[str, Split], raw: Mapping[str, Tensor]
+) -> tuple[dict[str, Scores], Values]:
+    """Score outputs by part, and on all held-out rows; and pack the hits on these."""
+    held = [name for name in HELD_OUT if len(parts[name])]
+
+    def scores(said: Tensor, y: Labels, split: str) -> Scores:
+        names = material.dataset.class_names
+        return score(material.head, said, y, class_names=names, split=split)
+
+    found = {name: scores(raw[name], part.y, name) for name, part in parts.items()}
+    found["held_out"] = scores(
+        torch.cat([raw[name] for name in held]),
+        np.concatenate([parts[name].y for name in held]),
+        material.decide.source,
     )
+    correct: Values = {
+        name: pack_mask((predictions(material, raw[name]) == parts[name].y).tolist())
+        for name in held
+    }
+    return found, correct
+
+
+def _shown(scores: Mapping[str, Scores]) -> Values:
+    return {
+        name: scores[name].model_dump(
+            mode="json", exclude=BULKY if name in HELD_OUT else set()
+        )
+        for name in ("train", "held_out", "decide", "final")
+    }
+
+
+def _runs_otherwise(material: Material, evaluated: Tensor) -> bool:
+    """Whether the file itself answers otherwise than in evaluation mode."""
+    rows = min(len(material.decide), few(material, PASSES, least=LEAST_ROWS))
+    own = _as_it_runs(material, choose(material.decide, np.arange(rows)))
+    return exceeds(compare(material, own, evaluated[:rows].reshape(own.shape)))
+
+
+def _as_it_runs(material: Material, part: Split) -> Tensor:
+    if not len(part):
+        return torch.empty(0)
+    with torch.random.fork_rng():
+        torch.random.manual_seed(SEED)
+        return as_delivered(material, part.x, AsTrained(material))
 
 
 def _answers(

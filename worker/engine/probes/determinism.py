@@ -19,16 +19,19 @@ from torch import Tensor
 
 from service.contract.errors import UnusableModel
 from worker.engine.data import Split
-from worker.engine.network.own_code import check_answer, on_samples, own_code
-from worker.engine.probes.inputs_as_trained import AsTrained, outputs, predictions
+from worker.engine.probes.agreement import TOLERANCE, compare, exceeds
+from worker.engine.probes.inputs_as_trained import (
+    AsTrained,
+    as_delivered,
+    outputs,
+    predictions,
+)
 from worker.engine.probes.material import (
     Array,
     Material,
     Values,
-    batches,
     choose,
     few,
-    finite,
     integer,
     sample_places,
 )
@@ -39,7 +42,6 @@ MOST_ROWS = 2_000
 PASSES = 4
 LEAST_ROWS = 16
 ALONE_ROWS = 16
-TOLERANCE = 1e-3  # largest difference that counts as arithmetic, in output deviations
 COMPANY_ROWS = 32
 SEED = 0
 NEEDS_COMPANY = "Expected more than 1 value per channel when training"  # torch's words
@@ -58,15 +60,15 @@ def measure(material: Material, settings: Values) -> Values:
 
 
 def _measure(material: Material, split: Split, prepare: AsTrained) -> Values:
-    first = _as_delivered(material, split.x, prepare)
-    second = _as_delivered(material, split.x, prepare)
+    first = as_delivered(material, split.x, prepare)
+    second = as_delivered(material, split.x, prepare)
     order = np.random.default_rng(SEED).permutation(len(split))
-    mixed = _as_delivered(material, split.x[order], prepare, COMPANY_ROWS)
+    mixed = as_delivered(material, split.x[order], prepare, COMPANY_ROWS)
     mixed = mixed[torch.from_numpy(np.argsort(order))]
     evaluated = outputs(material, split.x, prepare)
 
-    repeat = _compare(material, first, second)
-    company = _compare(material, first, mixed)
+    repeat = compare(material, first, second)
+    company = compare(material, first, mixed)
     alone = _alone(material, split.x[:ALONE_ROWS], first[:ALONE_ROWS], prepare)
     before = np.asarray(predictions(material, first) == split.y, dtype=np.bool_)
     after = np.asarray(predictions(material, evaluated) == split.y, dtype=np.bool_)
@@ -84,27 +86,13 @@ def _measure(material: Material, split: Split, prepare: AsTrained) -> Values:
         "after": balanced(after, split.y),
         "baked_training": getattr(material.network.facts, "baked_training", None),
         "tolerance": TOLERANCE,
-        "varies": any(_exceeds(part) for part in (repeat, company, alone)),
+        "varies": any(exceeds(part) for part in (repeat, company, alone)),
     }
-
-
-def _as_delivered(
-    material: Material, x: Array, prepare: AsTrained, size: int = 256
-) -> Tensor:
-    parts = []
-    for rows in batches(len(x), int(np.prod(x.shape[1:])), size):
-        batch = prepare(x[rows]).cpu()  # where the archive was loaded
-        with torch.no_grad(), own_code(on_samples(batch)):
-            raw = material.network.as_delivered(batch)
-        check_answer(raw, batch, material.head.outputs)
-        parts.append(raw.detach())
-    # A head that squeezes returns (classes,) for a single row.
-    return torch.cat([part.reshape(-1, material.head.outputs) for part in parts])
 
 
 def _alone(material: Material, x: Array, first: Tensor, prepare: AsTrained) -> Values:
     try:
-        return _compare(material, first, _as_delivered(material, x, prepare, 1))
+        return compare(material, first, as_delivered(material, x, prepare, 1))
     except UnusableModel as problem:
         text = problem.detail
         return {
@@ -113,29 +101,3 @@ def _alone(material: Material, x: Array, first: Tensor, prepare: AsTrained) -> V
             "error": text,
             "needs_company": NEEDS_COMPANY in text,
         }
-
-
-def _compare(material: Material, one: Tensor, other: Tensor) -> Values:
-    a = one.reshape(len(one), -1).double()
-    b = other.reshape(len(other), -1).double()
-    good = torch.isfinite(a) & torch.isfinite(b)
-    odd = bool((torch.isfinite(a) != torch.isfinite(b)).any())
-    spread = float(a[torch.isfinite(a)].std()) if bool(good.any()) else 0.0
-    largest = float((a - b).abs()[good].max()) if bool(good.any()) else 0.0
-    changed = float(np.mean(predictions(material, one) != predictions(material, other)))
-    # Constant outputs have no spread; then the difference counts against their size.
-    scale = max(
-        spread, 1e-6 * float(a[good].abs().max()) if bool(good.any()) else 0, 1e-12
-    )
-    return {
-        "changed": changed,
-        "difference": None if odd else finite(largest / scale),
-        "non_finite": odd,
-    }
-
-
-def _exceeds(part: Values) -> bool:
-    if part.get("needs_company") or part.get("non_finite"):
-        return True
-    difference = part.get("difference")
-    return isinstance(difference, float) and difference > TOLERANCE

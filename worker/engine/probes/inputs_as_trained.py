@@ -163,6 +163,34 @@ def outputs(
     return torch.cat(parts)
 
 
+def as_delivered(
+    material: Material, x: Array, prepare: AsTrained, size: int = 256
+) -> Tensor:
+    """Run the archive itself, in the mode in which it came.
+
+    Args:
+        material: the subject.
+        x: stored inputs, (rows, *sample shape).
+        prepare: makes inputs of stored ones.
+        size: rows in a batch at most, which matters in training mode.
+
+    Returns:
+        float, (rows, outputs), on the CPU.
+
+    Raises:
+        UnusableModel: it fails on them.
+    """
+    parts = []
+    for rows in batches(len(x), int(np.prod(x.shape[1:])), size):
+        batch = prepare(x[rows]).cpu()  # where the archive was loaded
+        with torch.no_grad(), own_code(on_samples(batch)):
+            raw = material.network.as_delivered(batch)
+        check_answer(raw, batch, material.head.outputs)
+        parts.append(raw.detach())
+    # A head that squeezes returns (classes,) for a single row.
+    return torch.cat([part.reshape(-1, material.head.outputs) for part in parts])
+
+
 def answers(material: Material, split: Literal["decide", "final"]) -> Tensor:
     """Return `outputs` for a whole split; they are worked out once.
 

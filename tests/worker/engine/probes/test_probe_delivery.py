@@ -16,7 +16,13 @@ from probe_subjects import (
 )
 
 from worker.engine.lab.materials import Material
-from worker.engine.probes import determinism, label_order, preprocessing, weights
+from worker.engine.probes import (
+    delivered,
+    determinism,
+    label_order,
+    preprocessing,
+    weights,
+)
 from worker.engine.probes.selection import cross_fitted, halves
 
 # What is audited are TorchScript archives, deprecated as they are.
@@ -292,6 +298,35 @@ def test_a_model_saved_in_training_mode_is_found(normed_parts):
     assert values["varies"] is True
     assert values["repeat"]["changed"] > 0.005
     module.eval()
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_scores_are_those_of_the_file_as_it_runs(normed_parts, digits_parts, wrapped):
+    if wrapped:
+        inner, train, held = digits_parts
+        material = subject(AlwaysDropping(inner), train, held)
+    else:
+        module, train, held = normed_parts
+        material = subject(module, train, held, training=True)
+        module.eval()
+
+    values = delivered.measure(material, {})
+    seen = determinism.measure(material, {})
+
+    own = values["as_it_runs"]
+    shown, evaluated = (
+        part["scores"]["decide"]["balanced_accuracy"]["value"] for part in (own, values)
+    )
+    assert shown == pytest.approx(seen["before"], abs=0.03)  # another draw
+    assert evaluated == pytest.approx(seen["after"])
+    assert shown < evaluated
+    assert own["correct"].keys() == values["correct"].keys()
+    assert any("training mode" in text for text in values["notes"])
+
+
+def test_in_evaluation_mode_there_is_one_score(healthy_digits, normed_parts):
+    for material in (healthy_digits, subject(*normed_parts)):
+        assert delivered.measure(material, {})["as_it_runs"] is None
 
 
 def test_batch_statistics_left_on_change_with_the_company(digits_parts):
