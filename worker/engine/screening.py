@@ -28,6 +28,9 @@ SHORT_IN_A_SUBSAMPLE = frozenset(
 )
 FEW_HELD_OUT = 2_000  # rows; from here on they decide alone
 DEAR = 0.25  # of what a screen may take, for one arm
+DEAR_SHARE = (
+    0.6  # of what combinations may take, for dear arms that speak for themselves
+)
 LEAST_LEFT_OUT = 0.5  # share of the training rows that is left out at some time
 HARDLY_AFFECTED = 0.01  # share of the training rows, with which they may decide anyway
 AS_AFFECTED = 0.5  # of the training rows' share with odd values
@@ -158,9 +161,45 @@ def screen_mends(
         more = yield from trainer.train("screen", question, arms, seeds)
         screen.extend(more)
         skipped = now
+    screen.extend((yield from _dear_but_evident(trainer, wanted, screen, skipped)))
+    skipped = {
+        cause: why
+        for cause, why in skipped.items()
+        if not any(m.key in screen for m in mends[cause])
+    }
     for cause, why in skipped.items():
         trainer.limit(f"{cause.value}: {why}.")
     return screen, skipped
+
+
+def _dear_but_evident(
+    trainer: Trainer,
+    wanted: Sequence[Mend],
+    screen: Results,
+    skipped: Mapping[Cause, str],
+) -> Round[Results]:
+    """Try what speaks for itself from a single seed where more do not fit.
+
+    Another network may cost so much that no place was left for it among many cheap
+    arms of which nothing speaks for any.
+    """
+    seeds = trainer.screening_seeds[:1]
+    allowance = trainer.allowance("interact") * DEAR_SHARE
+    arms: list[Arm] = []
+    reached: set[Cause] = set()
+    for mend in wanted:
+        arm = Arm(name=mend.key, changes=mend.changes)
+        if not mend.evident or mend.cause not in skipped or mend.cause in reached:
+            continue
+        if mend.key in screen or trainer.cost([*arms, arm], seeds) > allowance:
+            continue
+        arms.append(arm)
+        reached.add(mend.cause)
+    if not arms:
+        return Results(screen.rows, {})
+    question = "Does what speaks for itself help, dear as it is?"
+    found = yield from trainer.train("screen", question, arms, seeds)
+    return found
 
 
 def look_again(
@@ -242,6 +281,7 @@ def _affordable(
     candidates = list(_candidates(wanted))
     # What alone takes much of the screen waits until the others have had their turn.
     candidates.sort(key=lambda one: trainer.cost([one[0]], seeds) > DEAR * allowance)
+    mends = {mend.key for mend in wanted}
     for arm, causes in candidates:
         if arm.name in {known.name for known in arms}:
             continue
@@ -258,7 +298,8 @@ def _affordable(
                 skipped.setdefault(cause, "not reached within the budget")
             continue
         spent += cost
-        reached |= causes
+        if arm.name in mends:  # a control alone tells nothing
+            reached |= causes
         arms.append(arm)
     arms += _read_off(trainer, arms, wanted, seeds)
     return arms, {c: why for c, why in skipped.items() if c not in reached}

@@ -179,6 +179,51 @@ def test_a_mend_that_takes_much_of_the_screen_waits_for_the_others():
     assert tried == {"baseline", "lr=0.01", "lr=0.1"}
 
 
+def longer_helps(arm: Arm) -> float:
+    return 0.1 * any("epochs" in getattr(c, "patch", {}) for c in arm.changes)
+
+
+@pytest.mark.parametrize(
+    ("evident", "share", "seeds"), [(True, 0.25, 1), (False, 0.25, 0), (True, 2.0, 0)]
+)
+def test_what_speaks_for_itself_is_tried_once_however_dear(evident, share, seeds):
+    """Unless it is far too dear; and its control alone does not count as a try."""
+    trainer = Trainer(make_subject())
+    wide = NetworkChange(name="width", factor=8.0)
+    slow = RecipeChange(patch={"optimizer": {"lr": 1e-4}})
+    dear = Mend(
+        Cause.UNSUITABLE_LAYERS,
+        "wide and slow",
+        "Use it",
+        (wide, slow),
+        control=(slow,),
+        urgent=True,
+        evident=evident,
+    )
+    rates = [
+        Mend(
+            Cause.LEARNING_RATE_TOO_LOW,
+            f"lr={rate}",
+            "Raise it",
+            (RecipeChange(patch={"optimizer": {"lr": rate}, "epochs": 400}),),
+        )
+        for rate in (0.01, 0.1, 0.3)
+    ]
+    mends = {dear.cause: [dear], Cause.LEARNING_RATE_TOO_LOW: rates}
+    one = trainer.cost([Arm(name="wide", changes=dear.changes)], (0,))
+    step = share * trainer.allowance("screen") / one * trainer.costs.each
+    trainer.costs = Costs(one=0.0, each=step)
+    world = World(trainer.subject, base=0.6, effect=longer_helps, step_seconds=step)
+
+    screen, skipped = world.through(screen_mends(trainer, mends, 0.0))
+
+    tried = len(screen.levels(dear.key)) if dear.key in screen else 0
+    assert tried == seeds
+    assert (dear.cause in skipped) is (seeds == 0)
+    said = f"{dear.cause.value}: not reached within the budget."
+    assert (said in trainer.ledger.limits) is (seeds == 0)
+
+
 class Contradicted(World):
     """A world in which the labels of the training rows say nothing."""
 
