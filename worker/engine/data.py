@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 Kind = Literal["table", "image", "series", "tokens"]
+CHANNELS_FIRST = "NCL"  # layout of series as convolutions take them, (features, time)
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,13 @@ def channel_axis(kind: Kind, layout: str | None, sample_rank: int) -> int | None
     """Return the axis of one sample along which normalisation has its own figures.
 
     Tables: the feature. Images: the channel, None where there is no such axis.
-    Series: the last axis (features of a time step), None for a single variable.
+    Series: the features of a time step, which stand last unless the layout is `NCL`;
+    None for a single variable.
     """
     if kind == "table":
         return sample_rank - 1
     if kind == "image" and sample_rank == 3:  # noqa: PLR2004 - (C, H, W) or (H, W, C)
         return 2 if layout == "NHWC" else 0
-    if kind == "series" and sample_rank >= 2:  # noqa: PLR2004 - (time, features)
-        return sample_rank - 1
+    if kind == "series" and sample_rank >= 2:  # noqa: PLR2004
+        return 0 if layout == CHANNELS_FIRST else sample_rank - 1
     return None

@@ -214,6 +214,7 @@ class Session:
                 ),
                 feature_names=data.feature_names,
                 held_out_given=parts.held_out_given,
+                layout=data.layout,
             ),
             given=asked.recipe,
             recipe=recipe,

@@ -80,6 +80,7 @@ class DataShape:
         rows: rows by split: train, decide, final.
         class_counts: training rows a class.
         held_out_given: whether the dataset came with a held-out split.
+        layout: where channels stand, None where that is known from the kind.
     """
 
     kind: Kind
@@ -90,6 +91,7 @@ class DataShape:
     class_counts: tuple[int, ...]
     feature_names: tuple[str, ...] = ()
     held_out_given: bool = True
+    layout: str | None = None
 
     @property
     def classes(self) -> int:

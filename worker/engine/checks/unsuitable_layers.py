@@ -14,6 +14,7 @@ from typing import ClassVar
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
 from worker.engine.check import Case, Measures, Mend, judge_gain
+from worker.engine.data import CHANNELS_FIRST
 from worker.engine.lab.experiment import DataChange, NetworkChange
 from worker.engine.subject import Subject
 from worker.engine.sweeps import rate_change, round_rate
@@ -36,7 +37,10 @@ class UnsuitableLayers:
         if subject.network.has("conv", "recurrent", "attention"):
             return []
         family = "recurrent" if subject.data.kind == "tokens" else "conv"
-        change = NetworkChange(name="reference", to=family)
+        turned = subject.data.layout == CHANNELS_FIRST
+        change = NetworkChange(
+            name="reference", to="conv_channels_first" if turned else family
+        )
         slower = rate_change(round_rate(subject.recipe.optimizer.lr / 10))
         shuffled = DataChange(name="permute_features")
         text = f"Use {'recurrent' if family == 'recurrent' else 'convolutional'} layers"

@@ -3,12 +3,15 @@
 import numpy as np
 
 from service.contract.request import DatasetSpec
-from worker.engine.data import Kind, channel_axis
+from worker.engine.data import CHANNELS_FIRST, Kind, channel_axis
 from worker.engine.intake.complaints import refuse
 from worker.engine.intake.raw import AnyArray
 
 _TABLE, _SERIES, _PICTURE = 2, 3, 4  # dimensions, rows included
 _CHANNELS = (1, 3, 4)
+_SMOOTHER = 0.8  # times as unlike as along the other axis are neighbours in time
+_FEW_FEATURES, _LONG = 9, 4  # of a time step; times as many steps
+_SOME_ROWS = 500
 
 
 def kind_of(x: AnyArray, spec: DatasetSpec, *, is_table: bool) -> Kind:
@@ -41,13 +44,42 @@ def kind_of(x: AnyArray, spec: DatasetSpec, *, is_table: bool) -> Kind:
 
 
 def layout_of(x: AnyArray, spec: DatasetSpec, kind: Kind) -> str | None:
-    """Say where a picture's channels are; None where it has no axis for them."""
+    """Say where channels are; None where they have no axis, or the usual one."""
+    if kind == "series" and x.ndim == _SERIES:
+        return CHANNELS_FIRST if _time_is_last(x) else None
     if kind != "image" or x.ndim != _PICTURE:
         return None
     if spec.image is not None and spec.image.layout is not None:
         return spec.image.layout
     is_last = x.shape[-1] in _CHANNELS and x.shape[1] not in _CHANNELS
     return "NHWC" if is_last else "NCHW"
+
+
+def _time_is_last(x: AnyArray) -> bool:
+    """Whether a series is (rows, features, time), by its shape or by its course.
+
+    Neighbours in time are alike. Where they are along neither axis, or both, an axis
+    of a few features beside one that is much longer tells.
+    """
+    features, steps = x.shape[1:]
+    if 1 in (features, steps):
+        return bool(features == 1 and steps > 1)
+    first, last = _unlike_neighbours(x, 1), _unlike_neighbours(x, 2)
+    if min(first, last) < _SMOOTHER * max(first, last):
+        return last < first
+    return bool(features <= _FEW_FEATURES and steps >= _LONG * features)
+
+
+def _unlike_neighbours(x: AnyArray, axis: int) -> float:
+    """How unlike neighbours along an axis are, as a share of how unlike all are."""
+    some = np.nan_to_num(x[:_SOME_ROWS].astype(np.float64), posinf=0.0, neginf=0.0)
+    spread = some.std(0)
+    some = (some - some.mean(0)) / np.where(spread > 0, spread, 1.0)
+    some = np.moveaxis(some, axis, 1)
+    order = np.random.default_rng(0).permutation(some.shape[1])
+    near = np.abs(np.diff(some, axis=1)).mean()
+    any_two = np.abs(some - some[:, order]).mean()
+    return float(near / any_two) if any_two > 0 else 1.0
 
 
 def check_figures(

@@ -102,18 +102,44 @@ def _dense(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
     )
 
 
+class _Steps(nn.Module):
+    """Convolutions over (rows, features, steps), pooled coarsely and altogether."""
+
+    def __init__(self, shape: tuple[int, int], classes: int, width: int) -> None:
+        super().__init__()
+        features, steps = shape
+        halves = [nn.MaxPool1d(2) if steps >= 4 * n else nn.Identity() for n in (2, 4)]
+        self.layers = nn.Sequential(
+            nn.Conv1d(features, width, 5, padding=2),
+            nn.ReLU(),
+            halves[0],
+            nn.Conv1d(width, 2 * width, 5, padding=2),
+            nn.ReLU(),
+            halves[1],
+            nn.Conv1d(2 * width, 2 * width, 5, padding=2),
+            nn.ReLU(),
+        )
+        # Where in the series, and whether anywhere.
+        self.where = nn.AdaptiveAvgPool1d(4)
+        self.out = nn.Linear(10 * width, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x`: (rows, features, steps); returns (rows, classes)."""
+        seen = self.layers(x)
+        both = torch.cat([self.where(seen).flatten(1), seen.amax(2)], 1)
+        out: torch.Tensor = self.out(both)
+        return out
+
+
+def _conv_channels_first(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
+    if len(shape) != 2:  # noqa: PLR2004
+        raise SurgeryImpossible(f"samples of shape {shape} are no series")
+    return _Steps((shape[0], shape[1]), classes, width)
+
+
 def _conv(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
     if _is_series(shape):
-        return nn.Sequential(
-            _Turned(),
-            nn.Conv1d(shape[1], width, 5, padding=2),
-            nn.ReLU(),
-            nn.Conv1d(width, width, 5, padding=2),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool1d(4),
-            nn.Flatten(),
-            nn.Linear(4 * width, classes),
-        )
+        return nn.Sequential(_Turned(), _Steps((shape[1], shape[0]), classes, width))
     picture, channels_last = picture_shape(shape)
     side = (picture[1] // 4) * (picture[2] // 4)
     if side == 0:
@@ -151,6 +177,7 @@ FAMILIES: dict[str, Family] = {
     "linear": _linear,
     "dense": _dense,
     "conv": _conv,
+    "conv_channels_first": _conv_channels_first,
     "recurrent": _recurrent,
 }
 
@@ -181,7 +208,8 @@ def reference_module(
     """Make a network of a family, its width chosen to come near a number of parameters.
 
     Args:
-        family: `linear`, `dense`, `conv` or `recurrent`.
+        family: `linear`, `dense`, `conv` (of series whose steps come first),
+            `conv_channels_first` or `recurrent`.
         sample_shape: of one sample.
         classes: number of outputs.
         parameters: number of trainable values to come near.

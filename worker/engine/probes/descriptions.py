@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from worker.engine.data import Dataset
+from worker.engine.data import CHANNELS_FIRST, Dataset
 from worker.engine.probes.features import pictures
 from worker.engine.probes.material import Array, Floats
 
@@ -28,7 +28,8 @@ def describe(dataset: Dataset, x: Array) -> tuple[Floats, list[str]]:
         return _pictures(dataset, x)
     if dataset.kind == "tokens":
         return _tokens(x)
-    return _series(x)
+    turned = dataset.layout == CHANNELS_FIRST and x.ndim == 3  # noqa: PLR2004
+    return _series(x.swapaxes(1, 2) if turned else x)
 
 
 def _pictures(dataset: Dataset, x: Array) -> tuple[Floats, list[str]]:

@@ -172,6 +172,9 @@ def test_depth_repeats_or_drops_square_layers(factor, layers):
         ("conv", (12, 12, 3)),
         ("conv", (144,)),
         ("conv", (30, 2)),
+        ("conv", (3, 2)),  # too short to be pooled
+        ("conv_channels_first", (2, 30)),
+        ("conv_channels_first", (1, 100)),
         ("recurrent", (30, 2)),
     ],
 )
