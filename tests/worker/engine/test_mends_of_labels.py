@@ -63,6 +63,30 @@ def test_many_labels_that_are_surely_wrong_are_a_fault_whatever_they_cost(
     assert finding.verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("mix", "inputs", "verdict"),
+    [
+        (1e-9, 0.4, "inconclusive"),
+        (0.3, 0.4, "not_found"),
+        (1e-9, 1e-9, "not_found"),  # the inputs moved along
+    ],
+)
+def test_labels_are_not_cleared_where_classes_moved_and_inputs_did_not(
+    mix, inputs, verdict
+):
+    shift = {
+        "label_shift": {"p_value": mix, "distance": 0.3},
+        "any_class": {"p_value": inputs},
+    }
+    measures = make_noise(rate={"value": 0.01, "low": 0.0, "high": 0.02})
+
+    finding = LabelNoise().judge(
+        make_subject(), Case(measures={**measures, "shift": shift})
+    )
+
+    assert finding.verdict == verdict
+
+
 def keys(subject: Subject, measures: dict[str, dict[str, Any]]) -> list[str]:
     return [mend.key for mend in LabelNoise().mends(subject, measures)]
 

@@ -35,6 +35,7 @@ from worker.engine.doubted_labels import corrected, dropped
 from worker.engine.lab.experiment import Change, DataChange, RecipeChange
 from worker.engine.stats.decisions import Floors
 from worker.engine.subject import Subject
+from worker.engine.symptoms import inputs_alike, mix_moved
 from worker.engine.sweeps import SMOOTHING, smoothed_labels
 
 _LONG = (
@@ -149,6 +150,15 @@ class LabelNoise:
                 self.cause,
                 f"Models that never saw them contradict {100 * rate:.0f} % of the "
                 "labels: they have not learned these data, so they cannot tell.",
+                evidence=evidence,
+            )
+        measures = case.measures
+        if case.trial is None and mix_moved(measures) and inputs_alike(measures):
+            return undecided(
+                self.cause,
+                "Training and held-out data hold other shares of the classes though "
+                "their inputs are alike: labels of one may be wrong, so often in some "
+                "classes that it looks like overlap of these.",
                 evidence=evidence,
             )
         if case.trial is None and not case.gaps:
