@@ -802,6 +802,7 @@ def test_weights_that_do_far_worse_than_the_recipe_yields_need_no_other_sign(
     [
         ({"untouched_norms": ["n"]}, "found"),
         ({"constant": ["a.weight"]}, "found"),
+        ({"zeros": {"a.weight": 0.6, "b.weight": 0.97}}, "found"),
         ({"dead": {"1:relu": 0.9}}, "not_found"),
     ],
 )

@@ -27,7 +27,7 @@ from worker.engine.check import (
 from worker.engine.lab.experiment import UNTOUCHED
 from worker.engine.subject import Subject
 
-EXACT_SIGNS = ("non_finite", "constant", "untouched_norms")
+EXACT_SIGNS = ("non_finite", "constant", "zeros", "untouched_norms")
 OTHERS = {
     Cause.LABEL_ORDER_MISMATCH: "the order of the outputs",
     Cause.PREPROCESSING_MISMATCH: "the form of the inputs",
@@ -171,16 +171,23 @@ class DegenerateWeights:
         non_finite = values.get("non_finite")
         if isinstance(non_finite, dict) and non_finite:
             found.append(f"Values of {', '.join(list(non_finite)[:3])} are not finite.")
-        share = sum(untouched.values())
-        if share >= self.untouched_share:
-            found.append(
-                f"{100 * share:.0f} % of the weights look as freshly initialised "
-                f"({', '.join(list(untouched)[:3])})."
-            )
         for name, word in (("constant", "constant"), ("zero_rows", "all zero")):
             tensors = values.get(name)
             if tensors:
                 found.append(f"Weights are {word}: {', '.join(list(tensors)[:3])}.")  # type: ignore[arg-type]
+        zeros = values.get("zeros")
+        if isinstance(zeros, dict) and zeros:
+            name, share = max(zeros.items(), key=lambda item: float(str(item[1])))
+            found.append(
+                f"{100 * float(str(share)):.0f} % of the values of {name} are "
+                "exactly 0."
+            )
+        alike = sum(untouched.values())
+        if alike >= self.untouched_share:
+            found.append(
+                f"{100 * alike:.0f} % of the weights look as freshly initialised "
+                f"({', '.join(list(untouched)[:3])})."
+            )
         outliers = values.get("outliers")
         if isinstance(outliers, dict) and outliers:
             found.append(

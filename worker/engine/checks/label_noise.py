@@ -35,8 +35,8 @@ from worker.engine.doubted_labels import corrected, dropped
 from worker.engine.lab.experiment import Change, DataChange, RecipeChange
 from worker.engine.stats.decisions import Floors
 from worker.engine.subject import Subject
-from worker.engine.symptoms import inputs_alike, mix_moved
 from worker.engine.sweeps import SMOOTHING, smoothed_labels
+from worker.engine.symptoms import inputs_alike, mix_moved
 
 _LONG = (
     "mask",

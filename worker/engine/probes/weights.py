@@ -7,6 +7,7 @@ Values:
     non_finite: `{tensor: count}`.
     constant: tensors of several equal values that fresh ones do not have.
     zero_rows: `{tensor: rows of zeros}` (a unit without input).
+    zeros: `{tensor: share of values that are exactly 0}`, of matrices, from a half on.
     duplicate_rows: `{tensor: rows equal to an earlier row}`.
     outliers: `{tensor: largest |value| over the others' size}` beyond `outlier_limit`.
     untouched: `{tensor that looks freshly drawn: its share of the comparable values}`.
@@ -34,6 +35,7 @@ from worker.engine.probes.material import Floats, Material, Values, note
 
 OUTLIER_LIMIT = 50.0  # times the root mean square of the others
 MOST_LISTED = 50
+MANY_ZEROS = 0.5  # share of a matrix
 
 
 def measure(material: Material, settings: Values) -> Values:
@@ -63,6 +65,11 @@ def measure(material: Material, settings: Values) -> Values:
     values["zero_rows"] = _counts(
         {name: _zero_rows(value) for name, value in parameters.items()}
     )
+    values["zeros"] = {
+        name: share
+        for name, value in list(parameters.items())
+        if (share := _zeros(value)) >= MANY_ZEROS
+    }
     values["duplicate_rows"] = _counts(
         {name: _duplicate_rows(value) for name, value in parameters.items()}
     )
@@ -87,6 +94,13 @@ def _zero_rows(value: Floats) -> int:
     if value.ndim < 2 or not value.size:  # noqa: PLR2004 - biases have no rows
         return 0
     return int((value.reshape(len(value), -1) == 0).all(1).sum())
+
+
+def _zeros(value: Floats) -> float:
+    """Share of a matrix' values that are exactly 0, as none is that was trained."""
+    if value.ndim < 2 or value.size < LEAST_VALUES:  # noqa: PLR2004
+        return 0.0
+    return float((value == 0).mean())
 
 
 def _duplicate_rows(value: Floats) -> int:

@@ -1,5 +1,6 @@
 """Faults of delivery: label order, form of the inputs, training mode, weights."""
 
+import copy
 import json
 
 import numpy as np
@@ -360,10 +361,25 @@ def test_sound_weights_show_nothing_odd(healthy_digits, normed_parts):
         values = weights.measure(material, {})
 
         json.dumps(values, allow_nan=False)
-        for name in ("non_finite", "constant", "zero_rows", "outliers", "untouched"):
+        signs = "non_finite", "constant", "zero_rows", "zeros", "outliers", "untouched"
+        for name in signs:
             assert not values[name], name
         assert values["untouched_norms"] == []
         assert max(values["dead"].values()) < 0.6
+
+
+def test_a_matrix_of_which_most_was_cut_away_is_named(normed_parts):
+    module, train, held = normed_parts
+    module = copy.deepcopy(module)
+    with torch.no_grad():
+        head = module[-1].weight
+        kept = torch.rand(head.shape, generator=torch.Generator().manual_seed(0)) > 0.9
+        head *= kept
+
+    values = weights.measure(subject(module, train, held), {})
+
+    assert list(values["zeros"]) == ["4.weight"]
+    assert values["zeros"]["4.weight"] == pytest.approx(0.9, abs=0.05)
 
 
 @pytest.mark.parametrize(
