@@ -36,7 +36,7 @@ def repair(
         seeds=seeds,
         split="final",
         keep=arm.name,
-        max_seconds=trainer.at_most,
+        max_seconds=trainer.at_most("remedy"),
     )
     [entry] = yield from trainer.ask(
         "remedy", "training the repaired model", [training]

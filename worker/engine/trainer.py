@@ -35,6 +35,7 @@ LEAST_SEEDS = 3
 STEADY, STEADY_SEEDS = 0.01, 2  # balanced accuracy; seeds that are enough then
 LEAST_ARMS = 2  # the baseline and one mend
 OVERRUN = 0.15  # of the budget, by which the last experiment may exceed it
+OVERRUN_BEFORE = 0.05  # likewise, by those before the repaired model is trained
 NEARLY_ALL = 0.75  # of the rows; fewer are not worth what a subsample cannot tell
 LEAST_ROWS, LEAST_ROWS_A_CLASS = 500, 20  # of a subsample
 HOPELESS = 4.0  # times the seconds left, beyond which a training is not begun
@@ -93,10 +94,13 @@ class Trainer:
         """Seconds that the budget still holds."""
         return max(1.0, self.effort.seconds - self.ledger.seconds)
 
-    @property
-    def at_most(self) -> float:
-        """Seconds after which an experiment is stopped, however little it has done."""
-        return self.left + OVERRUN * self.effort.seconds
+    def at_most(self, stage: str) -> float:
+        """Seconds after which an experiment is stopped, however little it has done.
+
+        The repaired model is trained last, and once at least.
+        """
+        share = OVERRUN if stage == "remedy" else OVERRUN_BEFORE
+        return self.left + share * self.effort.seconds
 
     def allowance(self, stage: str) -> float:
         """Seconds that a round may take of the time left."""
@@ -224,7 +228,7 @@ class Trainer:
                 seeds=seeds,
                 rows=self.rows,
                 folds=FOLDS if leaves_out else None,
-                max_seconds=self.at_most,
+                max_seconds=self.at_most(stage),
             )
             for stack in group(arms)
         ]

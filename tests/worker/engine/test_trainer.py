@@ -106,7 +106,9 @@ def test_no_experiment_may_exceed_the_budget_by_more_than_a_fifth(budget):
     first, _ = answered(trainer, "screen", "?", arms(1), SEEDS)
 
     assert all(e.max_seconds <= 1.2 * trainer.effort.seconds for e in first)
-    assert trainer.at_most <= 1.2 * trainer.effort.seconds - trainer.ledger.seconds
+    left = 1.2 * trainer.effort.seconds - trainer.ledger.seconds
+    assert trainer.at_most("remedy") <= left
+    assert trainer.at_most("confirm") <= left - 0.15 * trainer.effort.seconds + 1e-9
 
 
 def test_rows_are_given_up_until_what_follows_the_first_look_fits_too():

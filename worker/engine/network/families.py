@@ -14,6 +14,9 @@ from worker.engine.network.editing import SurgeryImpossible
 _LEAST_SIDE = 8  # pixels; below it a row of features is not taken for a picture
 _MOST_CHANNELS = 4
 _MOST_WIDTH = 4096
+# Channels of convolutions: more cost a multiple of a dense network as large, and what
+# is better with fewer parameters is better with as many.
+_MOST_CHANNELS_OUT = 32
 
 
 class _Pictures(nn.Module):
@@ -207,6 +210,8 @@ def reference_module(
 ) -> torch.jit.ScriptModule:
     """Make a network of a family, its width chosen to come near a number of parameters.
 
+    Convolutions stay below that number where it would take very many channels.
+
     Args:
         family: `linear`, `dense`, `conv` (of series whose steps come first),
             `conv_channels_first` or `recurrent`.
@@ -232,11 +237,12 @@ def reference_module(
         with torch.device("meta"):
             return sum(p.numel() for p in build(width).parameters())
 
-    low, high = 1, _MOST_WIDTH
+    most = _MOST_CHANNELS_OUT if family.startswith("conv") else _MOST_WIDTH
+    low, high = 1, most
     while low < high:  # the widest that is not larger
         middle = (low + high + 1) // 2
         low, high = (middle, high) if count(middle) <= parameters else (low, middle - 1)
-    if low < _MOST_WIDTH and count(low + 1) - parameters < parameters - count(low):
+    if low < most and count(low + 1) - parameters < parameters - count(low):
         low += 1
     with torch.random.fork_rng(devices=[]):
         return torch.jit.script(build(max(low, 2)))
