@@ -1,11 +1,16 @@
-"""The first screen in words: is it good, why not, what to do, what it brings."""
+"""The first screen in words: is it good, why not, what to do, what it brings.
+
+What to do is the primary finding's, and so is what it brings. The repaired model took
+its own steps, often others or more; they stand with its own figures.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.contract.causes import BY_CAUSE, Cause
-from service.contract.report import Finding, Interval, Report
+from service.contract.report import Finding, Gain, Interval, Remedy, Report
 from service.render.figures import (
+    METRIC_WORDS,
     cause_title,
     cause_words,
     gain,
@@ -18,17 +23,16 @@ MOST_UNDECIDED = 0.25  # fraction of the causes tested; beyond, no clean bill
 
 @dataclass(frozen=True)
 class Headline:
-    """The four answers of the first screen.
+    """The answers of the first screen.
 
     Attributes:
         tone: `good`, `bad` or `unsure`; decides the colour and nothing else.
         verdict: a few words.
         score: accuracy and balanced accuracy, with intervals.
         why: the primary cause in plain words.
-        remedy: what to do.
-        effect: what it brings, measured.
-        before: balanced accuracy before mending, where it was measured.
-        after: balanced accuracy after mending, where it was measured.
+        remedy: what to do about the primary cause.
+        effect: what that alone brings, measured.
+        repair: the repaired model, where there is one.
     """
 
     tone: str
@@ -37,8 +41,48 @@ class Headline:
     why: str
     remedy: str
     effect: str
+    repair: "Repair | None" = None
+
+    @property
+    def answers(self) -> list[tuple[str, str]]:
+        """Questions and answers, as forms without pictures show them."""
+        why = "Why?" if self.tone == "good" else "Why not?"
+        found = [
+            ("Is it good?", self.score),
+            (why, self.why),
+            ("What to do", self.remedy),
+            ("What it brings", self.effect),
+        ]
+        if self.repair is not None:
+            found.append(("The repaired model", self.repair.in_one_line))
+        return found
+
+
+@dataclass(frozen=True)
+class Repair:
+    """The repaired model: what was done to it, and how it does.
+
+    Attributes:
+        relation: of its steps to what there is to do.
+        steps: imperative sentences.
+        scores: its balanced accuracy beside that of the delivered model.
+        before: balanced accuracy of the delivered model, where it was measured.
+        after: balanced accuracy of the repaired model.
+    """
+
+    relation: str
+    steps: tuple[str, ...]
+    scores: str
     before: Interval | None = None
     after: Interval | None = None
+
+    @property
+    def in_one_line(self) -> str:
+        """All of it as running text."""
+        steps = self.steps
+        if len(steps) > 1:
+            steps = tuple(f"({n}) {step}" for n, step in enumerate(steps, 1))
+        return " ".join(part for part in (self.relation, *steps, self.scores) if part)
 
 
 def primary_finding(report: Report) -> Finding | None:
@@ -65,7 +109,6 @@ def headline(report: Report) -> Headline:
     finding = primary_finding(report)
     if finding is None:
         return _without_cause(report)
-    before, after = _before_and_after(report)
     found = with_verdict(report, "found")
     others = len(found) - 1
     verdict = cause_title(finding.cause)
@@ -77,9 +120,8 @@ def headline(report: Report) -> Headline:
         score=_score(report),
         why=_why(report, finding),
         remedy=_remedy(report, finding),
-        effect=_effect(report, finding, before, after),
-        before=before,
-        after=after,
+        effect=_effect(finding),
+        repair=_repair(report.remedy, finding),
     )
 
 
@@ -126,6 +168,7 @@ def _without_cause(report: Report) -> Headline:
         effect="Nothing to mend, so nothing to gain."
         if tone == "good"
         else "Not known yet; see the findings.",
+        repair=_repair(report.remedy, named[0] if len(named) == 1 else None),
     )
 
 
@@ -167,24 +210,65 @@ def _either(causes: list[Cause]) -> str:
     return " or ".join(f"“{cause_words(cause)}”" for cause in causes)
 
 
-def _before_and_after(report: Report) -> tuple[Interval | None, Interval | None]:
-    remedy = report.remedy
-    if remedy is None or remedy.before is None or remedy.after is None:
-        return None, None
-    return remedy.before.balanced_accuracy, remedy.after.balanced_accuracy
+def _effect(finding: Finding) -> str:
+    """What the one thing to do brings; never the figures of the repaired model."""
+    if finding.gain is None:
+        return "Not measurable by retraining."
+    known = finding.gain
+    return f"{gain(known)} of {METRIC_WORDS[known.metric]}{_how_known(known)}."
 
 
-def _effect(
-    report: Report, finding: Finding, before: Interval | None, after: Interval | None
-) -> str:
-    if before is not None and after is not None:
-        where = report.remedy.judged_on if report.remedy else ""
-        return f"Balanced accuracy {share(before.value)} → {share(after.value)}" + (
-            f", judged on {where}" if where else ""
-        )
-    if finding.gain is not None:
-        return f"{gain(finding.gain)} of {finding.gain.metric.replace('_', ' ')}"
-    return "Not measurable by retraining."
+def _how_known(known: Gain) -> str:
+    """Say what a gain is where it is no plain measurement of the one mend."""
+    for part, words in (
+        ("within the best combination", " once the other steps are taken"),
+        ("extrapolated", ": predicted, not measured"),
+        ("training rows that the recipe did not see", " at most: so much it costs"),
+    ):
+        if part in known.method:
+            return words
+    return ""
+
+
+def _repair(remedy: Remedy | None, finding: Finding | None) -> Repair | None:
+    if remedy is None:
+        return None
+    steps = tuple(remedy.steps)
+    before = remedy.before.balanced_accuracy if remedy.before else None
+    after = remedy.after.balanced_accuracy if remedy.after else None
+    advice = finding.recommendation if finding is not None else None
+    return Repair(
+        relation=_relation(steps, advice.text if advice else None),
+        # What was said a line above need not be said again.
+        steps=() if advice is not None and steps == (advice.text,) else steps,
+        scores=_scores_of(remedy, before, after),
+        before=before,
+        after=after,
+    )
+
+
+def _relation(steps: tuple[str, ...], advised: str | None) -> str:
+    """Say how the repaired model's steps stand to what there is to do."""
+    if advised is None:
+        return "It is made by:"
+    if steps == (advised,):
+        return "It is made by that step."
+    others = len(steps) - (advised in steps)
+    which = ("another step" if others == 1 else f"{others} other steps") + ":"
+    return (
+        f"It is made by that step and {which}"
+        if advised in steps
+        else f"It is made by {which}"
+    )
+
+
+def _scores_of(remedy: Remedy, before: Interval | None, after: Interval | None) -> str:
+    if after is None:
+        return ""
+    text = f"Balanced accuracy {share_interval(after)}"
+    if before is not None:
+        text = f"Balanced accuracy {share(before.value)} → {share_interval(after)}"
+    return text + (f", judged on {remedy.judged_on}." if remedy.judged_on else ".")
 
 
 def gate_line(report: Report) -> str:

@@ -192,10 +192,10 @@ def _first_screen(report: Report) -> dict[str, Any]:
 
 
 def _effect(report: Report) -> Markup:
-    head = headline(report)
-    if head.before is None or head.after is None:
+    repair = headline(report).repair
+    if repair is None or repair.before is None or repair.after is None:
         return Markup("")
-    before, after = head.before.value, head.after.value
+    before, after = repair.before.value, repair.after.value
     if before is None or after is None:
         return Markup("")
     return effect_chart(before, after, figures.share)

@@ -17,10 +17,7 @@ def render_markdown(report: Report) -> str:
     lines = [
         f"# {inert(head.verdict)}",
         "",
-        f"- **Is it good?** {inert(head.score)}",
-        f"- **Why?** {inert(head.why)}",
-        f"- **What to do:** {inert(head.remedy)}",
-        f"- **What it brings:** {inert(head.effect)}",
+        *(f"- **{_asked(name)}** {inert(answer)}" for name, answer in head.answers),
         f"- **Gate:** {gate_line(report)}",
         *(f"  - {inert(reason)}" for reason in report.gate.reasons),
         "",
@@ -41,6 +38,10 @@ def render_markdown(report: Report) -> str:
     if report.limits:
         lines += ["## Limits", "", *(f"- {inert(x)}" for x in report.limits), ""]
     return "\n".join(lines)
+
+
+def _asked(name: str) -> str:
+    return name if name.endswith("?") else f"{name}:"
 
 
 def inert(text: object) -> str:

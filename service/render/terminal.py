@@ -32,12 +32,7 @@ def print_report(console: Console, report: Report, *, shows_all: bool = False) -
     answers = Table.grid(padding=(0, 2))
     answers.add_column(style="dim", no_wrap=True)
     answers.add_column()
-    for question, answer in (
-        ("Is it good?", head.score),
-        ("Why?" if head.tone == "good" else "Why not?", head.why),
-        ("What to do", head.remedy),
-        ("What it brings", head.effect),
-    ):
+    for question, answer in head.answers:
         answers.add_row(question, inert(answer))
     colour = COLOURS[head.tone]
     title = inert(head.verdict, f"bold {colour}")

@@ -6,8 +6,10 @@ from rich.console import Console
 
 from service.contract.causes import Cause
 from service.contract.comparison import compare_reports
-from service.contract.report import Gate, Report
+from service.contract.report import Gain, Gate, Recommendation, Remedy, Report
 from service.render.figures import gain
+from service.render.headline import headline
+from service.render.html import render_html
 from service.render.junit import render_junit
 from service.render.markdown import render_markdown
 from service.render.sarif import render_sarif
@@ -16,6 +18,7 @@ from tests.builders_report import (
     make_finding,
     make_healthy_report,
     make_rate_finding,
+    make_remedy,
     make_report,
 )
 
@@ -146,3 +149,68 @@ def test_a_gate_that_nobody_closed_does_not_read_like_a_clean_bill() -> None:
         assert "no policy that was asked for forbids what was found" in render(faulty)
         assert "no policy" not in render(make_healthy_report())
         assert "no policy" not in render(failed)
+
+
+def test_what_to_do_stands_with_its_own_gain_and_the_repair_with_its_steps() -> None:
+    swap = make_rate_finding(
+        recommendation=Recommendation(text="Swap the channels."),
+        gain=Gain(value=0.443, low=0.42, high=0.467, seeds=0),
+    )
+    report = make_report(findings=[swap])
+
+    answers = dict(headline(report).answers)
+
+    assert answers["What to do"].startswith("Swap the channels.")
+    assert answers["What it brings"] == (
+        "+44.3 points (+42.0 to +46.7) of balanced accuracy."
+    )
+    assert answers["The repaired model"] == (
+        "It is made by 2 other steps: (1) Lower the learning rate from 0.5 to 0.05. "
+        "(2) Drop 78 suspected labels. Balanced accuracy 61.2 % → 97.1 % (96.1 to "
+        "98.1), judged on 180 samples that no decision had looked at."
+    )
+
+
+def test_the_repaired_model_is_said_to_have_taken_the_step_or_more() -> None:
+    advised = "Lower the learning rate from 0.5 to 0.05."
+
+    def relation(*steps: str) -> str:
+        remedy = make_remedy().model_copy(update={"steps": list(steps)})
+        repair = headline(make_report(remedy=remedy)).repair
+        assert repair is not None
+        return repair.relation
+
+    assert relation(advised) == "It is made by that step."
+    assert (
+        relation(advised, "Drop rows.") == "It is made by that step and another step:"
+    )
+    assert relation("Drop rows.") == "It is made by another step:"
+
+
+def test_a_predicted_gain_is_not_passed_off_as_measured() -> None:
+    method = "learning curve extrapolated to twice the data"
+    more = Gain(value=0.1, low=0.05, high=0.12, seeds=6, method=method)
+
+    found = headline(make_report(findings=[make_rate_finding(gain=more)]))
+
+    assert found.effect.endswith("of balanced accuracy: predicted, not measured.")
+
+
+def test_every_form_shows_the_repaired_model_apart_from_what_to_do() -> None:
+    report = make_report()
+
+    for text in (printed(report), render_markdown(report), render_html(report)):
+        whole = " ".join(text.replace("│", " ").split())
+        assert "What it brings" in whole
+        assert "+35.2 points (+31.1 to +39.1) of balanced accuracy." in whole
+        assert "The repaired model" in whole
+        assert "It is made by that step and another step" in whole
+
+
+def test_a_repair_without_scores_is_shown_by_its_steps() -> None:
+    bare = Remedy(recipe=make_remedy().recipe, steps=["Drop rows."])
+
+    repair = headline(make_report(remedy=bare)).repair
+
+    assert repair is not None
+    assert repair.in_one_line == "It is made by another step: Drop rows."
