@@ -40,6 +40,9 @@ class LabelOrderMismatch:
     bar: Bar = Bar()
     near_best: float = 0.75  # of the best arm, that the reordered outputs must reach
     shown: int = 3  # outputs named in the summary
+    shown_whole: int = 50  # classes up to which the whole order is spelt out
+    shown_to_do: int = 12  # likewise, in what to do
+    longest_name: int = 40  # letters of a class's name
     least_share: float = 0.5  # of the gain and of what training anew brings, mutually
     as_good: float = 0.9  # as the recipe's own trainings, whatever these are worth
     learns: float = 0.1  # balanced accuracy above chance that they must reach
@@ -92,30 +95,32 @@ class LabelOrderMismatch:
                 gain=gain,
                 method=METHOD,
             )
-        names = subject.data.class_names
-        moved = [
-            f"output {place} is {names[int(to)]!r}, not {names[place]!r}"
+        names = [name[: self.longest_name] for name in subject.data.class_names]
+        # An output stands for itself where the probe found no class.
+        places = [
+            to if isinstance(to, int) and to < len(names) else place
             for place, to in enumerate(order[: len(names)])
-            if isinstance(to, int) and to != place
         ]
+        moved = [
+            f"output {place} is {names[to]!r}, not {names[place]!r}"
+            for place, to in enumerate(places)
+            if to != place
+        ]
+        to = [names[place] for place in places]
+        more = f"; and {len(moved) - self.shown} more" if moved[self.shown :] else ""
         return found_in_delivery(
             self.cause,
             gain,
             summary=(
                 "The outputs are in another order than the labels: "
                 + "; ".join(moved[: self.shown])
-                + (
-                    f"; and {len(moved) - self.shown} more"
-                    if moved[self.shown :]
-                    else ""
-                )
-                + f". Reordering brings {points(gain.value)} balanced accuracy."
+                + f"{more}. Reordering brings {points(gain.value)} balanced accuracy."
             ),
-            text="Reorder the outputs, or the list of class names, by `permutation`.",
+            text=self._to_do(to),
             evidence=[
                 Evidence(
                     kind="assignment",
-                    statement=f"{len(moved)} outputs stand for another class.",
+                    statement=self._whole_order(to, len(moved)),
                     values={
                         "permutation": order,
                         "before": values.get("before"),
@@ -125,6 +130,24 @@ class LabelOrderMismatch:
             ],
             method=METHOD,
         )
+
+    def _to_do(self, to: list[str]) -> str:
+        """Name the order, where it is short enough to be read in a sentence."""
+        named = "the order of the evidence"
+        if len(to) <= self.shown_to_do:
+            named = f"this order: {', '.join(to)}"
+        return (
+            f"Name the model's outputs in {named}; or put the outputs into the order "
+            "of the dataset's classes."
+        )
+
+    def _whole_order(self, to: list[str], moved: int) -> str:
+        """Say of every output which class it stands for."""
+        whole = ", ".join(f"{place}: {name}" for place, name in enumerate(to))
+        text = f"{moved} of {len(to)} outputs stand for another class"
+        if len(to) > self.shown_whole:
+            return f"{text}; `permutation` in the JSON report holds the class of each."
+        return f"{text}. The class that each output stands for: {whole}."
 
     def _fits_in_that_order(self, subject: Subject, case: Case) -> bool:
         """Whether the weights have learned the training rows, in that order alone.

@@ -37,6 +37,7 @@ from worker.engine.check import (
 )
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
+from worker.engine.wording import form_words
 
 IN_NATS = ("cross_entropy", "nll", "bce", "bce_with_logits")  # as the log loss is
 METHOD = "inputs transformed against as given, paired over rows"
@@ -89,7 +90,7 @@ class PreprocessingMismatch:
         evidence = [
             Evidence(
                 kind="transformations",
-                statement="Balanced accuracy of the delivered model on each form.",
+                statement=_best_forms(values.get("tried")),
                 values={
                     "tried": values.get("tried"),
                     "first_norm": values.get("first_norm"),
@@ -123,7 +124,8 @@ class PreprocessingMismatch:
         if objection:
             return clear(
                 self.cause,
-                f"`{best}` would help the delivered model, but {objection}.",
+                f"`{best}` ({form_words(str(best))}) would help the delivered model, "
+                f"but {objection}.",
                 evidence=evidence,
                 gain=gain,
                 method=METHOD,
@@ -132,10 +134,12 @@ class PreprocessingMismatch:
             self.cause,
             gain,
             summary=(
-                f"The model expects its inputs in another form: with `{best}` applied "
-                f"it gains {points(gain.value)} balanced accuracy."
+                f"The model expects its inputs in another form: with `{best}` "
+                f"({form_words(str(best))}) it gains {points(gain.value)} balanced "
+                "accuracy."
             ),
-            text=f"Apply `{best}` to the inputs before the model, as in training.",
+            text=f"Apply `{best}` to the inputs before the model, as in training: "
+            f"{form_words(str(best))}.",
             evidence=evidence,
             method=METHOD,
         )
@@ -234,6 +238,20 @@ class PreprocessingMismatch:
         area = case.measures.get("shift", {}).get("auc")
         low = area.get("low") if isinstance(area, dict) else None
         return isinstance(low, float) and low >= self.moved
+
+
+def _best_forms(tried: JsonValue, most: int = 4) -> str:
+    """Say how the delivered model does on the forms that suit it best."""
+    text = "Balanced accuracy of the delivered model"
+    if not isinstance(tried, dict):
+        return f"{text} on each form."
+    known = {k: v for k, v in tried.items() if isinstance(v, int | float)}
+    best = sorted(known, key=lambda name: -known[name])
+    named = [name for name in best if name != "identity"][: most - 1]
+    shown = [f"{100 * known[name]:.1f} % with `{name}`" for name in named]
+    if "identity" in known:
+        shown.insert(0, f"{100 * known['identity']:.1f} % as given")
+    return f"{text}: {', '.join(shown)}; {len(known)} forms were tried."
 
 
 def _off(norm: JsonValue) -> float | None:

@@ -1,0 +1,56 @@
+"""Identifiers and figures as a person reads them; checks and the report share it."""
+
+from collections.abc import Sequence
+
+# What each of `probes.transforms` does to the inputs, imperative.
+FORMS: dict[str, str] = {
+    "identity": "leave them as they are",
+    "standardize": "subtract the training data's mean and divide by its deviation",
+    "standardize_each": "subtract the mean and divide by the deviation of each single "
+    "value in the training data",
+    "undo_standardize": "undo the recipe's normalisation",
+    "scale_to_unit": "scale them to between 0 and 1",
+    "minus_one_to_one": "scale them to between -1 and 1",
+    "divide_255": "divide them by 255",
+    "multiply_255": "multiply them by 255",
+    "fixed_normalize": "normalise them by the customary figures of ImageNet, or of "
+    "MNIST where there is one channel",
+    "per_sample_standardize": "subtract each sample's own mean and divide by its own "
+    "deviation",
+    "per_sample_unit_norm": "divide each sample by its length",
+    "log1p": "take the logarithm of one plus each value",
+    "invert": "turn light into dark and dark into light",
+    "swap_channels": "reverse the order of the colour channels, RGB to BGR or back",
+    "nhwc_to_nchw": "read the values as height, width, channel and put the channels "
+    "first",
+    "nchw_to_nhwc": "read the values as channel, height, width and put the channels "
+    "last",
+    "transpose_hw": "swap height and width",
+    "flip_horizontal": "mirror left and right",
+    "flip_vertical": "mirror top and bottom",
+    "reverse_features": "reverse the order of the features",
+}
+
+
+def form_words(name: str) -> str:
+    """Say what a transformation of the inputs does, each step of it."""
+    return ", then ".join(
+        FORMS.get(step, f"apply `{step}`") for step in name.split("+")
+    )
+
+
+def figure(value: float) -> str:
+    """Show a quantity with three significant digits."""
+    return f"{float(f'{value:.3g}'):g}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Count things: `1 pair`, `3 pairs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def listed(names: Sequence[str], joint: str = "and") -> str:
+    """Join names as in a sentence: `a, b and c`."""
+    if len(names) < 2:  # noqa: PLR2004 - nothing to join
+        return "".join(names)
+    return f"{', '.join(names[:-1])} {joint} {names[-1]}"
