@@ -2,12 +2,15 @@
 
 import pytest
 
+from service.contract.recipe import Loss, Optimizer, Recipe
 from tests.builders_engine import make_subject
-from worker.engine.check import Case
+from worker.engine.check import Case, Mend, Trial
 from worker.engine.checks.label_order_mismatch import LabelOrderMismatch
 from worker.engine.checks.preprocessing_mismatch import PreprocessingMismatch
+from worker.engine.checks.unsuitable_loss import UnsuitableLoss
 from worker.engine.probes.transforms import TRANSFORMS
 from worker.engine.stats.pairs import PairedGain
+from worker.engine.subject import NetworkShape
 from worker.engine.wording import FORMS, counted, figure, form_words, listed
 
 
@@ -95,3 +98,61 @@ def test_things_are_counted_and_listed_as_in_a_sentence():
     assert counted(3, "pair") == "3 pairs"
     assert listed(["a"]) == "a"
     assert listed(["a", "b", "c"]) == "a, b and c"
+
+
+def with_loss(output: str, outputs: int = 3, **loss):
+    network = NetworkShape(
+        parameters=1000,
+        layer_kinds=("linear", "activation", "linear"),
+        activations=("relu",),
+        output_activation=output,
+        outputs=outputs,
+        linear_stack=False,
+        smallest_width=16,
+    )
+    recipe = Recipe(optimizer=Optimizer(name="sgd", lr=0.1), loss=Loss(**loss))
+    counts = (300,) * outputs
+    return make_subject(recipe=recipe, network=network, counts=counts)
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "alternative"),
+    [
+        ("cross_entropy", "softmax", "drop the softmax and keep cross_entropy"),
+        ("mse", "sigmoid", "drop the sigmoid and use cross_entropy"),
+    ],
+)
+def test_probabilities_are_never_sent_into_an_nll_loss(name, output, alternative):
+    tried = UnsuitableLoss().mends(with_loss(output, name=name), {})
+
+    [text] = [m.text for m in tried if m.key == "loss=nll"]
+    assert "take their logarithm (torch.log) and use NLLLoss" in text
+    assert alternative in text
+
+
+def test_where_the_activation_goes_the_loss_that_then_fits_is_named():
+    tried = UnsuitableLoss().mends(with_loss("softmax", name="nll"), {})
+
+    [text] = [m.text for m in tried if m.key == "softmax removed"]
+    assert (
+        text == "Remove the superfluous softmax before the loss and use cross_entropy"
+    )
+
+
+def test_class_weights_are_blamed_by_name():
+    subject = with_loss("none", name="cross_entropy", class_weights=[0.01, 1.0, 5.0])
+    [mend] = UnsuitableLoss().mends(subject, {})
+    trial = made_trial(mend, gain(0.31), role="primary", decision="found")
+
+    finding = UnsuitableLoss().judge(subject, Case(measures={}, trial=trial))
+
+    assert finding.summary == (
+        "The class weights of the loss do not fit the data. Drop the class weights: "
+        "+31.0 points balanced accuracy."
+    )
+    assert "class weights lie between 0.01 and 5;" in finding.evidence[0].statement
+
+
+def made_trial(mend: Mend, alone: PairedGain, **fields) -> Trial:
+    given = {"confirmed": True, "decision": "inconclusive", "adjusted_p": 0.001}
+    return Trial(mend=mend, gain=alone, **(given | fields))

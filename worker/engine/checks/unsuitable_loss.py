@@ -23,6 +23,9 @@ from worker.engine.outputs import (
     may_lack_logarithm,
 )
 from worker.engine.subject import Subject
+from worker.engine.wording import figure
+
+WEIGHTS, MATRIX = "class_weights", "transition_matrix"
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,7 @@ class UnsuitableLoss:
             found.append(
                 self._mend(
                     f"loss={loss}",
-                    f"Use {loss} instead of {current} on the {output} outputs"
-                    if output != "none"
-                    else f"Use {loss} instead of {current}",
+                    _use(loss, current, output),
                     (RecipeChange(patch={"loss": {"name": loss}}),),
                     urgent=not fits(subject),
                 )
@@ -58,24 +59,24 @@ class UnsuitableLoss:
         superfluous = is_misplaced_output(subject) or may_lack_logarithm(subject)
         if superfluous and output in ("softmax", "log_softmax"):
             free: tuple[Change, ...] = (NetworkChange(name="output"),)
+            text = f"Remove the superfluous {output} before the loss"
             if current != "cross_entropy":
+                text += " and use cross_entropy"
                 free += (RecipeChange(patch={"loss": {"name": "cross_entropy"}}),)
             found.append(
                 self._mend(
                     "softmax removed",
-                    f"Remove the superfluous {output} before the loss",
+                    text,
                     free,
                     urgent=True,
                 )
             )
         weights = recipe.loss.class_weights
         if weights and max(weights) > self.uneven_weights * max(min(weights), 1e-9):
-            found.append(self._without("class_weights", "Drop the class weights"))
+            found.append(self._without(WEIGHTS, "Drop the class weights"))
         if recipe.loss.transition_matrix is not None:
             found.append(
-                self._without(
-                    "transition_matrix", "Let the loss take the labels as they are"
-                )
+                self._without(MATRIX, "Let the loss take the labels as they are")
             )
         return found
 
@@ -94,21 +95,35 @@ class UnsuitableLoss:
             f"The recipe's loss is {subject.recipe.loss.name}, the network's output "
             f"is {subject.network.output_activation}."
         )
+        weights = subject.recipe.loss.class_weights
+        if weights:
+            statement += (
+                f" Its class weights lie between {figure(min(weights))} and "
+                f"{figure(max(weights))}; the largest class has "
+                f"{subject.data.imbalance:.1f} times the rows of the smallest."
+            )
         return judge_gain(
             self,
             case,
-            says=f"The loss {subject.recipe.loss.name} does not fit the outputs",
+            says=self._says(subject, case),
             evidence=[
                 Evidence(kind="loss_and_output", statement=statement, values=values)
             ],
         )
 
+    def _says(self, subject: Subject, case: Case) -> str:
+        """Name the part of the loss whose mending did it good."""
+        key = case.trial.mend.key if case.trial is not None else ""
+        if key == _key(WEIGHTS):
+            return "The class weights of the loss do not fit the data"
+        if key == _key(MATRIX):
+            return "The loss expects other mistakes among the labels than there are"
+        return f"The loss {subject.recipe.loss.name} does not fit the outputs"
+
     def _without(self, setting: str, text: str) -> Mend:
         """Take a setting out of the loss."""
         change = RecipeChange(patch={"loss": {setting: None}})
-        return self._mend(
-            f"no {setting.replace('_', ' ')}", text, (change,), urgent=True
-        )
+        return self._mend(_key(setting), text, (change,), urgent=True)
 
     def _mend(
         self, key: str, text: str, changes: tuple[Change, ...], *, urgent: bool
@@ -122,3 +137,26 @@ class UnsuitableLoss:
             urgent=urgent,
             evident=urgent,
         )
+
+
+def _key(setting: str) -> str:
+    return f"no {setting.replace('_', ' ')}"
+
+
+def _use(loss: str, current: str, output: str) -> str:
+    """Say what to use in words that hold in torch, where names mean other things.
+
+    The recipe's `nll` takes the logarithm of probabilities by itself; torch's NLLLoss
+    takes log-probabilities, and of probabilities it makes nonsense in silence.
+    """
+    if output == "none":
+        return f"Use {loss} instead of {current}"
+    text = f"Use {loss} instead of {current} on the {output} outputs"
+    if loss == "nll" and output in ("softmax", "sigmoid"):
+        verb = "keep" if current == "cross_entropy" else "use"
+        summed = "" if output == "softmax" else "divide them by their sum, "
+        return (
+            f"{text}: {summed}take their logarithm (torch.log) and use NLLLoss, or "
+            f"drop the {output} and {verb} cross_entropy"
+        )
+    return text
