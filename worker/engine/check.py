@@ -18,6 +18,7 @@ from worker.engine.recipe import merge_patch
 from worker.engine.stats.decisions import Decision, Floors, severity_of
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
+from worker.engine.wording import counted
 
 Measures = dict[str, dict[str, JsonValue]]
 Role = Literal["primary", "component", "equivalent", "explained", "none"]
@@ -241,6 +242,11 @@ def points(value: float) -> str:
     return f"{100 * value:+.1f} points"
 
 
+def range_of(gain: PairedGain) -> str:
+    """Show the interval of a difference: `(+1.0 to +4.2)`."""
+    return f"({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+
+
 def pair_of(values: JsonValue) -> PairedGain | None:
     """Read a paired difference that a probe measured on the delivered model."""
     if not isinstance(values, dict):
@@ -441,14 +447,14 @@ def judge_gain(
     if trial is None and case.gaps and (full := no_room(check, case, evidence)):
         return full
     if trial is None:
-        reason = next(iter(case.gaps.values()), "nothing that could mend it was tried")
-        sign = "Cannot tell" if case.gaps else "No sign of it"
+        untried = "no sign of it, so nothing that could mend it was tried"
+        reason = next(iter(case.gaps.values()), untried)
         return Finding(
             cause=check.cause,
             group=entry.group,
             verdict="inconclusive" if case.gaps else "not_found",
             confidence=0.5,
-            summary=f"{sign}: {reason}.",
+            summary=f"Cannot tell: {reason}." if case.gaps else _sentence(reason),
             reason=reason,
             evidence=evidence,
             docs=entry.docs,
@@ -466,7 +472,7 @@ def judge_gain(
         cause=check.cause,
         group=entry.group,
         verdict=verdict,
-        severity=severity_of(shown.value) if acts else "info",
+        severity=severity_of(_worth(trial, shown)) if acts else "info",
         confidence=min(1.0, max(0.0, confidence)),
         summary=summary,
         reason=summary if verdict == "inconclusive" else None,
@@ -494,29 +500,55 @@ def _said_of(
         little = "" if is_fault else ", worth having, yet no fault to speak of"
         text = f"{mended}: {points(shown.value)} balanced accuracy{little}."
         return "found" if is_fault else "suspected", sure, text
+    alone = f"{trial.mend.text}: {points(gain.value)} alone"
     if trial.decision == "found":
-        text = f"{mended}: {points(gain.value)}, not in addition."
-        if by is not None:
-            text = f"Mending it alone brings {points(gain.value)}{_once(trial, by)}."
-        return "suspected", sure, text
+        beside = _once(trial, by) if by is not None else ", not in addition"
+        return "suspected", sure, f"{alone}{beside}."
     if by is not None and trial.on_top is not None:
-        text = f"Mending it alone might bring {points(gain.value)}{_once(trial, by)}."
-        return "not_found", 1 - trial.on_top.p_below(0.025), text
-    brings = f"Mending it brings {points(gain.value)}"
+        sure_of_absence = 1 - trial.on_top.p_below(0.025)
+        return "not_found", sure_of_absence, f"{alone}{_once(trial, by)}."
     if trial.decision == "not_found":
-        return "not_found", 1 - gain.p_below(0.025), f"{brings}: no material gain."
-    between = f"between {points(gain.low)} and {points(gain.high)}"
-    if not trial.confirmed and gain.low > Floors().material:
-        return "inconclusive", 0.5, f"{brings}, {between}; fresh seeds were not asked."
-    text = f"{brings}, {between}: too close to call with this data and budget."
-    return "inconclusive", 0.5, text
+        tried = f"Tried without a gain to speak of: {trial.mend.text}"
+        return "not_found", 1 - gain.p_below(0.025), f"{tried} ({points(gain.value)})."
+    return "inconclusive", 0.5, _open(trial)
+
+
+def _open(trial: Trial) -> str:
+    """Say why nothing can be said of a gain."""
+    gain, on_top = trial.gain, trial.on_top
+    brings = f"{trial.mend.text}: {points(gain.value)} {range_of(gain)}"
+    if on_top is not None and on_top.value > gain.value:
+        brings += f"; with the rest mended {points(on_top.value)} {range_of(on_top)}"
+    elif not trial.confirmed and gain.low > Floors().material:
+        return (
+            f"{brings}, as {counted(gain.seeds, 'pair')} of first trainings had it. "
+            "No fresh seeds confirmed that, so it is neither proven nor ruled out; a "
+            "larger budget may settle it."
+        )
+    return f"{brings}. That is too close to call with this data and budget."
 
 
 def _once(trial: Trial, other: Cause) -> str:
     """What it adds to the mending of another."""
-    if trial.on_top is None:
-        return f"; what it adds once `{other.value}` is mended was not measured"
-    return f", but {points(trial.on_top.value)} once `{other.value}` is mended"
+    named = f"once “{other.value.replace('_', ' ')}” is mended"
+    extra = trial.on_top
+    if extra is None:
+        return f"; what it adds {named} was not measured"
+    if extra.value <= 0:
+        return f", but nothing more {named} ({points(extra.value)})"
+    only = "but only " if extra.value < Floors().material else ""
+    return f", {only}{points(extra.value)} more {named}"
+
+
+def _worth(trial: Trial, shown: PairedGain) -> float:
+    """What the severity goes by: of what another explains, what is left beside it."""
+    if trial.explained_by is None or trial.on_top is None:
+        return shown.value
+    return min(shown.value, trial.on_top.value)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _trial_evidence(trial: Trial) -> list[Evidence]:
@@ -524,14 +556,14 @@ def _trial_evidence(trial: Trial) -> list[Evidence]:
         key: {"value": pair.value, "low": pair.low, "high": pair.high}
         for key, pair in trial.arms
     }
-    stage = "fresh seeds" if trial.confirmed else "the screening seeds"
+    pairs = counted(trial.gain.seeds, "pair")
+    stage = "on fresh seeds" if trial.confirmed else "of first trainings"
     found = [
         Evidence(
             kind="paired_gain",
             statement=(
                 f"{trial.mend.text}: {points(trial.gain.value)} balanced accuracy "
-                f"({points(trial.gain.low)} to {points(trial.gain.high)}) over "
-                f"{trial.gain.seeds} pairs of {stage}."
+                f"{range_of(trial.gain)} over {pairs} {stage}."
             ),
             values={
                 "arm": trial.mend.key,
@@ -547,9 +579,8 @@ def _trial_evidence(trial: Trial) -> list[Evidence]:
             Evidence(
                 kind="within_combination",
                 statement=(
-                    "Within the best combination it is worth "
-                    f"{points(trial.on_top.value)} "
-                    f"({points(trial.on_top.low)} to {points(trial.on_top.high)})."
+                    "Within the best combination, all else mended, it is worth "
+                    f"{points(trial.on_top.value)} {range_of(trial.on_top)}."
                 ),
                 values={
                     "value": trial.on_top.value,

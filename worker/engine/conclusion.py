@@ -27,7 +27,7 @@ from worker.engine.prescription import (
     is_worth_giving,
     remedy_of,
 )
-from worker.engine.stats.decisions import Floors
+from worker.engine.stats.decisions import Floors, severity_of
 from worker.engine.subject import Subject
 from worker.engine.transcript import as_reported, timings_of
 from worker.engine.verdicts import case_for, weigh
@@ -209,7 +209,8 @@ def _of_another_form(finding: Finding) -> Finding:
         " That holds for the data as uploaded; in the form that the delivered model "
         "expects, it does as well without."
     )
-    return _taken_back(finding, more)
+    taken_back = _taken_back(finding, more)
+    return taken_back.model_copy(update={"severity": severity_of(0.0)})
 
 
 def _taken_back(finding: Finding, more: str) -> Finding:

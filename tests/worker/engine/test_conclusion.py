@@ -307,6 +307,7 @@ def test_data_in_another_form_than_the_models_speak_of_no_fault_in_training(
 
     scale = next(f for f in report.findings if f.cause is Cause.UNSCALED_INPUTS)
     assert scale.verdict == verdict
+    assert (scale.severity == "minor") is (verdict == "suspected")
     assert report.primary_cause is Cause.PREPROCESSING_MISMATCH
     explained = report.explained_by.get(Cause.UNSCALED_INPUTS)
     assert (explained is Cause.PREPROCESSING_MISMATCH) is (verdict == "suspected")

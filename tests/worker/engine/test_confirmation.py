@@ -287,7 +287,7 @@ def test_where_the_combination_stands_nothing_is_measured_twice():
 @pytest.mark.parametrize(
     ("beside", "verdict", "says"),
     [
-        (90, "not_found", "points once `label_noise`"),
+        (90, "not_found", "once “label noise” is mended"),
         (96, "inconclusive", "too close"),
     ],
 )

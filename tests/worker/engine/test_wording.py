@@ -2,11 +2,17 @@
 
 import pytest
 
+from service.contract.causes import Cause
 from service.contract.recipe import Loss, Optimizer, Recipe
 from tests.builders_engine import make_subject
-from worker.engine.check import Case, Mend, Trial
+from worker.engine.check import Case, Mend, Trial, judge_gain
+from worker.engine.checks.class_imbalance import ClassImbalance
+from worker.engine.checks.corrupted_inputs import CorruptedInputs
+from worker.engine.checks.insufficient_data import HALF, QUARTER, InsufficientData
 from worker.engine.checks.label_order_mismatch import LabelOrderMismatch
+from worker.engine.checks.learning_rate_too_low import LearningRateTooLow
 from worker.engine.checks.preprocessing_mismatch import PreprocessingMismatch
+from worker.engine.checks.unscaled_inputs import UnscaledInputs
 from worker.engine.checks.unsuitable_loss import UnsuitableLoss
 from worker.engine.probes.transforms import TRANSFORMS
 from worker.engine.stats.pairs import PairedGain
@@ -100,6 +106,11 @@ def test_things_are_counted_and_listed_as_in_a_sentence():
     assert listed(["a", "b", "c"]) == "a, b and c"
 
 
+def made_trial(mend: Mend, alone: PairedGain, **fields) -> Trial:
+    given = {"confirmed": True, "decision": "inconclusive", "adjusted_p": 0.001}
+    return Trial(mend=mend, gain=alone, **(given | fields))
+
+
 def with_loss(output: str, outputs: int = 3, **loss):
     network = NetworkShape(
         parameters=1000,
@@ -153,6 +164,137 @@ def test_class_weights_are_blamed_by_name():
     assert "class weights lie between 0.01 and 5;" in finding.evidence[0].statement
 
 
-def made_trial(mend: Mend, alone: PairedGain, **fields) -> Trial:
-    given = {"confirmed": True, "decision": "inconclusive", "adjusted_p": 0.001}
-    return Trial(mend=mend, gain=alone, **(given | fields))
+RATE = Mend(
+    cause=Cause.LEARNING_RATE_TOO_LOW,
+    key="lr=0.01",
+    text="Raise the learning rate from 0.001 to 0.01",
+    changes=(),
+)
+LOSS = Cause.UNSUITABLE_LOSS
+
+
+def judged(alone: PairedGain, **fields):
+    case = Case(measures={}, trial=made_trial(RATE, alone, **fields))
+    return judge_gain(LearningRateTooLow(), case, says="The rate is too low")
+
+
+@pytest.mark.parametrize(
+    ("extra", "said", "severity"),
+    [
+        (0.034, "alone, +3.4 points more once “unsuitable loss” is mended.", "minor"),
+        (0.003, "alone, but only +0.3 points more once", "minor"),
+        (
+            -0.25,
+            "alone, but nothing more once “unsuitable loss” is mended (-25",
+            "minor",
+        ),
+        (0.08, "alone, +8.0 points more once", "major"),
+        (None, "what it adds once “unsuitable loss” is mended was not", "critical"),
+    ],
+)
+def test_what_another_cause_explains_is_as_severe_as_what_is_left_of_it(
+    extra, said, severity
+):
+    found = judged(
+        gain(0.204),
+        decision="found",
+        role="explained",
+        explained_by=LOSS,
+        on_top=None if extra is None else gain(extra),
+    )
+
+    assert found.verdict == "suspected"
+    assert found.severity == severity
+    assert found.summary.startswith(f"{RATE.text}: +20.4 points alone")
+    assert said in found.summary
+    assert "`" not in found.summary
+
+
+def test_a_gain_that_nothing_confirmed_is_said_to_be_so():
+    found = judged(gain(0.54, 0.08, seeds=1), confirmed=False)
+
+    assert found.verdict == "inconclusive"
+    assert "as 1 pair of first trainings had it. No fresh seeds confirmed that" in (
+        found.summary
+    )
+    assert "over 1 pair of first trainings." in found.evidence[0].statement
+
+
+def test_what_is_open_only_with_the_rest_mended_does_not_look_settled():
+    found = judged(gain(-0.058, 0.007), on_top=gain(0.026, 0.008))
+
+    assert "-5.8 points (-7.2 to -4.4); with the rest mended +2.6 points" in (
+        found.summary
+    )
+    assert "too close to call" in found.summary
+
+
+def test_a_mend_that_brings_nothing_is_not_called_mending():
+    found = judged(gain(-0.047), decision="not_found")
+
+    assert found.summary == (
+        "Tried without a gain to speak of: Raise the learning rate from 0.001 to 0.01 "
+        "(-4.7 points)."
+    )
+
+
+def test_classes_of_like_size_are_not_said_to_be_given_up():
+    subject = make_subject(counts=(300, 120))
+    check = ClassImbalance()
+    mend = check.mends(subject, {})[0]
+    trial = made_trial(mend, gain(0.054), role="primary", decision="found")
+
+    found = check.judge(subject, Case(measures={}, trial=trial))
+
+    assert found.verdict == "suspected"
+    assert found.summary == (
+        "The classes differ little in size (ratio 2.5). Draw balanced batches: +5.4 "
+        "points balanced accuracy. This moves the threshold between them: a choice, "
+        "not a cure."
+    )
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ((0.3075049, 0.3075049), "The deviation of the inputs is 0.308."),
+        (
+            (0.9999979, 441.41335),
+            "The deviations of the features lie between 1 and 441.",
+        ),
+    ],
+)
+def test_the_scale_of_the_features_is_said_in_three_digits(ends, said):
+    scale = {"smallest_std": ends[0], "largest_std": ends[1]}
+
+    found = UnscaledInputs().judge(
+        make_subject(), Case(measures={"inputs": {"scale": scale}})
+    )
+
+    assert found.evidence[0].statement == said
+
+
+def test_a_prediction_at_its_bound_is_not_given_itself_as_upper_end():
+    subset = {HALF: gain(-0.114, 0.01), QUARTER: gain(-0.244, 0.01)}
+    case = Case(measures={}, gains=subset, level=0.9)
+
+    found = InsufficientData().judge(make_subject(counts=(250, 250)), case)
+
+    assert found.gain.high == pytest.approx(found.gain.value)
+    assert "more than half of the error that is left is not expected" in found.summary
+
+
+def test_the_odd_values_are_counted_by_kind():
+    values = {"affected": 0.698, "sentinels": 2071, "non_finite": 0, "outliers": 1}
+
+    found = CorruptedInputs().judge(make_subject(), Case(measures={"inputs": values}))
+
+    assert found.evidence[0].statement.endswith(
+        "or are blank: 2071 sentinels and 1 far-out value."
+    )
+
+
+def test_what_was_not_tried_for_lack_of_a_sign_is_said_to_be_so():
+    found = UnscaledInputs().judge(make_subject(), Case(measures={}))
+
+    assert found.summary == ("No sign of it, so nothing that could mend it was tried.")

@@ -90,16 +90,18 @@ class ClassImbalance:
         if not case.signal and self._is_given_up(subject, recalls):
             return self._without_signal(case, facts, ratio)
         floors = Floors()
+        is_uneven = ratio >= self.urgent_ratio
+        fault = "Classes with few rows are given up"
+        says = fault if is_uneven else "The classes differ little in size"
         finding = judge_gain(
             self,
             case,
-            says=f"Classes with few rows are given up (ratio {ratio:.1f})",
+            says=f"{says} (ratio {ratio:.1f})",
             evidence=[facts],
             fault=floors.material if self._suffers(subject, recalls) else floors.fault,
         )
-        if finding.verdict == "found" and ratio < self.urgent_ratio:
-            # To weigh nearly equal classes alike is a choice, not the cure of a fault.
-            more = " The classes are nearly equal: this moves the threshold only."
+        if finding.verdict == "found" and not is_uneven:
+            more = " This moves the threshold between them: a choice, not a cure."
             update = {"verdict": "suspected", "summary": finding.summary + more}
             return finding.model_copy(update=update)
         return finding

@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+from pydantic import JsonValue
 
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
 from worker.engine.check import Case, Measures, Mend, clear, judge_gain
 from worker.engine.lab.experiment import DataChange
 from worker.engine.subject import Subject
+from worker.engine.wording import counted, listed
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ class CorruptedInputs:
                 kind="odd_values",
                 statement=(
                     f"{100 * share:.1f} % of the training rows hold a missing, "
-                    "non-finite, sentinel or far-out value, or are blank."
+                    "non-finite, sentinel or far-out value, or are blank"
+                    f"{_kinds_of(inputs)}."
                 ),
                 values=shown,
             )
@@ -125,3 +128,17 @@ class CorruptedInputs:
         if isinstance(affected, dict):
             affected = affected.get("share")
         return float(affected) if isinstance(affected, int | float) else 0.0
+
+
+def _kinds_of(inputs: dict[str, JsonValue]) -> str:
+    """Say how many values are odd in which way."""
+    shown = []
+    for name, words in (
+        ("non_finite", "missing or non-finite value"),
+        ("sentinels", "sentinel"),
+        ("outliers", "far-out value"),
+    ):
+        number = inputs.get(name)
+        if isinstance(number, int) and number:
+            shown.append(counted(number, words))
+    return f": {listed(shown)}" if shown else ""

@@ -44,6 +44,7 @@ class InsufficientData:
     much: float = 0.4  # of what all rows teach, that a quarter must teach to tell
     wide_gap: float = 0.07  # training minus held-out balanced accuracy
     least_rows_a_class: int = 8  # in the smallest subset
+    same: float = 5e-4  # balanced accuracy within which two figures read alike
 
     def obstacle(self, subject: Subject) -> str | None:
         """Need enough rows to leave some out."""
@@ -103,13 +104,19 @@ class InsufficientData:
             seeds=half.seeds,
             method="learning curve extrapolated to twice the data",
         )
+        reach = f"({100 * low:+.1f} to {100 * high:+.1f})"
+        if value > 0 and high - value < self.same:
+            reach = (
+                f"(at least {points(low)}; more than half of the error that is left "
+                "is not expected)"
+            )
         only = "" if is_learned else " A quarter teaches too little to tell more."
         with_the_rest = "With the rest mended, " if case.mended else "As it is, "
         evidence = [
             Evidence(
                 kind="learning_curve",
                 statement=(
-                    f"{with_the_rest}balanced accuracy rises by "
+                    f"{with_the_rest}balanced accuracy changes by "
                     f"{points(half.value - quarter.value)} from a quarter to a half "
                     f"of the {used} rows used, and by {points(curve.halves)} from a "
                     f"half to all."
@@ -129,8 +136,8 @@ class InsufficientData:
             return no_room(self, case) or undecided(
                 self.cause,
                 f"Retraining used {used} of {rows} training rows to keep the budget, "
-                f"by which twice all of them might bring {points(value)} "
-                f"({points(low)} to {points(high)}): they cannot tell so far away.",
+                f"by which twice all of them might bring {points(value)} {reach}: "
+                "they cannot tell so far away.",
                 evidence=evidence,
             )
         if value >= self.material and low > self.proven and case.signal:
@@ -145,8 +152,7 @@ class InsufficientData:
                 confidence=0.9 if curve.is_well_behaved else 0.75,
                 summary=(
                     f"The learning curve still rises: twice the {rows} training rows "
-                    f"are predicted to bring {points(value)} balanced accuracy "
-                    f"({points(low)} to {points(high)})."
+                    f"are predicted to bring {points(value)} balanced accuracy {reach}."
                 ),
                 gain=gain,
                 evidence=evidence,
@@ -161,15 +167,15 @@ class InsufficientData:
         if is_open or high > self.major:
             finding = undecided(
                 self.cause,
-                f"Twice the data might bring {points(value)} "
-                f"({points(low)} to {points(high)}): the curve cannot tell.",
+                f"Twice the data might bring {points(value)} {reach}: the learning "
+                "curve cannot tell.",
                 evidence=evidence,
             )
         else:
             finding = clear(
                 self.cause,
                 f"Twice the data are predicted to bring {points(value)}: the learning "
-                "curve is flat.",
+                f"curve {'hardly rises any more' if value > 0 else 'does not rise'}.",
                 evidence=evidence,
             )
         return finding.model_copy(

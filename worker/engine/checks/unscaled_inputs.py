@@ -8,11 +8,14 @@ Blind to:  scales that a first batch-norm layer already mends (rightly: no gain 
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pydantic import JsonValue
+
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
 from worker.engine.check import Case, Measures, Mend, judge_gain
 from worker.engine.lab.experiment import RecipeChange
 from worker.engine.subject import Subject
+from worker.engine.wording import figure
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,7 @@ class UnscaledInputs:
             evidence.append(
                 Evidence(
                     kind="feature_scales",
-                    statement=(
-                        "Deviations of the features span "
-                        f"{scale.get('smallest_std')} to {scale.get('largest_std')}."
-                    ),
+                    statement=_spread(scale),
                     values=scale,
                 )
             )
@@ -78,3 +78,14 @@ class UnscaledInputs:
         return isinstance(largest, int | float) and not (
             self.small_value <= largest <= self.large_value
         )
+
+
+def _spread(scale: dict[str, JsonValue]) -> str:
+    """Say how far the deviations of the features lie apart, where they do."""
+    ends = [scale.get("smallest_std"), scale.get("largest_std")]
+    known = [figure(end) for end in ends if isinstance(end, int | float)]
+    if len(known) < len(ends):
+        return "The deviations of the features were not measured."
+    if known[0] == known[1]:
+        return f"The deviation of the inputs is {known[0]}."
+    return f"The deviations of the features lie between {known[0]} and {known[1]}."
