@@ -41,6 +41,12 @@ def cause_title(cause: Cause) -> str:
     return words[0].upper() + words[1:]
 
 
+def arm_words(name: str) -> str:
+    """Say an arm's name; one that others are compared with is called a control."""
+    shown = plain(name).replace("|control", "")
+    return f"control: {shown}" if "|control" in name else shown
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """Show any quantity with about `digits` significant digits."""
     if value is None or not math.isfinite(value):

@@ -130,7 +130,6 @@ def _without_cause(report: Report) -> Headline:
     suspected = with_verdict(report, "suspected")
     crashed = [f for f in report.findings if f.check == "crashed"]
     undecided = with_verdict(report, "inconclusive")
-    judged = sum(f.verdict == "not_found" for f in report.findings)
     if found:
         tone, verdict = "bad", f"{len(found)} faults found, none of them primary"
     elif crashed:
@@ -147,10 +146,7 @@ def _without_cause(report: Report) -> Headline:
         why = "; ".join(f.summary for f in named[:3])
         remedy = " ".join(f.recommendation.text for f in named[:3] if f.recommendation)
     else:
-        judged = sum(f.verdict == "not_found" for f in report.findings)
-        why = f"{judged} causes were tested and none of them costs accuracy" + (
-            f"; {len(undecided)} could not be decided." if undecided else "."
-        )
+        why = _looked_for(report)
         remedy = (
             "Nothing: keep the model as it is."
             if tone == "good"
@@ -170,6 +166,20 @@ def _without_cause(report: Report) -> Headline:
         else "Not known yet; see the findings.",
         repair=_repair(report.remedy, named[0] if len(named) == 1 else None),
     )
+
+
+def _looked_for(report: Report) -> str:
+    """Say of how many causes what is known, where none was found or suspected."""
+    counts = [
+        (len(with_verdict(report, verdict)), words)
+        for verdict, words in (
+            ("not_found", "looked for and not found"),
+            ("inconclusive", "could not be decided"),
+            ("not_applicable", "cannot be judged here"),
+        )
+    ]
+    known = ", ".join(f"{count} {words}" for count, words in counts if count)
+    return f"Of {len(report.findings)} causes: {known}."
 
 
 def _score(report: Report) -> str:

@@ -24,6 +24,7 @@ MOST_TABLE_ROWS = 50
 MOST_COLUMNS = 8
 MOST_EXPERIMENTS = 60
 LONGEST_CELL = 160
+MOST_IN_A_CELL = 8
 MATRIX_CLASSES = 20
 
 
@@ -135,6 +136,7 @@ def environment() -> Environment:
     )
     made.filters.update(
         {
+            "arm": figures.arm_words,
             "cause": figures.cause_title,
             "gain": figures.gain,
             "share": figures.share,
@@ -299,8 +301,21 @@ def _cell(value: JsonValue) -> str:
         return str(value)
     if isinstance(value, float):
         return figures.number(value)
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return _short(figures.plain(text), LONGEST_CELL)
+    return _short(figures.plain(_nested(value)), LONGEST_CELL)
+
+
+def _nested(value: str | Sequence[JsonValue] | Mapping[str, JsonValue]) -> str:
+    """Write what lies within a cell as a person would, the first of many."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return ", ".join(
+            f"{key.replace('_', ' ')} {_cell(part)}" for key, part in value.items()
+        )
+    parts = [_cell(part) for part in value[:MOST_IN_A_CELL]]
+    more = len(value) - len(parts)
+    joint = "; " if any(isinstance(part, Mapping) for part in value) else ", "
+    return (joint.join(parts) or "none") + (f", and {more} more" if more else "")
 
 
 def _short(text: str, longest: int = 24) -> str:

@@ -9,6 +9,7 @@ from service.contract.causes import Cause
 from service.contract.report import Report, ReportArm, ReportExperiment, Scores
 from service.render.charts import Axes, Bar, Line, interval_chart, line_chart
 from service.render.figures import (
+    arm_words,
     cause_title,
     duration,
     number,
@@ -231,7 +232,7 @@ def _curves_to_show(report: Report) -> list[tuple[str, ReportArm]]:
         mended = _mended_arm(arms, patch)
         found = [("as it was", baseline)]
         if mended is not None and finding is not None:
-            found.append((f"mended: {plain(mended.name)}", mended))
+            found.append((f"mended: {arm_words(mended.name)}", mended))
         return found
     return []
 

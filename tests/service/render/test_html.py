@@ -217,3 +217,50 @@ def test_a_matrix_stands_a_row_a_line():
     assert "[0.75, 0.25]," in lines
     assert "[1e-05, 1.0]" in lines
     assert json.loads(shown)["why"] == "[\n 1]" * 9
+
+
+def test_nested_values_of_a_table_are_no_json() -> None:
+    column = {
+        "name": "f1",
+        "sentinels": [{"value": -999.0, "kind": "code", "count": 532}],
+        "extreme": None,
+        "rows": list(range(20)),
+        "far": [],
+    }
+    evidence = Evidence(kind="odd", statement="Odd.", values={"columns": [column]})
+    finding = make_finding(Cause.CORRUPTED_INPUTS, verdict="found", evidence=[evidence])
+
+    text = render_html(make_report(findings=[finding]))
+
+    assert "<td>value -999, kind code, count 532</td>" in text
+    assert "<td>0, 1, 2, 3, 4, 5, 6, 7, and 12 more</td>" in text
+    assert "<td>none</td>" in text
+    assert "{&#34;value" not in text
+
+
+def test_no_identifier_of_a_control_reaches_the_page() -> None:
+    arms = [
+        ReportArm(name=name, changes=[], seeds=[1])
+        for name in ("full length|control", "width×4, lr÷3|control")
+    ]
+    experiment = ReportExperiment(id="exp_1", kind="training", question="?", arms=arms)
+
+    text = render_html(make_report(experiments=[experiment]))
+
+    assert "|control" not in text
+    assert "control: full length" in text
+
+
+def test_a_clean_bill_claims_no_more_than_was_looked_for() -> None:
+    verdicts = ["not_found"] * 20 + ["inconclusive"] * 2 + ["not_applicable"]
+    findings = [
+        make_finding(cause, verdict=verdict)
+        for cause, verdict in zip(Cause, verdicts, strict=True)
+    ]
+
+    text = render_html(make_healthy_report(findings=findings))
+
+    assert (
+        "Of 23 causes: 20 looked for and not found, 2 could not be decided, 1 cannot "
+        "be judged here."
+    ) in text
