@@ -29,7 +29,7 @@ from worker.engine.prescription import (
 )
 from worker.engine.stats.decisions import Floors, severity_of
 from worker.engine.subject import Subject
-from worker.engine.transcript import as_reported, timings_of
+from worker.engine.transcript import as_reported, limits_of, timings_of
 from worker.engine.verdicts import case_for, weigh
 from worker.engine.version import ENGINE
 
@@ -69,13 +69,15 @@ def conclude(
     findings = sorted(judged, key=_order)
     primary = _primary(findings, trials)
     equivalent = [c for c, t in trials.items() if t.role == "equivalent"]
-    limits = [*subject.notes, *learned.ledger.limits]
+    withheld = []
     if remedy is not None and not is_worth_giving(learned, remedy, findings, primary):
         remedy = None
-        limits.append(
+        withheld.append(
             "A repaired model was trained, but nothing proven stands behind it or it "
             "does no better than the delivered one; it is not given."
         )
+    noted = limits_of(learned, has_remedy=remedy is not None)
+    limits = [*subject.notes, *noted, *withheld]
     return Report(
         audit_id=header["audit_id"],
         model=header["model"],

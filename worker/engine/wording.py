@@ -1,6 +1,9 @@
 """Identifiers and figures as a person reads them; checks and the report share it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+CONTROL = "|control"  # at the end of an arm's name, see `Mend.control_arm`
+FULL_LENGTH = f"full length{CONTROL}"
 
 # What each of `probes.transforms` does to the inputs, imperative.
 FORMS: dict[str, str] = {
@@ -37,6 +40,25 @@ def form_words(name: str) -> str:
     return ", then ".join(
         FORMS.get(step, f"apply `{step}`") for step in name.split("+")
     )
+
+
+def arm_words(name: str, texts: Mapping[str, str]) -> str:
+    """Say what an arm of an experiment changes.
+
+    Args:
+        name: of the arm: keys of mends, joined by ` + `.
+        texts: what each mend does, by key; what is not in it keeps its key.
+    """
+    if name == FULL_LENGTH:
+        return "the recipe as it is, with as many updates as all rows would give"
+    key = name.removesuffix(CONTROL)
+    parts = [_lowered(texts.get(part, part)) for part in key.split(" + ")]
+    words = "; ".join(parts)
+    return f"what to compare “{words}” with" if key != name else words
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def figure(value: float) -> str:

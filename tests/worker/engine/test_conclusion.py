@@ -5,10 +5,12 @@ from service.contract.causes import BY_CAUSE, Cause
 from service.contract.report import Finding, Gain
 from tests.builders_engine import World, make_subject, no_effect
 from worker.engine.catalog import CATALOG
-from worker.engine.check import Trial
+from worker.engine.check import Mend, Trial
 from worker.engine.conclusion import _primary, conclude
 from worker.engine.lab.experiment import Arm, RecipeChange, pack_mask
+from worker.engine.ledger import Learned, Ledger
 from worker.engine.stats.pairs import PairedGain
+from worker.engine.transcript import limits_of
 
 HEADER = {
     "audit_id": "aud_x",
@@ -36,8 +38,6 @@ def finding(cause: Cause, value: float | None, verdict: str = "found") -> Findin
 
 
 def primary_trial(cause: Cause, value: float) -> dict[Cause, Trial]:
-    from worker.engine.check import Mend  # noqa: PLC0415 - only this builder needs it
-
     mend = Mend(cause, "k", "Mend it", (RecipeChange(patch={"epochs": 2}),))
     pair = PairedGain(value=value, error=0.01, degrees=50, seeds=8)
     return {cause: Trial(mend, pair, confirmed=True, decision="found", role="primary")}
@@ -311,3 +311,61 @@ def test_data_in_another_form_than_the_models_speak_of_no_fault_in_training(
     assert report.primary_cause is Cause.PREPROCESSING_MISMATCH
     explained = report.explained_by.get(Cause.UNSCALED_INPUTS)
     assert (explained is Cause.PREPROCESSING_MISMATCH) is (verdict == "suspected")
+
+
+def test_limits_name_no_arm_and_no_cause_by_its_identifier():
+    rate, wide = (
+        Mend(cause, key, text, ())
+        for cause, key, text in (
+            (Cause.LEARNING_RATE_TOO_HIGH, "lr=0.0009", "Lower the rate to 0.0009"),
+            (Cause.INSUFFICIENT_CAPACITY, "width×4, lr÷3", "Make it 4 times wider"),
+        )
+    )
+    both = "lr=0.0009 + width×4, lr÷3"
+    remarks = [
+        "excess_capacity: not reached within the budget.",
+        "full length|control was not reached within the budget.",
+        "width×4, lr÷3|control was not reached within the budget.",
+        f"{both} was not reached within the budget.",
+        f"There was no time to confirm more than lr=0.0009 of {both}.",
+        "lr=0.0009 was left out: the network fails in training: no.",
+        "insufficient_data: not reached within the budget.",
+        "Trained on 764 training rows, each class with its share.",
+        "signal was looked for in 4000 training rows",
+        "class_names was not given.",
+        "The repaired model prepares its inputs by itself.",
+    ]
+    learned = Learned(
+        measures={},
+        obstacles={},
+        mends={mend.cause: [mend] for mend in (rate, wide)},
+        ledger=Ledger(limits=remarks),
+        signal=True,
+        subsample=764,
+    )
+
+    limits = limits_of(learned, has_remedy=False)
+
+    assert limits == [
+        (
+            "There was no time to try: the recipe as it is, with as many updates as "
+            "all rows would give."
+        ),
+        "There was no time to try: what to compare “make it 4 times wider” with.",
+        "There was no time to try: lower the rate to 0.0009; make it 4 times wider.",
+        (
+            "Of these changes (lower the rate to 0.0009; make it 4 times wider) there "
+            "was no time to confirm more than: lower the rate to 0.0009."
+        ),
+        (
+            "This was left out (lower the rate to 0.0009): the network fails in "
+            "training: no."
+        ),
+        "Signal was looked for in 4000 training rows.",
+        "class_names was not given.",
+        (
+            "Not tried: excess capacity and insufficient data (not reached within the "
+            "budget)."
+        ),
+    ]
+    assert remarks[-1] in limits_of(learned, has_remedy=True)

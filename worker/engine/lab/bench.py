@@ -123,7 +123,9 @@ class Bench:
                 kept[arm_seed] = (_owner(group, arm_seed), stack)
         if stopped:
             done = run.member_steps / max(1, total)
-            run.notes.append(f"stopped by the budget at {done:.0%} of the updates")
+            run.notes.append(
+                f"A training was stopped by the budget at {done:.0%} of its updates."
+            )
         file, seed, level = self._keep(keep, run, kept)
         return TrainingOutcome(
             arms=tuple(
@@ -258,7 +260,9 @@ class Bench:
             parameters = members[0].network.parameters
             run.parameters[index] = sum(one.numel() for one in parameters.values())
         if len(run.base) < len(material.train):
-            run.notes.append(f"trained on {len(run.base)} stratified rows")
+            run.notes.append(
+                f"Trained on {len(run.base)} training rows, each class with its share."
+            )
         return run
 
     def _arm(self, index: int, arm: Arm, run: _Run) -> ArmOutcome:
@@ -342,12 +346,18 @@ class Bench:
         try:
             module = packaged(member, stack.layout.parameters(row.cpu()), buffers)
         except SurgeryImpossible as error:
-            run.notes.append(f"the kept model cannot be written out: {error}")
+            run.notes.append(f"The repaired model cannot be given as a file: {error}.")
             return None, None, None
         if not is_complete(member):
-            run.notes.append("the kept model expects inputs changed as its arm says")
+            run.notes.append(
+                "The repaired model expects its inputs changed as the repair says; its "
+                "file does not do that."
+            )
         elif member.pipe.steps:
-            run.notes.append("the kept model prepares its inputs by itself")
+            run.notes.append(
+                "The repaired model prepares its inputs by itself: give it the data as "
+                "they were uploaded."
+            )
         name = f"kept-{run.training.digest()[:16]}.pt"
         with warnings.catch_warnings():  # TorchScript is what callers get back
             warnings.simplefilter("ignore", DeprecationWarning)
