@@ -272,7 +272,10 @@ class Recorder:
         if remedy is not None:
             link = f"/v1/audits/{case.audit_id}/model" if remedy_sha256 else None
             remedy = remedy.model_copy(update={"model": link})
-        whole = report.model_copy(update={"gate": gate, "remedy": remedy})
+        limits = [*report.limits, *self._taken_over(case.audit_id)]
+        whole = report.model_copy(
+            update={"gate": gate, "remedy": remedy, "limits": limits}
+        )
         body = whole.model_dump_json()
         _within(body, self._settings.report_limit_bytes)
         self._write(
@@ -306,6 +309,18 @@ class Recorder:
         self._write(
             lambda session: work.release(session, held, now=database_time(session))
         )
+
+    def _taken_over(self, audit_id: str) -> list[str]:
+        """Say what the report's times are of, where others spent them."""
+        with self._database.reading() as session:
+            known, whole = rounds.count_taken_over(session, audit_id)
+        if not known:
+            return []
+        text = (
+            f"{known} of {whole} outcomes were taken over from earlier audits of the "
+            "same model, data and recipe; `timings` hold what they took there."
+        )
+        return [text]
 
     def _earlier(self, audit_id: str, project: str) -> Performance | None:
         with self._database.reading() as session:

@@ -146,6 +146,26 @@ def outcomes_of(
     return [(experiment, json.loads(outcome)) for experiment, outcome in rows]
 
 
+def count_taken_over(session: Session, audit_id: str) -> tuple[int, int]:
+    """Count the outcomes that other audits made before this one needed them.
+
+    A piece that made its own outcome was finished at the moment in which that was kept.
+
+    Returns:
+        How many were taken over, and of how many.
+    """
+    taken_over = session.scalars(
+        select(OutcomeRow.created_at < PieceRow.finished_at)
+        .join(PieceRow, OutcomeRow.digest == PieceRow.digest)
+        .where(
+            PieceRow.subject_id == audit_id,
+            PieceRow.kind == "experiment",
+            PieceRow.status == "done",
+        )
+    ).all()
+    return sum(taken_over), len(taken_over)
+
+
 def page_of_outcomes(
     session: Session, audit_id: str, *, before: str | None, limit: int
 ) -> tuple[list[tuple[PieceRow, OutcomeRow]], bool]:

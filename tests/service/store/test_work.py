@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Barrier, Thread
 
 import pytest
@@ -39,7 +39,13 @@ def claimed(database: Database, subject_id: str, *, worker: str = "one") -> work
     return held
 
 
-def ask(database: Database, held: work.Claim, *names: str, workers: int = 1) -> None:
+def ask(
+    database: Database,
+    held: work.Claim,
+    *names: str,
+    workers: int = 1,
+    now: datetime = NOW,
+) -> None:
     asked = rounds.Round(
         stage="screen",
         fraction=0.2,
@@ -47,7 +53,7 @@ def ask(database: Database, held: work.Claim, *names: str, workers: int = 1) -> 
         experiments=[(name, {"name": name}) for name in names],
     )
     with database.transaction() as session:
-        rounds.record_round(session, held, asked, workers=workers, now=NOW)
+        rounds.record_round(session, held, asked, workers=workers, now=now)
 
 
 def answer(database: Database, held: work.Claim) -> None:
@@ -55,10 +61,10 @@ def answer(database: Database, held: work.Claim) -> None:
         rounds.record_outcome(session, held, '{"n": 1}', 1.5, now=NOW)
 
 
-def in_round(database: Database, *names: str) -> str:
+def in_round(database: Database, *names: str, now: datetime = NOW) -> str:
     """Make an audit whose first round asked for these experiments."""
     audit_id = new_audit(database)
-    ask(database, claimed(database, audit_id), *names)
+    ask(database, claimed(database, audit_id), *names, now=now)
     return audit_id
 
 
@@ -304,6 +310,17 @@ def test_an_outcome_that_another_audit_made_meanwhile_is_taken(
         assert rounds.take_known_outcome(session, held, now=NOW)
 
     assert claimed(database, second).kind == "advance"
+
+
+def test_outcomes_that_other_audits_made_are_counted(database: Database) -> None:
+    first = in_round(database, "a")
+    answer(database, claimed(database, first))
+    second = in_round(database, "a", "b", now=LATER)
+    answer(database, claimed(database, second))
+
+    with database.reading() as session:
+        assert rounds.count_taken_over(session, first) == (0, 1)
+        assert rounds.count_taken_over(session, second) == (1, 2)
 
 
 def test_an_auditor_that_asks_the_same_again_is_stopped(database: Database) -> None:

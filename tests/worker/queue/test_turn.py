@@ -101,12 +101,15 @@ def test_another_audit_gets_another_child(here: Stage) -> None:
 
 
 def test_a_repeated_audit_trains_nothing(here: Stage) -> None:
-    here.turn.take(here.audit({}))
+    first = here.audit({})
+    here.turn.take(first)
 
     again = here.audit({})
     pieces = here.turn.take(again)
 
     assert here.row(again).status == "succeeded"
+    [said] = set(here.report(again)["limits"]) - set(here.report(first)["limits"])
+    assert said.startswith("3 of 3 outcomes were taken over from earlier audits")
     assert pieces == 3  # only what the auditor says is asked again
     assert count(here, OutcomeRow) == 3
 
