@@ -239,12 +239,21 @@ def gain_of(pair: PairedGain, method: str = "paired retraining") -> Gain:
 
 def points(value: float) -> str:
     """Say a difference of balanced accuracy as a person would."""
-    return f"{100 * value:+.1f} points"
+    return f"{_hundredths(value)} points"
 
 
-def range_of(gain: PairedGain) -> str:
-    """Show the interval of a difference: `(+1.0 to +4.2)`."""
-    return f"({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+def _hundredths(value: float) -> str:
+    return f"{round(100 * value, 1) + 0.0:+.1f}"  # never -0.0
+
+
+def between(low: float, high: float) -> str:
+    """Show the interval of a difference, in points: `(+1.0 to +4.2)`."""
+    return f"({_hundredths(low)} to {_hundredths(high)})"
+
+
+def measured(gain: PairedGain) -> str:
+    """Say a difference with its interval: `+2.6 points (+1.0 to +4.2)`."""
+    return f"{points(gain.value)} {between(gain.low, gain.high)}"
 
 
 def pair_of(values: JsonValue) -> PairedGain | None:
@@ -506,7 +515,8 @@ def _said_of(
         return "suspected", sure, f"{alone}{beside}."
     if by is not None and trial.on_top is not None:
         sure_of_absence = 1 - trial.on_top.p_below(0.025)
-        return "not_found", sure_of_absence, f"{alone}{_once(trial, by)}."
+        perhaps = f"{trial.mend.text}: perhaps {points(gain.value)} alone"
+        return "not_found", sure_of_absence, f"{perhaps}{_once(trial, by)}."
     if trial.decision == "not_found":
         tried = f"Tried without a gain to speak of: {trial.mend.text}"
         return "not_found", 1 - gain.p_below(0.025), f"{tried} ({points(gain.value)})."
@@ -516,9 +526,9 @@ def _said_of(
 def _open(trial: Trial) -> str:
     """Say why nothing can be said of a gain."""
     gain, on_top = trial.gain, trial.on_top
-    brings = f"{trial.mend.text}: {points(gain.value)} {range_of(gain)}"
+    brings = f"{trial.mend.text}: {measured(gain)}"
     if on_top is not None and on_top.value > gain.value:
-        brings += f"; with the rest mended {points(on_top.value)} {range_of(on_top)}"
+        brings += f"; with the rest mended {measured(on_top)}"
     elif not trial.confirmed and gain.low > Floors().material:
         return (
             f"{brings}, as {counted(gain.seeds, 'pair')} of first trainings had it. "
@@ -563,7 +573,7 @@ def _trial_evidence(trial: Trial) -> list[Evidence]:
             kind="paired_gain",
             statement=(
                 f"{trial.mend.text}: {points(trial.gain.value)} balanced accuracy "
-                f"{range_of(trial.gain)} over {pairs} {stage}."
+                f"{between(trial.gain.low, trial.gain.high)} over {pairs} {stage}."
             ),
             values={
                 "arm": trial.mend.key,
@@ -580,7 +590,7 @@ def _trial_evidence(trial: Trial) -> list[Evidence]:
                 kind="within_combination",
                 statement=(
                     "Within the best combination, all else mended, it is worth "
-                    f"{points(trial.on_top.value)} {range_of(trial.on_top)}."
+                    f"{measured(trial.on_top)}."
                 ),
                 values={
                     "value": trial.on_top.value,

@@ -32,7 +32,7 @@ def as_reported(entry: Entry) -> ReportExperiment:
         return ReportExperiment(
             id=entry.identity,
             kind="measurement",
-            question=experiment.question,
+            question=experiment.question.replace("_", " "),
             round=experiment.round,
             settings={"name": getattr(experiment, "name", "")},
             seconds=outcome.seconds,

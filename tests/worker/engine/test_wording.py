@@ -137,7 +137,7 @@ def test_probabilities_are_never_sent_into_an_nll_loss(name, output, alternative
     tried = UnsuitableLoss().mends(with_loss(output, name=name), {})
 
     [text] = [m.text for m in tried if m.key == "loss=nll"]
-    assert "take their logarithm (torch.log) and use NLLLoss" in text
+    assert "take their logarithm, torch.log, and use NLLLoss" in text
     assert alternative in text
 
 
@@ -298,3 +298,9 @@ def test_what_was_not_tried_for_lack_of_a_sign_is_said_to_be_so():
     found = UnscaledInputs().judge(make_subject(), Case(measures={}))
 
     assert found.summary == ("No sign of it, so nothing that could mend it was tried.")
+
+
+def test_a_gain_of_nothing_has_no_minus():
+    found = judged(gain(-0.0001), decision="not_found")
+
+    assert "(+0.0 points)" in found.summary

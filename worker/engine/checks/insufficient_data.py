@@ -17,6 +17,7 @@ from worker.engine.check import (
     Case,
     Measures,
     Mend,
+    between,
     clear,
     delivered_score,
     no_room,
@@ -104,7 +105,7 @@ class InsufficientData:
             seeds=half.seeds,
             method="learning curve extrapolated to twice the data",
         )
-        reach = f"({100 * low:+.1f} to {100 * high:+.1f})"
+        reach = between(low, high)
         if value > 0 and high - value < self.same:
             reach = (
                 f"(at least {points(low)}; more than half of the error that is left "

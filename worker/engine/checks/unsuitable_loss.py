@@ -156,7 +156,7 @@ def _use(loss: str, current: str, output: str) -> str:
         verb = "keep" if current == "cross_entropy" else "use"
         summed = "" if output == "softmax" else "divide them by their sum, "
         return (
-            f"{text}: {summed}take their logarithm (torch.log) and use NLLLoss, or "
-            f"drop the {output} and {verb} cross_entropy"
+            f"{text} ({summed}take their logarithm, torch.log, and use NLLLoss; or "
+            f"drop the {output} and {verb} cross_entropy)"
         )
     return text
