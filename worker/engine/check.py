@@ -529,11 +529,11 @@ def _open(trial: Trial) -> str:
     brings = f"{trial.mend.text}: {measured(gain)}"
     if on_top is not None and on_top.value > gain.value:
         brings += f"; with the rest mended {measured(on_top)}"
-    elif not trial.confirmed and gain.low > Floors().material:
+    elif not trial.confirmed and gain.low > Floors().proven:
         return (
-            f"{brings}, as {counted(gain.seeds, 'pair')} of first trainings had it. "
-            "No fresh seeds confirmed that, so it is neither proven nor ruled out; a "
-            "larger budget may settle it."
+            f"{brings} in {counted(gain.seeds, 'pair')} of first trainings. No fresh "
+            "seeds confirmed that, so it is neither proven nor ruled out; a larger "
+            "budget may settle it."
         )
     return f"{brings}. That is too close to call with this data and budget."
 

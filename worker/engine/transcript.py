@@ -123,7 +123,8 @@ def _in_words(remark: str, texts: dict[str, str]) -> str:
             f"confirm more than: {arm_words(part['kept'], texts)}."
         )
     if part := _ARM.match(remark):
-        return f"There was no time to try: {arm_words(part['arm'], texts)}."
+        together = " together" if " + " in part["arm"] else ""
+        return f"There was no time to try{together}: {arm_words(part['arm'], texts)}."
     if part := _LEFT_OUT.match(remark):
         return f"This was left out ({arm_words(part['arm'], texts)}): {part['why']}"
     first = remark.split(maxsplit=1)[:1]

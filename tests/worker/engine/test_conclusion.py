@@ -352,7 +352,10 @@ def test_limits_name_no_arm_and_no_cause_by_its_identifier():
             "all rows would give."
         ),
         "There was no time to try: what to compare “make it 4 times wider” with.",
-        "There was no time to try: lower the rate to 0.0009; make it 4 times wider.",
+        (
+            "There was no time to try together: lower the rate to 0.0009; make it 4 "
+            "times wider."
+        ),
         (
             "Of these changes (lower the rate to 0.0009; make it 4 times wider) there "
             "was no time to confirm more than: lower the rate to 0.0009."

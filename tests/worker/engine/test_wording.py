@@ -214,7 +214,7 @@ def test_a_gain_that_nothing_confirmed_is_said_to_be_so():
     found = judged(gain(0.54, 0.08, seeds=1), confirmed=False)
 
     assert found.verdict == "inconclusive"
-    assert "as 1 pair of first trainings had it. No fresh seeds confirmed that" in (
+    assert "in 1 pair of first trainings. No fresh seeds confirmed that" in (
         found.summary
     )
     assert "over 1 pair of first trainings." in found.evidence[0].statement
