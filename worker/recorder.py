@@ -272,7 +272,7 @@ class Recorder:
         if remedy is not None:
             link = f"/v1/audits/{case.audit_id}/model" if remedy_sha256 else None
             remedy = remedy.model_copy(update={"model": link})
-        limits = [*report.limits, *self._taken_over(case.audit_id)]
+        limits = [*report.limits, *self._taken_over(case)]
         whole = report.model_copy(
             update={"gate": gate, "remedy": remedy, "limits": limits}
         )
@@ -310,11 +310,20 @@ class Recorder:
             lambda session: work.release(session, held, now=database_time(session))
         )
 
-    def _taken_over(self, audit_id: str) -> list[str]:
-        """Say what the report's times are of, where others spent them."""
+    def _taken_over(self, case: Case) -> list[str]:
+        """Say what the report's times are of, where earlier audits spent them.
+
+        Not where only another project can have: what that audits is its own affair.
+        """
         with self._database.reading() as session:
-            known, whole = rounds.count_taken_over(session, audit_id)
-        if not known:
+            known, whole = rounds.count_taken_over(session, case.audit_id)
+            is_own = rounds.was_audited_before(
+                session,
+                case.audit_id,
+                project=case.project,
+                files=(case.model.sha256, case.dataset.sha256),
+            )
+        if not known or not is_own:
             return []
         text = (
             f"{known} of {whole} outcomes were taken over from earlier audits of the "

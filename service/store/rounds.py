@@ -14,7 +14,14 @@ from service.contract.jobs import TERMINAL
 from service.store import webhook_store
 from service.store.outbox import invite
 from service.store.paging import read_page
-from service.store.tables import AuditRow, OutcomeRow, PieceRow, ReportRow
+from service.store.tables import (
+    AuditRow,
+    DatasetRow,
+    ModelRow,
+    OutcomeRow,
+    PieceRow,
+    ReportRow,
+)
 from service.store.work import Claim, add_piece, close, hold, is_held, pieces_of
 
 MOST_EXPERIMENTS = 1000  # of one round
@@ -164,6 +171,32 @@ def count_taken_over(session: Session, audit_id: str) -> tuple[int, int]:
         )
     ).all()
     return sum(taken_over), len(taken_over)
+
+
+def was_audited_before(
+    session: Session, audit_id: str, *, project: str, files: tuple[str, str]
+) -> bool:
+    """Whether a project had audited the same files when it asked for an audit.
+
+    Args:
+        session: of the database.
+        audit_id: the audit; ids sort by time.
+        project: whose earlier audits count.
+        files: SHA-256 of the model and of the dataset.
+    """
+    model, dataset = files
+    earlier = (
+        select(AuditRow.id)
+        .join(ModelRow, AuditRow.model_id == ModelRow.id)
+        .join(DatasetRow, AuditRow.dataset_id == DatasetRow.id)
+        .where(
+            AuditRow.project == project,
+            AuditRow.id < audit_id,
+            ModelRow.sha256 == model,
+            DatasetRow.sha256 == dataset,
+        )
+    )
+    return session.scalar(earlier.limit(1)) is not None
 
 
 def page_of_outcomes(

@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 
 from service.contract.report import Report
 from service.store import ending, outbox, rounds, work
 from service.store.database import database_time
-from service.store.tables import ModelRow, OutboxRow, OutcomeRow, PieceRow, WorkerRow
+from service.store.tables import (
+    AuditRow,
+    ModelRow,
+    OutboxRow,
+    OutcomeRow,
+    PieceRow,
+    WorkerRow,
+)
 from service.store.work import Claim
 from tests.builders_report import make_report
 from tests.worker.queue.scenes import Stage
@@ -112,6 +119,20 @@ def test_a_repeated_audit_trains_nothing(here: Stage) -> None:
     assert said.startswith("3 of 3 outcomes were taken over from earlier audits")
     assert pieces == 3  # only what the auditor says is asked again
     assert count(here, OutcomeRow) == 3
+
+
+def test_what_another_project_audits_is_not_told(here: Stage) -> None:
+    first = here.audit({})
+    here.turn.take(first)
+    with here.database.transaction() as session:
+        session.execute(
+            update(AuditRow).where(AuditRow.id == first).values(project="another")
+        )
+
+    again = here.audit({})
+    here.turn.take(again)
+
+    assert here.report(again)["limits"] == here.report(first)["limits"]
 
 
 def test_an_outcome_is_kept_as_one_of_the_engine_that_it_comes_from(
