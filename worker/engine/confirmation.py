@@ -84,12 +84,26 @@ class Confirmation:
             )
             if best < UNTRIED * whole:
                 break
+            kept = self._best_alone(kept)
             self.trainer.limit(
                 f"There was no time to confirm more than {name(kept)} of "
                 f"{name(chosen)}."
             )
             chosen = kept
         return chosen
+
+    def _best_alone(self, kept: tuple[Mend, ...]) -> tuple[Mend, ...]:
+        """Answer a cause that is left alone by what did best alone, not in company."""
+        if len(kept) > 1:
+            return kept
+        [mend] = kept
+        answers = [
+            m
+            for m in (mend, *self.mends.get(mend.cause, ()))
+            if m.key in self.screen and not m.measuring
+        ]
+        best = max(answers, key=lambda m: self.screen.accuracy(m.key), default=mend)
+        return (best,)
 
     def confirm(
         self, chosen: tuple[Mend, ...], best: Mapping[Cause, Mend]

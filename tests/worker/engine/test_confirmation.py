@@ -127,6 +127,32 @@ def test_where_time_is_short_what_is_known_to_be_needed_is_confirmed(tried, kept
     assert sorted(m.key for m in chosen) == kept
 
 
+@pytest.mark.parametrize(("alone", "kept"), [(75, "lr=0.005"), (60, "lr=0.001")])
+def test_what_is_left_of_a_combination_is_the_best_answer_without_the_rest(alone, kept):
+    """The rate that went best with ten times the epochs is too low without them."""
+    rates = [
+        Mend(
+            Cause.LEARNING_RATE_TOO_HIGH,
+            f"lr={rate}",
+            "",
+            (RecipeChange(patch={"optimizer": {"lr": rate}}),),
+        )
+        for rate in (0.001, 0.005)
+    ]
+    long = Mend(
+        Cause.INSUFFICIENT_TRAINING, "long", "", (RecipeChange(patch={"epochs": 800}),)
+    )
+    together = (rates[0], long)
+    hits = {"lr=0.001": 65, "long": 50, "lr=0.005": alone, name(together): 80}
+    short, _, _ = confirmation(1e-9)
+    short.mends = {rates[0].cause: rates, long.cause: [long]}
+    short.screen = trained({"baseline": 40, **hits}, (0, 1))
+    unit = short.trainer.cost(short._arms_of(together), SEEDS_CONFIRMING[:6]) / 1e-9
+    short.trainer.costs = Costs(one=0.0, each=0.8 * short.trainer.left / unit)
+
+    assert [mend.key for mend in short.affordable(together)] == [kept]
+
+
 def test_what_the_report_could_not_prove_does_not_become_the_remedy():
     settling, _, _ = confirmation(1e-9)
     confirm = trained({"baseline": 50, "tanh": 55, "balanced": 54}, tuple(range(8)))
