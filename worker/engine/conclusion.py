@@ -27,6 +27,7 @@ from worker.engine.prescription import (
     is_worth_giving,
     remedy_of,
 )
+from worker.engine.results import FULL_LENGTH
 from worker.engine.stats.decisions import Floors, severity_of
 from worker.engine.subject import Subject
 from worker.engine.transcript import as_reported, limits_of, timings_of
@@ -57,7 +58,7 @@ def conclude(
     delivered = delivered_score(learned.measures, "balanced_accuracy") or 0.0
     judged = _judge_all(checks, subject, learned, trials, delivered)
     if doubt := _doubt(learned, remedy):
-        judged = [_doubted(f, doubt, trials) for f in judged]
+        judged = [_doubted(f, doubt, trials, learned) for f in judged]
     explained = {
         c: t.explained_by
         for c, t in trials.items()
@@ -176,12 +177,32 @@ def _doubt(learned: Learned, remedy: Remedy | None) -> str | None:
     return None
 
 
-def _doubted(finding: Finding, doubt: str, trials: Mapping[Cause, Trial]) -> Finding:
+def _doubted(
+    finding: Finding, doubt: str, trials: Mapping[Cause, Trial], learned: Learned
+) -> Finding:
     """Take back a `found` that rests on training, and say why."""
     trial = trials.get(finding.cause)
     if finding.verdict != "found" or trial is None or trial.role == "none":
         return finding
+    if _is_due_to_brevity(learned, trial):
+        summary = (
+            f"{finding.summary} That holds for short trainings on "
+            f"{learned.subsample} rows: for as many updates as all rows take, the "
+            "recipe does as well without."
+        )
+        update = {"verdict": "inconclusive", "summary": summary, "severity": "info"}
+        return finding.model_copy(update=update)
     return _taken_back(finding, f" {doubt}")
+
+
+def _is_due_to_brevity(learned: Learned, trial: Trial) -> bool:
+    """Whether the recipe does as well on a subsample, trained as long as on all."""
+    screen, key = learned.screen, trial.mend.key
+    if learned.subsample is None or screen is None:
+        return False
+    if FULL_LENGTH not in screen or key not in screen:
+        return False
+    return screen.accuracy(FULL_LENGTH) >= screen.accuracy(key)
 
 
 def misled_by_the_form(

@@ -12,7 +12,7 @@ from worker.engine.combination import compose, everything, with_controls
 from worker.engine.lab.experiment import Arm, RecipeChange
 from worker.engine.ledger import Round
 from worker.engine.planning import in_order, is_costly
-from worker.engine.results import BASELINE, Results
+from worker.engine.results import BASELINE, FULL_LENGTH, Results
 from worker.engine.splits import spared_rows
 from worker.engine.stats.pairs import (
     UNLIKE_ERRORS,
@@ -62,7 +62,7 @@ def at_full_length(
             replace(
                 m,
                 control=control,
-                control_name="full length|control",
+                control_name=FULL_LENGTH,
                 late_control=True,
             )
             for m in options

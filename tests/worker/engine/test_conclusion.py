@@ -1,14 +1,18 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from service.contract.causes import BY_CAUSE, Cause
 from service.contract.report import Finding, Gain
 from tests.builders_engine import World, make_subject, no_effect
+from tests.worker.engine.test_results import trained
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Mend, Trial
-from worker.engine.conclusion import _primary, conclude
+from worker.engine.conclusion import _doubted, _primary, conclude
 from worker.engine.lab.experiment import Arm, RecipeChange, pack_mask
 from worker.engine.ledger import Learned, Ledger
+from worker.engine.results import FULL_LENGTH
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.transcript import limits_of
 
@@ -244,6 +248,27 @@ def test_what_a_part_of_the_rows_shows_must_be_borne_out_by_all(on_all_rows, ver
     by_cause = {f.cause: f for f in report.findings}
     assert by_cause[Cause.LEARNING_RATE_TOO_LOW].verdict == verdict
     assert by_cause[Cause.INSUFFICIENT_DATA].verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("at_full_length", "verdict"), [(0.95, "inconclusive"), (0.65, "suspected")]
+)
+def test_what_only_shortens_a_training_on_a_subsample_is_no_suspect(
+    at_full_length, verdict
+):
+    """The recipe itself, trained for as many updates as by the user, needs no mend."""
+    cause = Cause.UNSCALED_INPUTS
+    found = finding(cause, 0.08)
+    trials = primary_trial(cause, 0.08)
+    hits = {"baseline": 60, "k": 70, FULL_LENGTH: round(100 * at_full_length)}
+    learned = SimpleNamespace(subsample=456, screen=trained(hits, (0, 1)))
+
+    doubted = _doubted(found, "All rows do not bear it out.", trials, learned)
+
+    assert doubted.verdict == verdict
+    assert ("as many updates as all rows take" in doubted.summary) is (
+        verdict == "inconclusive"
+    )
 
 
 @pytest.mark.parametrize(("delivered", "verdict"), [(0.7, "found"), (0.9, "suspected")])
