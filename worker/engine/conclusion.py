@@ -27,12 +27,12 @@ from worker.engine.prescription import (
     is_worth_giving,
     remedy_of,
 )
-from worker.engine.results import FULL_LENGTH
 from worker.engine.stats.decisions import Floors, severity_of
 from worker.engine.subject import Subject
 from worker.engine.transcript import as_reported, limits_of, timings_of
 from worker.engine.verdicts import case_for, weigh
 from worker.engine.version import ENGINE
+from worker.engine.wording import FULL_LENGTH
 
 LOGGER = logging.getLogger(__name__)
 VERDICT_ORDER = ("found", "suspected", "inconclusive", "not_found", "not_applicable")

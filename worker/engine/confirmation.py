@@ -23,7 +23,7 @@ from worker.engine.combination import (
     with_controls,
 )
 from worker.engine.lab.experiment import Arm, RecipeChange
-from worker.engine.ledger import Round
+from worker.engine.ledger import Round, Unconfirmed
 from worker.engine.results import BASELINE, Results
 from worker.engine.stats.decisions import LOOKS
 from worker.engine.stats.pairs import PairedGain
@@ -85,10 +85,7 @@ class Confirmation:
             if best < UNTRIED * whole:
                 break
             kept = self._best_alone(kept)
-            self.trainer.limit(
-                f"There was no time to confirm more than {name(kept)} of "
-                f"{name(chosen)}."
-            )
+            self.trainer.limit(Unconfirmed(name(chosen), name(kept)))
             chosen = kept
         return chosen
 

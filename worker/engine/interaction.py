@@ -28,7 +28,7 @@ from worker.engine.combination import (
     preference,
 )
 from worker.engine.lab.experiment import Arm
-from worker.engine.ledger import Round
+from worker.engine.ledger import Round, Untried
 from worker.engine.results import Results
 from worker.engine.symptoms import FAR_SHORT
 from worker.engine.trainer import Trainer
@@ -374,7 +374,7 @@ class Interaction:
         fitting: list[Arm] = []
         for arm in arms:
             if trainer.cost([*fitting, arm], seeds) > allowance:
-                trainer.limit(f"{arm.name} was not reached within the budget.")
+                trainer.limit(Untried(arm.name))
                 continue
             fitting.append(arm)
         if not fitting:

@@ -10,6 +10,7 @@ from worker.engine.lab.experiment import Experiment, Outcome
 from worker.engine.results import Results
 from worker.engine.stats.pairs import PairedGain
 
+NOT_REACHED = "not reached within the budget"
 Stage = Literal["inspect", "screen", "interact", "confirm", "remedy", "report"]
 
 
@@ -41,12 +42,35 @@ class Entry:
     digests: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Untried:
+    """An arm, by name, that there was no time for."""
+
+    arm: str
+
+
+@dataclass(frozen=True)
+class Unconfirmed:
+    """A combination, by name, of which only a part could be confirmed."""
+
+    arm: str
+    kept: str
+
+
+Remark = str | Untried | Unconfirmed
+
+
 @dataclass
 class Ledger:
-    """Everything an audit asked and learned, in order."""
+    """Everything an audit asked and learned, in order.
+
+    Attributes:
+        entries: what was run.
+        limits: what keeps the audit from saying more.
+    """
 
     entries: list[Entry] = field(default_factory=list)
-    limits: list[str] = field(default_factory=list)
+    limits: list[Remark] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:

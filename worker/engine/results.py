@@ -29,8 +29,6 @@ from worker.engine.stats.pairs import (
 )
 
 BASELINE = "baseline"
-# The recipe on a subsample, trained for as many updates as all rows take.
-FULL_LENGTH = "full length|control"
 LEAST_SEEDS = 3  # to speak of their distribution
 USUAL_SPREAD, USUAL_DEGREES = 0.1, 3.0  # of a recipe that leaves some runs short
 LEAST_POINTS = 8  # of a curve, to speak of its last quarter

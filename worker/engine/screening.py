@@ -10,9 +10,9 @@ from worker.engine.check import Measures, Mend, noise_rate
 from worker.engine.choices import any_promising
 from worker.engine.combination import compose, everything, with_controls
 from worker.engine.lab.experiment import Arm, RecipeChange
-from worker.engine.ledger import Round
+from worker.engine.ledger import NOT_REACHED, Round
 from worker.engine.planning import in_order, is_costly
-from worker.engine.results import BASELINE, FULL_LENGTH, Results
+from worker.engine.results import BASELINE, Results
 from worker.engine.splits import spared_rows
 from worker.engine.stats.pairs import (
     UNLIKE_ERRORS,
@@ -22,6 +22,7 @@ from worker.engine.stats.pairs import (
 )
 from worker.engine.symptoms import inputs_alike, mix_moved
 from worker.engine.trainer import FOLDS, Trainer
+from worker.engine.wording import FULL_LENGTH
 
 SHORT_IN_A_SUBSAMPLE = frozenset(
     {Cause.INSUFFICIENT_TRAINING, Cause.LEARNING_RATE_TOO_LOW}
@@ -167,8 +168,6 @@ def screen_mends(
         for cause, why in skipped.items()
         if not any(m.key in screen for m in mends[cause])
     }
-    for cause, why in skipped.items():
-        trainer.limit(f"{cause.value}: {why}.")
     return screen, skipped
 
 
@@ -295,7 +294,7 @@ def _affordable(
         if cost > 0 and ((full and late) or does_not_fit):
             full |= bool(causes) and not late and not is_costly(arm)
             for cause in causes:
-                skipped.setdefault(cause, "not reached within the budget")
+                skipped.setdefault(cause, NOT_REACHED)
             continue
         spent += cost
         if arm.name in mends:  # a control alone tells nothing

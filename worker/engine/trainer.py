@@ -12,7 +12,7 @@ from worker.engine.lab.experiment import (
     Training,
     TrainingOutcome,
 )
-from worker.engine.ledger import Answers, Ask, Entry, Ledger, Round, Stage
+from worker.engine.ledger import Answers, Ask, Entry, Ledger, Remark, Round, Stage
 from worker.engine.planning import Costs, Effort, effort_for, group
 from worker.engine.results import BASELINE, Results, collect
 from worker.engine.sharing import cut
@@ -272,7 +272,7 @@ class Trainer:
             self.limit(remark)
         return entry
 
-    def limit(self, remark: str) -> None:
+    def limit(self, remark: Remark) -> None:
         """Say once, in the report, what keeps the audit from saying more."""
         if remark not in self.ledger.limits:
             self.ledger.limits.append(remark)

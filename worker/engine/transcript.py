@@ -6,22 +6,22 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from service.contract.causes import Cause
 from service.contract.report import ReportArm, ReportExperiment
 from worker.engine.check import Mend
 from worker.engine.lab.experiment import Measurement, TrainingOutcome
-from worker.engine.ledger import Entry, Learned
+from worker.engine.ledger import (
+    NOT_REACHED,
+    Entry,
+    Learned,
+    Remark,
+    Unconfirmed,
+    Untried,
+)
 from worker.engine.results import figures
 from worker.engine.wording import arm_words, listed
 
-# As the rounds say it, with names of arms and causes.
-_ARM = re.compile(r"(?P<arm>.+) was not reached within the budget\.$")
+# As the bench says it, which does not know what an arm is for.
 _LEFT_OUT = re.compile(r"(?P<arm>.+?) was left out: (?P<why>.+)$")
-_CONFIRMED = re.compile(
-    r"There was no time to confirm more than (?P<kept>.+) of (?P<arm>.+)\.$"
-)
-_CAUSE = re.compile(rf"(?P<cause>{'|'.join(Cause)}): (?P<why>.+)\.$")
-_ROWS = re.compile(r"Trained on (\d+) training rows")
 OF_THE_REPAIRED_MODEL = "The repaired model "
 
 
@@ -99,32 +99,32 @@ def limits_of(learned: Learned, *, has_remedy: bool) -> list[str]:
         has_remedy: whether a repaired model is given; else nothing is said of it.
     """
     texts = {mend.key: mend.text for mend in _mends(learned)}
-    found: list[str] = []
-    unreached: dict[str, list[str]] = {}
-    for remark in learned.ledger.limits:
-        if cause := _CAUSE.match(remark):
-            named = cause["cause"].replace("_", " ")
-            unreached.setdefault(cause["why"], []).append(named)
-        elif remark.startswith(OF_THE_REPAIRED_MODEL) and not has_remedy:
-            continue
-        elif (rows := _ROWS.match(remark)) and int(rows[1]) == learned.subsample:
-            continue  # said of all experiments already
-        else:
-            found.append(_in_words(remark, texts))
-    for why, causes in unreached.items():
-        found.append(f"Not tried: {listed(causes)} ({why}).")
+    found = [
+        _in_words(remark, texts)
+        for remark in learned.ledger.limits
+        if has_remedy or not _is_of_the_repaired_model(remark)
+    ]
+    untried = [c for c, why in learned.skipped.items() if why == NOT_REACHED]
+    if untried:
+        named = listed([cause.value.replace("_", " ") for cause in untried])
+        found.append(f"Not tried: {named} ({NOT_REACHED}).")
     return list(dict.fromkeys(found))
 
 
-def _in_words(remark: str, texts: dict[str, str]) -> str:
-    if part := _CONFIRMED.match(remark):
-        return (
-            f"Of these changes ({arm_words(part['arm'], texts)}) there was no time to "
-            f"confirm more than: {arm_words(part['kept'], texts)}."
-        )
-    if part := _ARM.match(remark):
-        together = " together" if " + " in part["arm"] else ""
-        return f"There was no time to try{together}: {arm_words(part['arm'], texts)}."
+def _is_of_the_repaired_model(remark: Remark) -> bool:
+    return isinstance(remark, str) and remark.startswith(OF_THE_REPAIRED_MODEL)
+
+
+def _in_words(remark: Remark, texts: dict[str, str]) -> str:
+    match remark:
+        case Unconfirmed(arm, kept):
+            return (
+                f"Of these changes ({arm_words(arm, texts)}) there was no time to "
+                f"confirm more than: {arm_words(kept, texts)}."
+            )
+        case Untried(arm):
+            together = " together" if " + " in arm else ""
+            return f"There was no time to try{together}: {arm_words(arm, texts)}."
     if part := _LEFT_OUT.match(remark):
         return f"This was left out ({arm_words(part['arm'], texts)}): {part['why']}"
     first = remark.split(maxsplit=1)[:1]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 CONTROL = "|control"  # at the end of an arm's name, see `Mend.control_arm`
+# The recipe on a subsample, trained for as many updates as all rows take.
 FULL_LENGTH = f"full length{CONTROL}"
 
 # What each of `probes.transforms` does to the inputs, imperative.

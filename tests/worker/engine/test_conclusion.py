@@ -11,10 +11,10 @@ from worker.engine.catalog import CATALOG
 from worker.engine.check import Mend, Trial
 from worker.engine.conclusion import _doubted, _primary, conclude
 from worker.engine.lab.experiment import Arm, RecipeChange, pack_mask
-from worker.engine.ledger import Learned, Ledger
-from worker.engine.results import FULL_LENGTH
+from worker.engine.ledger import NOT_REACHED, Learned, Ledger, Unconfirmed, Untried
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.transcript import limits_of
+from worker.engine.wording import FULL_LENGTH
 
 HEADER = {
     "audit_id": "aud_x",
@@ -348,14 +348,11 @@ def test_limits_name_no_arm_and_no_cause_by_its_identifier():
     )
     both = "lr=0.0009 + width×4, lr÷3"
     remarks = [
-        "excess_capacity: not reached within the budget.",
-        "full length|control was not reached within the budget.",
-        "width×4, lr÷3|control was not reached within the budget.",
-        f"{both} was not reached within the budget.",
-        f"There was no time to confirm more than lr=0.0009 of {both}.",
+        Untried(FULL_LENGTH),
+        Untried("width×4, lr÷3|control"),
+        Untried(both),
+        Unconfirmed(both, "lr=0.0009"),
         "lr=0.0009 was left out: the network fails in training: no.",
-        "insufficient_data: not reached within the budget.",
-        "Trained on 764 training rows, each class with its share.",
         "signal was looked for in 4000 training rows",
         "class_names was not given.",
         "The repaired model prepares its inputs by itself.",
@@ -366,7 +363,11 @@ def test_limits_name_no_arm_and_no_cause_by_its_identifier():
         mends={mend.cause: [mend] for mend in (rate, wide)},
         ledger=Ledger(limits=remarks),
         signal=True,
-        subsample=764,
+        skipped={
+            Cause.EXCESS_CAPACITY: NOT_REACHED,
+            Cause.INSUFFICIENT_DATA: NOT_REACHED,
+            Cause.LABEL_NOISE: "nothing is left to gain",  # said once for all
+        },
     )
 
     limits = limits_of(learned, has_remedy=False)

@@ -259,10 +259,6 @@ class Bench:
             run.members.extend(members)
             parameters = members[0].network.parameters
             run.parameters[index] = sum(one.numel() for one in parameters.values())
-        if len(run.base) < len(material.train):
-            run.notes.append(
-                f"Trained on {len(run.base)} training rows, each class with its share."
-            )
         return run
 
     def _arm(self, index: int, arm: Arm, run: _Run) -> ArmOutcome:
