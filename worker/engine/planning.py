@@ -136,12 +136,6 @@ class Costs:
             before = self.seen.get(kind, (0.0, 0.0))
             self.seen[kind] = (before[0] + planned, before[1] + planned * share)
 
-    def of_stacking(self, subject: Subject, training: Training) -> float:
-        """Predict the seconds that a stack takes however few its members are."""
-        arms = training.arms
-        longest = max(way.steps for way in ways(subject, arms, training.rows))
-        return SCORING * longest * self.one * self._correction(arms[0])
-
     def _planned(self, subject: Subject, training: Training, arms: list[Arm]) -> float:
         steps = [way.steps for way in ways(subject, arms, training.rows)]
         members = len(training.seeds)

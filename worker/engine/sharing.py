@@ -5,7 +5,6 @@ the pieces, arms are, and those that go one way stay together. The report knows 
 of pieces: the seed alone decides the random numbers of a member.
 """
 
-import heapq
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -103,12 +102,29 @@ def cut(subject: Subject, whole: Training, costs: Costs) -> Cut:
         whole: arms of one stack.
         costs: what a step takes, by itself and for each member.
     """
-    count = _count(subject, whole, costs)
+    least = next(n for n in itertools.count(1) if _is_small(_pieces(subject, whole, n)))
+    alone = costs.of(subject, whole)
+    affordable = min(MOST_PIECES, int(alone / LEAST_SECONDS))
+    for count in range(affordable, least, -1):
+        pieces = _pieces(subject, whole, count)
+        if sum(costs.of(subject, piece) for piece in pieces) <= (1 + LOST) * alone:
+            return Cut(whole, pieces)
+    return Cut(whole, _pieces(subject, whole, least))
+
+
+def _is_small(pieces: Sequence[Training]) -> bool:
+    return all(
+        len(piece.arms) * len(piece.seeds) <= LARGEST_STACK or len(piece.arms) == 1
+        for piece in pieces
+    )
+
+
+def _pieces(subject: Subject, whole: Training, count: int) -> tuple[Training, ...]:
     by_seed = min(count, len(whole.seeds))
-    by_arm = -(-count // by_seed)
+    dealt = _dealt(subject, whole, -(-count // by_seed))
     pieces = []
     for seeds in np.array_split(np.array(whole.seeds), by_seed):
-        for arms, share in _dealt(subject, whole, by_arm):
+        for arms, share in dealt:
             part = share * len(seeds) / len(whole.seeds)
             limit = None if whole.max_seconds is None else part * whole.max_seconds
             update: dict[str, object] = {
@@ -117,34 +133,28 @@ def cut(subject: Subject, whole: Training, costs: Costs) -> Cut:
                 "max_seconds": limit,
             }
             pieces.append(whole.model_copy(update=update))
-    return Cut(whole, tuple(pieces))
-
-
-def _count(subject: Subject, whole: Training, costs: Costs) -> int:
-    members = len(whole.arms) * len(whole.seeds)
-    seconds = costs.of(subject, whole)
-    fixed = costs.of_stacking(subject, whole)
-    affordable = min(
-        MOST_PIECES,
-        int(seconds / LEAST_SECONDS),
-        1 + int(LOST * seconds / max(1e-9, fixed)),
-    )
-    return max(1, affordable, -(-members // LARGEST_STACK))
+    return tuple(pieces)
 
 
 def _dealt(
     subject: Subject, whole: Training, count: int
 ) -> list[tuple[tuple[Arm, ...], float]]:
-    """Deal arms out evenly, the longest way first; with each part's share of all."""
-    parts = ways(subject, whole.arms, whole.rows)
+    """Deal arms out about evenly, like with like; with each part's share of all.
+
+    What a step costs however few its members are is paid for as long as the longest
+    of a stack goes on: long ways cost least beside long ones.
+    """
+    parts = sorted(ways(subject, whole.arms, whole.rows), key=lambda way: -way.steps)
     total = sum(way.steps for way in parts)
-    heap = [(0, place) for place in range(min(count, len(parts)))]
-    dealt: list[set[str]] = [set() for _ in heap]
-    for way in sorted(parts, key=lambda way: -way.steps):
-        load, place = heapq.heappop(heap)
-        dealt[place].update(arm.name for arm in way.arms)
-        heapq.heappush(heap, (load + way.steps, place))
+    dealt: list[tuple[set[str], int]] = [(set(), 0)]
+    done = 0
+    for way in parts:
+        if done * count >= total * len(dealt):
+            dealt.append((set(), 0))
+        names, load = dealt[-1]
+        dealt[-1] = (names | {arm.name for arm in way.arms}, load + way.steps)
+        done += way.steps
     return [
-        (tuple(a for a in whole.arms if a.name in dealt[place]), load / total)
-        for load, place in sorted(heap, key=lambda item: item[1])
+        (tuple(arm for arm in whole.arms if arm.name in names), load / total)
+        for names, load in dealt
     ]

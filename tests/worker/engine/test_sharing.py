@@ -32,7 +32,7 @@ def training(of_arms, seeds=SEEDS, seconds: float | None = None) -> Training:
         round="confirm",
         question="?",
         arms=tuple(of_arms),
-        seeds=seeds,
+        seeds=tuple(seeds),
         max_seconds=seconds,
     )
 
@@ -104,6 +104,30 @@ def test_arms_that_go_one_way_are_not_parted():
     longest = held.index({"40", "80", "160"})
     # Four times as long as each of three others.
     assert pieces[longest].max_seconds == pytest.approx(40.0)
+
+
+def test_long_ways_stay_beside_long_ones():
+    """What a stack pays however few its members are, two of them would pay twice."""
+    subject = make_subject()
+    rate = RecipeChange(patch={"optimizer": {"lr": 0.5}})
+    other = Arm(name="other", changes=(rate, RecipeChange(patch={"epochs": 160})))
+    whole = training([*arms(8), longer(160), other], seeds=(0,))
+    costs = Costs(one=1.0 / STEPS, each=2.0 / STEPS)
+
+    pieces = cut(subject, whole, costs).pieces
+
+    held = [{arm.name for arm in piece.arms} for piece in pieces]
+    assert len(pieces) > 1
+    assert {"160", "other"} in held
+    apart = sum(costs.of(subject, piece) for piece in pieces)
+    assert apart <= (1 + LOST) * costs.of(subject, whole)
+
+
+@pytest.mark.parametrize(("count", "seeds"), [(30, 3), (9, 12), (60, 1)])
+def test_no_piece_is_too_large_whatever_it_is_cut_from(count, seeds):
+    pieces = cut(make_subject(), training(arms(count), range(seeds)), dear(1e-6)).pieces
+
+    assert all(len(p.arms) * len(p.seeds) <= LARGEST_STACK for p in pieces)
 
 
 def test_large_stacks_are_cut_however_cheap_they_are():
