@@ -150,6 +150,19 @@ def test_classes_too_small_to_be_divided_leave_the_decision_to_held_out_rows():
     assert not may_borrow(Trainer(small), mends, {})
 
 
+def long_at(*rates: float) -> list[Mend]:
+    """Mends that train ten times as long, at other rates."""
+    return [
+        Mend(
+            Cause.LEARNING_RATE_TOO_LOW,
+            f"lr={rate}",
+            "Raise it",
+            (RecipeChange(patch={"optimizer": {"lr": rate}, "epochs": 400}),),
+        )
+        for rate in rates
+    ]
+
+
 def test_a_mend_that_takes_much_of_the_screen_waits_for_the_others():
     trainer = Trainer(make_subject())
     wide = Mend(
@@ -159,15 +172,7 @@ def test_a_mend_that_takes_much_of_the_screen_waits_for_the_others():
         (NetworkChange(name="width", factor=8.0),),
         urgent=True,
     )
-    rates = [
-        Mend(
-            Cause.LEARNING_RATE_TOO_LOW,
-            f"lr={rate}",
-            "Raise it",
-            (RecipeChange(patch={"optimizer": {"lr": rate}, "epochs": 400}),),
-        )
-        for rate in (0.01, 0.1)
-    ]
+    rates = long_at(0.01, 0.1)
     mends = {wide.cause: [wide], Cause.LEARNING_RATE_TOO_LOW: rates}
     seeds, allowance = trainer.screening_seeds, trainer.allowance("screen")
     unit = trainer.cost([Arm(name="width×8", changes=wide.changes)], seeds)
@@ -200,15 +205,7 @@ def test_what_speaks_for_itself_is_tried_once_however_dear(evident, share, seeds
         urgent=True,
         evident=evident,
     )
-    rates = [
-        Mend(
-            Cause.LEARNING_RATE_TOO_LOW,
-            f"lr={rate}",
-            "Raise it",
-            (RecipeChange(patch={"optimizer": {"lr": rate}, "epochs": 400}),),
-        )
-        for rate in (0.01, 0.1, 0.3)
-    ]
+    rates = long_at(0.01, 0.1, 0.3)
     mends = {dear.cause: [dear], Cause.LEARNING_RATE_TOO_LOW: rates}
     one = trainer.cost([Arm(name="wide", changes=dear.changes)], (0,))
     step = share * trainer.allowance("screen") / one * trainer.costs.each
