@@ -317,13 +317,13 @@ class Recorder:
         """
         with self._database.reading() as session:
             known, whole = rounds.count_taken_over(session, case.audit_id)
-            is_own = rounds.was_audited_before(
+            is_own = known > 0 and rounds.was_audited_before(
                 session,
                 case.audit_id,
                 project=case.project,
                 files=(case.model.sha256, case.dataset.sha256),
             )
-        if not known or not is_own:
+        if not is_own:
             return []
         text = (
             f"{known} of {whole} outcomes were taken over from earlier audits of the "

@@ -26,6 +26,7 @@ from worker.engine.choices import (
     trained_alone,
 )
 from worker.engine.confirmation import Confirmation
+from worker.engine.doubted_labels import SECOND_LOOK
 from worker.engine.inspection import inspect, weigh_networks
 from worker.engine.interaction import Interaction
 from worker.engine.lab.experiment import (
@@ -47,7 +48,7 @@ from worker.engine.screening import (
     may_borrow,
     screen_mends,
 )
-from worker.engine.second_look import PROBE, look_at_labels_again
+from worker.engine.second_look import look_at_labels_again
 from worker.engine.subject import Subject
 from worker.engine.symptoms import missing_by_far, unlikely_causes
 from worker.engine.trainer import Trainer
@@ -195,7 +196,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     anew = retraining_helps(measures, confirm or screen, trainer.floors)
     again = yield from look_at_labels_again(trainer, repaired, measures)
     if again.answers:
-        measures = {**measures, PROBE: again.values}
+        measures = {**measures, SECOND_LOOK: again.values}
     repaired = yield from refine(
         trainer, repaired, mends, screen, anew=anew, more=again.answers
     )

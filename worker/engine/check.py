@@ -18,7 +18,7 @@ from worker.engine.recipe import merge_patch
 from worker.engine.stats.decisions import Decision, Floors, severity_of
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
-from worker.engine.wording import counted
+from worker.engine.wording import cause_words, counted
 
 Measures = dict[str, dict[str, JsonValue]]
 Role = Literal["primary", "component", "equivalent", "explained", "none"]
@@ -540,7 +540,7 @@ def _open(trial: Trial) -> str:
 
 def _once(trial: Trial, other: Cause) -> str:
     """What it adds to the mending of another."""
-    named = f"once “{other.value.replace('_', ' ')}” is mended"
+    named = f"once “{cause_words(other)}” is mended"
     extra = trial.on_top
     if extra is None:
         return f"; what it adds {named} was not measured"

@@ -6,6 +6,8 @@ from pydantic import JsonValue
 
 from worker.engine.lab.experiment import DataChange
 
+SECOND_LOOK = "second_look"  # the measurement, beside the probe `noise`
+
 
 def dropped(noise: Mapping[str, JsonValue]) -> tuple[DataChange, ...]:
     """Leave out the rows that are better left out; nothing where none are named.

@@ -197,8 +197,7 @@ def _dear_but_evident(
     if not arms:
         return Results(screen.rows, {})
     question = "Does what speaks for itself help, dear as it is?"
-    found = yield from trainer.train("screen", question, arms, seeds)
-    return found
+    return (yield from trainer.train("screen", question, arms, seeds))
 
 
 def look_again(

@@ -14,13 +14,12 @@ from pydantic import JsonValue
 from service.contract.causes import Cause
 from worker.engine.check import Measures, Mend
 from worker.engine.combination import arm_of
-from worker.engine.doubted_labels import corrected, dropped
+from worker.engine.doubted_labels import SECOND_LOOK, corrected, dropped
 from worker.engine.lab.experiment import Change, Measurement, MeasurementOutcome
 from worker.engine.ledger import Ask, Round
 from worker.engine.sweeps import SMOOTHING, smoothed_labels
 from worker.engine.trainer import FOLDS, Trainer
 
-PROBE = "second_look"
 SHARE_OF_BUDGET = 0.1  # that it may take
 SHARE_OF_LEFT = 0.3  # of the time left
 LOOKS = (2, 1)  # trainings that leave a row out, as many as there is time for
@@ -74,7 +73,7 @@ def look_at_labels_again(
     asked = Measurement(
         round="remedy",
         question="Which labels does the mended network contradict?",
-        name=PROBE,
+        name=SECOND_LOOK,
         settings={
             "changes": [
                 change.model_dump(mode="json", exclude_none=True)

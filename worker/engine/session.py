@@ -28,6 +28,7 @@ from worker.engine.auditor import advance
 from worker.engine.conclusion import conclude
 from worker.engine.data import Dataset
 from worker.engine.delivery import as_it_runs, within
+from worker.engine.doubted_labels import SECOND_LOOK
 from worker.engine.fitting import check_recipe, fit_inputs
 from worker.engine.head import find_head, fitting_loss
 from worker.engine.intake.facts import facts
@@ -292,7 +293,7 @@ class Session:
         begin = self.clock()
         if asked.name == "cost":
             values = self._costs(asked.settings)
-        elif asked.name == "second_look":
+        elif asked.name == SECOND_LOOK:
             values = self._second_look(asked.settings)
         else:
             values = PROBES[asked.name](self.material, dict(asked.settings))

@@ -8,6 +8,7 @@ of pieces: the seed alone decides the random numbers of a member.
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Cut:
     whole: Training
     pieces: tuple[Training, ...]
 
-    @property
+    @cached_property
     def digests(self) -> tuple[str, ...]:
         """Under which the outcomes of the pieces are found."""
         return tuple(piece.digest() for piece in self.pieces)
@@ -48,10 +49,10 @@ class Cut:
         Returns:
             The training, with the seeds that ran, and what came out of it.
         """
-        ran = [(p, answers[d]) for p, d in zip(self.pieces, self.digests, strict=True)]
+        ran = [answers[digest] for digest in self.digests]
         if len(ran) == 1:
-            return self.whole, ran[0][1]
-        outcomes = [out for _, out in ran if isinstance(out, TrainingOutcome)]
+            return self.whole, ran[0]
+        outcomes = [out for out in ran if isinstance(out, TrainingOutcome)]
         of_arm: dict[str, list[ArmOutcome]] = {}
         for outcome in outcomes:
             for arm in outcome.arms:

@@ -18,7 +18,7 @@ from worker.engine.ledger import (
     Untried,
 )
 from worker.engine.results import figures
-from worker.engine.wording import arm_words, listed
+from worker.engine.wording import arm_words, cause_words, listed
 
 # As the bench says it, which does not know what an arm is for.
 _LEFT_OUT = re.compile(r"(?P<arm>.+?) was left out: (?P<why>.+)$")
@@ -106,7 +106,7 @@ def limits_of(learned: Learned, *, has_remedy: bool) -> list[str]:
     ]
     untried = [c for c, why in learned.skipped.items() if why == NOT_REACHED]
     if untried:
-        named = listed([cause.value.replace("_", " ") for cause in untried])
+        named = listed([cause_words(cause) for cause in untried])
         found.append(f"Not tried: {named} ({NOT_REACHED}).")
     return list(dict.fromkeys(found))
 

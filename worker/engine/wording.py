@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from service.contract.causes import Cause
+
 CONTROL = "|control"  # at the end of an arm's name, see `Mend.control_arm`
 # The recipe on a subsample, trained for as many updates as all rows take.
 FULL_LENGTH = f"full length{CONTROL}"
@@ -34,6 +36,11 @@ FORMS: dict[str, str] = {
     "flip_vertical": "mirror top and bottom",
     "reverse_features": "reverse the order of the features",
 }
+
+
+def cause_words(cause: Cause) -> str:
+    """Name a cause as in a sentence."""
+    return cause.value.replace("_", " ")
 
 
 def form_words(name: str) -> str:

@@ -7,9 +7,10 @@ from service.contract.causes import Cause
 from service.contract.recipe import Loss, Recipe
 from tests.builders_engine import World, make_subject
 from worker.engine.check import Mend
+from worker.engine.doubted_labels import SECOND_LOOK
 from worker.engine.lab.experiment import Arm, DataChange, RecipeChange, pack_mask
 from worker.engine.planning import Costs
-from worker.engine.second_look import PROBE, look_at_labels_again
+from worker.engine.second_look import look_at_labels_again
 from worker.engine.trainer import Trainer
 
 SMOOTHED = RecipeChange(patch={"loss": {"label_smoothing": 0.2}})
@@ -54,7 +55,9 @@ def looked(repaired: tuple[Mend, ...], found=FOUND, loss="cross_entropy", step=1
     """Look again; returns what was asked and what was found."""
     recipe = Recipe(loss=Loss(name=loss), epochs=40, batch_size=32)
     subject = make_subject(recipe=recipe)
-    world = Asked(subject, base=0.6, effect=lambda _: 0.0, measures={PROBE: found})
+    world = Asked(
+        subject, base=0.6, effect=lambda _: 0.0, measures={SECOND_LOOK: found}
+    )
     world.measured = []
     trainer = Trainer(subject)
     trainer.costs = Costs(one=0.0, each=step)
@@ -163,12 +166,12 @@ def test_the_better_answer_is_what_the_repaired_model_is_given():
         make_subject(),
         base=0.6,
         effect=effect,
-        measures={"noise": noise, PROBE: FOUND},
+        measures={"noise": noise, SECOND_LOOK: FOUND},
     )
 
     learned = world.audit()
 
     [mend] = learned.repaired
     assert mend.key.startswith("suspects of a second look dropped")
-    assert learned.measures[PROBE]["mask"] == AGAIN
+    assert learned.measures[SECOND_LOOK]["mask"] == AGAIN
     assert next(m.key for m in learned.chosen).startswith("suspects dropped")

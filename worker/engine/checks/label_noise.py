@@ -31,7 +31,7 @@ from worker.engine.check import (
     noise_rate,
     undecided,
 )
-from worker.engine.doubted_labels import corrected, dropped
+from worker.engine.doubted_labels import SECOND_LOOK, corrected, dropped
 from worker.engine.lab.experiment import Change, DataChange, RecipeChange
 from worker.engine.stats.decisions import Floors
 from worker.engine.subject import Subject
@@ -136,7 +136,7 @@ class LabelNoise:
                 values={key: value for key, value in noise.items() if key not in _LONG},
             )
         ]
-        if again := case.measures.get("second_look"):
+        if again := case.measures.get(SECOND_LOOK):
             evidence.append(
                 Evidence(
                     kind="suspected_labels",

@@ -31,7 +31,7 @@ from worker.engine.lab.gradients import Graphs
 from worker.engine.lab.inputs import InputStep, Pipe
 from worker.engine.lab.losses import LossImpossible
 from worker.engine.lab.materials import Material as Material  # noqa: PLC0414
-from worker.engine.lab.members import Builder, End, Member, merged, stacks
+from worker.engine.lab.members import Builder, Member, merged, stacks
 from worker.engine.lab.packaging import is_complete, packaged
 from worker.engine.lab.residence import ResidentSplit
 from worker.engine.lab.scoring import Scorer
@@ -294,7 +294,8 @@ class Bench:
                 self._give_up(group, error, run)
                 continue
             for member in group:
-                raw = self._raw(member, stack, member.ends[0], "train", member.spared)
+                trial = (0, member.seed)
+                raw = self._raw(member, stack, trial, "train", member.spared)
                 said = member.head.log_probabilities(raw).exp().double()
                 total[member.spared] += said.cpu().numpy()
                 count[member.spared] += 1
@@ -304,10 +305,15 @@ class Bench:
             return np.asarray(total / count)
 
     def _raw(
-        self, member: Member, stack: Stack, end: End, split: str, places: Rows
+        self,
+        member: Member,
+        stack: Stack,
+        trial: tuple[int, int],
+        split: str,
+        places: Rows,
     ) -> Tensor:
-        """Return what kept weights say of some rows."""
-        row, buffers = stack.kept[end.arm, end.seed]
+        """Return what weights that were kept, by arm and seed, say of some rows."""
+        row, buffers = stack.kept[trial]
         alone = {name: value[None] for name, value in buffers.items()}
         weights = Weights(stack.layout, row[None], alone)
         [raw] = outputs(
@@ -318,8 +324,7 @@ class Bench:
     def _level(self, member: Member, stack: Stack, arm: int, seed: int) -> float:
         """Balanced accuracy of kept weights on the rows that decide."""
         labels = self.material.decide.y
-        end = next(end for end in member.ends if (end.arm, end.seed) == (arm, seed))
-        raw = self._raw(member, stack, end, "decide", np.arange(len(labels)))
+        raw = self._raw(member, stack, (arm, seed), "decide", np.arange(len(labels)))
         return marks(member.head, member, raw, labels).balanced_accuracy
 
     def _keep(

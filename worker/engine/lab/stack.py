@@ -341,14 +341,14 @@ class Stack:
                 track.pending.remove(end)
                 own = set(self._scorer.moments_of(end))
                 points = [point for point in track.points if point.step in own]
-                shown_here = signs
+                own_signs = signs
                 if end.shows_weights and not track.diverged:
-                    weights_here = self.layout.parameters(self.rows[track.place])
-                    began = track.member.start()[0]
-                    shown_here = {**signs, **untouched(weights_here, began)}
+                    trained = self.layout.parameters(self.rows[track.place])
+                    drawn, _ = track.member.start()
+                    own_signs = {**signs, **untouched(trained, drawn)}
                 self.trials.append(
                     Trial(
-                        end, held_out, train, spared, track.diverged, points, shown_here
+                        end, held_out, train, spared, track.diverged, points, own_signs
                     )
                 )
                 if end.arm == keep_arm:

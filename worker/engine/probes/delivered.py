@@ -68,8 +68,9 @@ def measure(material: Material, _settings: Values) -> Values:
     scores, correct = _scored(material, parts, raw)
     values["scores"], values["correct"] = _shown(scores), correct
     values["as_it_runs"] = None
-    if _runs_otherwise(material, raw["decide"]):
-        own = {name: _as_it_runs(material, part) for name, part in parts.items()}
+    prepare = AsTrained(material)
+    if _runs_otherwise(material, raw["decide"], prepare):
+        own = {n: _as_it_runs(material, part, prepare) for n, part in parts.items()}
         scores_so, correct_so = _scored(material, parts, own)
         values["as_it_runs"] = {"scores": _shown(scores_so), "correct": correct_so}
         note(
@@ -129,19 +130,19 @@ def _shown(scores: Mapping[str, Scores]) -> Values:
     }
 
 
-def _runs_otherwise(material: Material, evaluated: Tensor) -> bool:
+def _runs_otherwise(material: Material, evaluated: Tensor, prepare: AsTrained) -> bool:
     """Whether the file itself answers otherwise than in evaluation mode."""
     rows = min(len(material.decide), few(material, PASSES, least=LEAST_ROWS))
-    own = _as_it_runs(material, choose(material.decide, np.arange(rows)))
+    own = _as_it_runs(material, choose(material.decide, np.arange(rows)), prepare)
     return exceeds(compare(material, own, evaluated[:rows].reshape(own.shape)))
 
 
-def _as_it_runs(material: Material, part: Split) -> Tensor:
+def _as_it_runs(material: Material, part: Split, prepare: AsTrained) -> Tensor:
     if not len(part):
         return torch.empty(0)
     with torch.random.fork_rng():
         torch.random.manual_seed(SEED)
-        return as_delivered(material, part.x, AsTrained(material))
+        return as_delivered(material, part.x, prepare)
 
 
 def _answers(

@@ -67,7 +67,7 @@ def measure(material: Material, settings: Values) -> Values:
     )
     values["zeros"] = {
         name: share
-        for name, value in list(parameters.items())
+        for name, value in parameters.items()
         if (share := _zeros(value)) >= MANY_ZEROS
     }
     values["duplicate_rows"] = _counts(
