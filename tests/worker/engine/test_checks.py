@@ -744,9 +744,24 @@ def test_labels_are_doubted_where_classes_moved_and_inputs_did_not():
         ),
     )
 
+    told = check.judge(
+        subject, Case(measures={"shift": values, "noise": {"by_held_out": True}})
+    )
+
     assert alike.verdict == "suspected"
     assert "labels of one may be wrong" in alike.summary
     assert moved.verdict == "found"
+    assert told.verdict == "not_found"
+    assert "wrong training labels moved it" in told.summary
+    advice = [f.recommendation and f.recommendation.text for f in (alike, moved, told)]
+    assert advice == [
+        "Compare how the labels of both parts were given.",
+        (
+            "Train on data like those that the model meets; look first at the features "
+            "that moved most."
+        ),
+        None,
+    ]
 
 
 def test_a_layer_that_was_never_trained_is_found_where_the_recipe_yields_more():

@@ -82,6 +82,14 @@ class DistributionShift:
                 "Training and held-out data cannot be told apart to speak of.",
                 evidence=evidence,
             )
+        mix_alone = not inputs_moved and inputs_alike(case.measures)
+        if mix_alone and case.measures.get("noise", {}).get("by_held_out"):
+            return clear(
+                self.cause,
+                "The mix of classes moved between training and held-out data although "
+                "their inputs did not: wrong training labels moved it.",
+                evidence=evidence,
+            )
         impact = values.get("impact")
         worth = (
             self._number(impact.get("value"), 0.0) if isinstance(impact, dict) else 0.0
@@ -116,7 +124,7 @@ class DistributionShift:
                 if costs and lost is not None
                 else ""
             )
-        elif inputs_alike(case.measures):
+        elif mix_alone:
             remark = " although their inputs did not: labels of one may be wrong"
         return Finding(
             cause=self.cause,
@@ -128,8 +136,7 @@ class DistributionShift:
             gain=gain_of(lost, METHOD) if lost is not None and inputs_moved else None,
             evidence=evidence,
             recommendation=Recommendation(
-                text="Train on data like those that the model meets; look first at the "
-                "features that moved most."
+                text=_advice(inputs_moved=inputs_moved, mix_alone=mix_alone)
             ),
             docs=entry.docs,
         )
@@ -150,3 +157,12 @@ class DistributionShift:
 
     def _number(self, value: object, otherwise: float) -> float:
         return float(value) if isinstance(value, int | float) else otherwise
+
+
+def _advice(*, inputs_moved: bool, mix_alone: bool) -> str:
+    if mix_alone:
+        return "Compare how the labels of both parts were given."
+    data = "Train on data like those that the model meets"
+    if inputs_moved:
+        return f"{data}; look first at the features that moved most."
+    return f"{data}: with their shares of the classes."

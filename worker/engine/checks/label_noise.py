@@ -5,12 +5,14 @@ Idea:      a model which never saw a row seldom contradicts a correct label. The
            labels that can be believed instead, must beat training without as many
            random rows of each class. Some wrong labels are never suspected; smoothed
            labels keep these from being learned by heart. Where a class is mistaken for
-           one other, a loss that knows so must beat one that expects any mistake.
+           one other, a loss that knows so must beat one that expects any mistake;
+           held-out labels tell where that is so often that it looks like overlap.
 Source:    Northcutt et al. 2021, Confident Learning, arXiv:1911.00068; margins over
            early epochs: Pleiss et al. 2020, arXiv:2001.10528; smoothing: Lukasik et al.
            2020, Does label smoothing mitigate label noise?, arXiv:2003.02819; forward
            correction: Patrini et al. 2017, arXiv:1609.03683.
-Blind to:  mistakes that follow the features, such as two classes always swapped.
+Blind to:  mistakes that follow the features, or that are often of one class for one
+           other and in held-out labels, too.
 """
 
 from collections.abc import Mapping
@@ -46,6 +48,7 @@ _LONG = (
     "corrections",
     "transition_matrix",
 )
+_WHERE_OTHERS = ", read as held-out labels have it, which differ there"
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,8 @@ class LabelNoise:
             Evidence(
                 kind="suspected_labels",
                 statement=f"About {100 * rate:.1f} % of the training labels are "
-                "contradicted by models that never saw them; "
+                "contradicted by models that never saw them"
+                f"{_WHERE_OTHERS if noise.get('by_held_out') else ''}; "
                 f"{noise.get('doubtful', 0)} others are doubtful.",
                 values={key: value for key, value in noise.items() if key not in _LONG},
             )

@@ -7,7 +7,7 @@ doubted by members that did not see its own fold either: what it says of a row r
 that row's label in no way, neither directly nor through the labels that were kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -34,6 +34,9 @@ CHUNK = 512  # rows observed at a time, by all members: what the caches hold
 MUCH = 1_000_000  # rows times inputs and outputs, from which looking costs a training
 PAIRS = tuple(combinations(range(FOLDS), 2))
 
+Said = np.ndarray[tuple[int, ...], np.dtype[np.floating]]  # (rows, classes)
+Doubted = Callable[[Said, Labels], Flags]
+
 
 @dataclass(frozen=True)
 class Watched:
@@ -47,12 +50,15 @@ class Watched:
         fold: int64, (rows,).
         apart: float32, (rows, folds, classes): by members that saw neither the row nor
             the fold; zero at the row's own. Empty after the second look.
+        beside: float64, (rows beside these, classes), probabilities by as many members
+            as have a say in one row.
     """
 
     out_of_fold: Floats
     margin: Floats
     fold: Labels
     apart: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+    beside: Floats
 
 
 def folds_of(y: Labels, folds: int = FOLDS, seed: int = 0) -> Labels:
@@ -65,11 +71,12 @@ def folds_of(y: Labels, folds: int = FOLDS, seed: int = 0) -> Labels:
     return fold
 
 
-def watch(
+def watch(  # noqa: PLR0913 - all but three have usual values
     columns: Floats,
     y: Labels,
     classes: int,
     *,
+    beside: Floats | None = None,
     most: int = 10_000,
     spells: int = MOST_SPELLS,
     seed: int = 0,
@@ -84,6 +91,7 @@ def watch(
         columns: float64, (rows, columns), about standardised.
         y: int64, (rows,).
         classes: number of classes.
+        beside: float64, (other rows, columns), which nobody learns; looked at, too.
         most: rows a member is trained on in one epoch, drawn anew for each.
         spells: of three epochs each, at most.
         seed: governs folds, initial weights and batches.
@@ -94,12 +102,19 @@ def watch(
         member[one, other] = member[other, one] = place
     others = np.array([[k for k in range(FOLDS) if k != own] for own in range(FOLDS)])
     known = [np.flatnonzero((fold != a) & (fold != b)) for a, b in PAIRS]
-    asked = np.take_along_axis(member, others, 1)[fold]
-    stack = _Stack(columns, y, classes, known=known, seed=seed)
+    dealt = np.concatenate([fold, _dealt(beside)])
+    asked = np.take_along_axis(member, others, 1)[dealt]
+    stack = _Stack(columns, y, classes, beside=beside, known=known, seed=seed)
     said, margin = stack.watch(asked, most=most, spells=spells)
     apart = np.zeros((len(y), FOLDS, classes), dtype=np.float32)
-    apart[np.arange(len(y))[:, None], others[fold]] = said
-    return Watched(said.mean(1, dtype=np.float64), margin, fold, apart)
+    apart[np.arange(len(y))[:, None], others[fold]] = said[: len(y)]
+    average = said.mean(1, dtype=np.float64)
+    return Watched(average[: len(y)], margin, fold, apart, average[len(y) :])
+
+
+def _dealt(beside: Floats | None) -> Labels:
+    """Deal rows that nobody learns out to folds, as if they were learned."""
+    return np.arange(0 if beside is None else len(beside)) % FOLDS
 
 
 def watch_again(  # noqa: PLR0913 - all but four have usual values
@@ -108,7 +123,8 @@ def watch_again(  # noqa: PLR0913 - all but four have usual values
     y: Labels,
     classes: int,
     *,
-    share: float,
+    doubted: Doubted,
+    beside: Floats | None = None,
     most: int = 10_000,
     spells: int = MOST_SPELLS,
     seed: int = 1,
@@ -120,7 +136,8 @@ def watch_again(  # noqa: PLR0913 - all but four have usual values
         columns: as then.
         y: as then.
         classes: as then.
-        share: of the rows, that is doubted at most.
+        doubted: flags rows by what was said apart, and by their labels.
+        beside: as then.
         most: as then.
         spells: as then.
         seed: governs initial weights and batches.
@@ -131,24 +148,20 @@ def watch_again(  # noqa: PLR0913 - all but four have usual values
     known = []
     for own in range(FOLDS):
         rows = np.flatnonzero(first.fold != own)
-        doubted = most_doubted(
-            first.apart[rows, own], y[rows], round(share * len(rows))
-        )
-        known.append(rows[~doubted])
+        known.append(rows[~doubted(first.apart[rows, own], y[rows])])
     if min(len(rows) for rows in known) == 0:
         return None
-    stack = _Stack(columns, y, classes, known=known * TWICE, seed=seed)
-    asked = first.fold[:, None] + FOLDS * np.arange(TWICE)
+    known = known * TWICE
+    stack = _Stack(columns, y, classes, beside=beside, known=known, seed=seed)
+    dealt = np.concatenate([first.fold, _dealt(beside)])
+    asked = dealt[:, None] + FOLDS * np.arange(TWICE)
     said, margin = stack.watch(asked, most=most, spells=spells)
     nothing = np.zeros((len(y), 0, classes), dtype=np.float32)
-    return Watched(said.mean(1, dtype=np.float64), margin, first.fold, nothing)
+    average = said.mean(1, dtype=np.float64)
+    return Watched(average[: len(y)], margin, first.fold, nothing, average[len(y) :])
 
 
-def most_doubted(
-    probabilities: np.ndarray[tuple[int, ...], np.dtype[np.floating]],
-    y: Labels,
-    count: int,
-) -> Flags:
+def most_doubted(probabilities: Said, y: Labels, count: int) -> Flags:
     """Flag so many contradicted rows, those of the least likely labels: bool, (rows,).
 
     Args:
@@ -183,11 +196,16 @@ class _Stack:
         y: Labels,
         classes: int,
         *,
+        beside: Floats | None,
         known: Sequence[Labels],
         seed: int,
     ) -> None:
+        self.learned = len(y)
+        nothing = np.zeros(0 if beside is None else len(beside), dtype=np.int64)
+        if beside is not None:
+            columns = np.concatenate([columns, beside])
         self.x = torch.from_numpy(columns.astype(np.float32))
-        self.labels = torch.from_numpy(y)
+        self.labels = torch.from_numpy(np.concatenate([y, nothing]))
         self.classes = classes
         self.known = [torch.from_numpy(rows) for rows in known]
         self.generator = torch.Generator().manual_seed(seed)
@@ -226,17 +244,19 @@ class _Stack:
         """Train, and return what was said in the best spell and the one before it.
 
         Args:
-            asked: int64, (rows, askings): the members whose word counts on each row.
+            asked: int64, (rows, askings): the members whose word counts on each row,
+                those beside last.
             most: rows a member is trained on in one epoch.
             spells: at most.
 
         Returns:
-            Probabilities, float32, (rows, askings, classes), and margins, (rows,).
+            Probabilities, float32, (rows, askings, classes), and margins, (rows
+            learned,).
         """
         least = min(most, *(len(rows) for rows in self.known))
         # Many rows make as many steps in fewer epochs, and take longer to look at.
         affordable = min(
-            MOST_LOOKS // (SPELL * len(self.x)),
+            MOST_LOOKS // (SPELL * self.learned),
             MOST_WORK // (SPELL * least * self.wide),
         )
         spells = min(spells, max(LEAST_SPELLS, affordable))
@@ -262,7 +282,7 @@ class _Stack:
         count = sum(spell.epochs for spell in kept)
         said = torch.stack([spell.said for spell in kept]).sum(0) / count
         margin = torch.stack([spell.margin for spell in kept]).sum(0) / count
-        return said.numpy(), margin.numpy()
+        return said.numpy(), margin[: self.learned].numpy()
 
     def _empty(self, members: Tensor) -> _Spell:
         rows, askings = members.shape
@@ -302,5 +322,6 @@ class _Stack:
             spell.margin[rows] += (own - other).mean(0)
 
     def _agreement(self, spell: _Spell) -> float:
-        hits = spell.said.argmax(2) == self.labels[:, None]
+        learned = slice(self.learned)
+        hits = spell.said[learned].argmax(2) == self.labels[learned, None]
         return float(hits.double().mean())

@@ -10,16 +10,31 @@ says (`noise_transition.py`). A reference that is surer than it may be overrates
 it does where classes overlap; so it is at most what the first look says, be it by its
 mistakes or by what it contradicts among the quarter of rows that it is surest of.
 
-Rows are ranked by the margin of their given label, averaged over epochs (source: Pleiss
-et al. 2020, Identifying mislabeled data using the area under the margin ranking,
-arXiv:2001.10528).
+Where held-out labels tell of mistakes, too, they tell the rate; where these go to one
+other class, they tell the rows, which are then ranked by how likely they are right
+(`held_out_labels.py`). Otherwise rows are ranked by the margin of their given label,
+averaged over epochs (source: Pleiss et al. 2020, Identifying mislabeled data using the
+area under the margin ranking, arXiv:2001.10528).
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from worker.engine.probes.crossfit import Watched, watch, watch_again
+from worker.engine.probes.crossfit import (
+    Said,
+    Watched,
+    most_doubted,
+    watch,
+    watch_again,
+)
+from worker.engine.probes.held_out_labels import (
+    HeldOut,
+    Reading,
+    contradicted_by,
+    read_again,
+)
 from worker.engine.probes.material import Flags, Floats, Labels
 from worker.engine.probes.noise_transition import Mistakes, fit
 
@@ -41,6 +56,7 @@ class Doubts:
         surest: share contradicted among the rows that the first look is surest of.
         looks: 2 where the second look counts.
         first: float64, (rows, classes), the probabilities of the first look.
+        by_held_out: whether held-out labels told of the mistakes.
     """
 
     probabilities: Floats
@@ -50,6 +66,7 @@ class Doubts:
     surest: float
     looks: int
     first: Floats
+    by_held_out: bool = False
 
     @property
     def suggested(self) -> Labels:
@@ -72,7 +89,13 @@ class Doubts:
 
 
 def doubt(
-    columns: Floats, y: Labels, classes: int, *, most: int = 10_000, seed: int = 0
+    columns: Floats,
+    y: Labels,
+    classes: int,
+    *,
+    held_out: HeldOut | None = None,
+    most: int = 10_000,
+    seed: int = 0,
 ) -> Doubts:
     """Look once or twice at every row.
 
@@ -80,18 +103,28 @@ def doubt(
         columns: float64, (rows, columns), about standardised.
         y: int64, (rows,).
         classes: number of classes.
+        held_out: rows whose labels may tell of mistakes, too.
         most: rows a member is trained on in one epoch.
         seed: governs folds, initial weights and batches.
     """
-    first = watch(columns, y, classes, most=most, seed=seed)
+    beside = None if held_out is None else held_out.columns
+    look_again = partial(watch_again, columns=columns, y=y, classes=classes, most=most)
+    first = watch(columns, y, classes, beside=beside, most=most, seed=seed)
+    reading = None
+    if held_out is not None:
+        reading = contradicted_by(held_out.y, first, y)
+        if reading is not None and reading.is_aimed:
+            again = look_again(
+                first, doubted=reading.doubted, beside=beside, seed=seed + 1
+            )
+            return _as_read(held_out, y, reading, first, again)
     share = contradicted_among_surest(first.out_of_fold, y)
     mistakes = fit(first.out_of_fold, y)
     highest = max(share, mistakes.rate)
     seen, looks, rate = first, 1, mistakes.rate
     if highest >= DOUBTED:
-        again = watch_again(
-            first, columns, y, classes, share=highest, most=most, seed=seed + 1
-        )
+        most_of_all = partial(_most_doubted, share=highest)
+        again = look_again(first, doubted=most_of_all, seed=seed + 1)
         if again is not None and _is_as_good(again, first, y):
             seen, looks = again, 2
             mistakes = fit(again.out_of_fold, y)
@@ -100,11 +133,42 @@ def doubt(
         probabilities=seen.out_of_fold,
         margin=seen.margin,
         mistakes=mistakes,
-        rate=rate,
+        rate=rate if reading is None else reading.mistakes.rate,
         surest=share,
         looks=looks,
         first=first.out_of_fold,
+        by_held_out=reading is not None,
     )
+
+
+def _as_read(
+    held_out: HeldOut,
+    y: Labels,
+    reading: Reading,
+    first: Watched,
+    again: Watched | None,
+) -> Doubts:
+    """Doubt labels as held-out ones do, by the look that reads those best."""
+    looks = 1
+    if again is not None:
+        other = read_again(held_out.y, again, y)
+        if other.likely > reading.likely:
+            reading, looks = other, 2
+    mistakes = reading.mistakes
+    return Doubts(
+        probabilities=mistakes.certain,
+        margin=mistakes.right,
+        mistakes=mistakes,
+        rate=mistakes.rate,
+        surest=contradicted_among_surest(first.out_of_fold, y),
+        looks=looks,
+        first=first.out_of_fold,
+        by_held_out=True,
+    )
+
+
+def _most_doubted(said: Said, y: Labels, *, share: float) -> Flags:
+    return most_doubted(said, y, round(share * len(y)))
 
 
 def _is_as_good(again: Watched, first: Watched, y: Labels) -> bool:

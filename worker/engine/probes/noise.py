@@ -1,6 +1,7 @@
 """Which training labels a reference that never saw them contradicts.
 
-The reference looks once or twice (`doubts.py`); held-out rows are never looked at.
+The reference looks once or twice (`doubts.py`). Labels of the held-out rows that
+decide may tell of mistakes, too; those that judge the remedy are never looked at.
 
 Values:
     rate: share of wrong labels, `value`, `low`, `high`; absent where the reference
@@ -8,6 +9,7 @@ Values:
         it, not how far the reference errs.
     counts: shares of labels: `mistakes`, by what explains the labels best; `surest`,
         contradicted among the rows that the first look is surest of. looks: 1 or 2.
+        by_held_out: whether held-out labels told of the mistakes.
     reference: its balanced accuracy out of fold.
     suspects: `row` (in the uploaded split), `given`, `suggested` (names), `score` (the
         probability of the given label, out of fold), `sure` (whether the suggestion
@@ -33,6 +35,7 @@ from worker.engine.data import Split
 from worker.engine.lab.experiment import pack_mask, unpack_flags
 from worker.engine.probes.doubts import Doubts, contradicted_among_surest, doubt
 from worker.engine.probes.features import Features
+from worker.engine.probes.held_out_labels import HeldOut
 from worker.engine.probes.material import (
     Flags,
     Floats,
@@ -42,6 +45,7 @@ from worker.engine.probes.material import (
     choose,
     integer,
     note,
+    sample_places,
 )
 from worker.engine.probes.noise_transition import MOST_CLASSES, fit
 from worker.engine.splits import base_rows
@@ -50,6 +54,7 @@ from worker.engine.stats.intervals import balanced_accuracy, wilson
 MOST_CHECKED = 40_000  # rows; of more, a stratified part is checked
 MOST_ROWS = 5_000  # a member is trained on an epoch
 MOST_COLUMNS = 300
+MOST_HELD_OUT = 2_000  # rows whose labels may tell of mistakes
 MOST_LISTED = 100
 LEAST_ROWS = 40
 MOST_CELLS = 4_000_000  # rows times classes; of more, fewer rows are checked
@@ -78,7 +83,8 @@ def measure(material: Material, settings: Values) -> Values:
         note(values, "labels were not cross-checked: too few rows")
         return values
     most = integer(settings, "rows", MOST_ROWS)
-    doubts = doubt(columns_of(material, train), y, classes, most=most)
+    columns, held_out = columns_of(material, train)
+    doubts = doubt(columns, y, classes, held_out=held_out, most=most)
     values["reference"] = reference_of(doubts, y).model_dump()
     if not is_known(doubts, y):
         note(
@@ -90,6 +96,7 @@ def measure(material: Material, settings: Values) -> Values:
     values["rate"] = rate_of(doubts, len(y)).model_dump()
     values["counts"] = {"mistakes": doubts.mistakes.rate, "surest": doubts.surest}
     values["looks"] = doubts.looks
+    values["by_held_out"] = doubts.by_held_out
     values["aimed"] = doubts.mistakes.aimed
     if classes <= MOST_CLASSES:
         values["transition_matrix"] = rounded(doubts.mistakes.matrix)
@@ -151,13 +158,17 @@ def is_known(doubts: Doubts, y: Labels) -> bool:
     return low is not None and low > 1 / max(1, len(np.unique(y)))
 
 
-def columns_of(material: Material, train: Split) -> Floats:
-    """Describe rows by at most 300 columns: float64, (rows, columns)."""
+def columns_of(material: Material, train: Split) -> tuple[Floats, HeldOut]:
+    """Describe training rows, and held-out ones, by at most 300 columns."""
     features = Features.fit(material.dataset, train.x)
+    decide = material.decide
+    decide = choose(decide, sample_places(decide.y, MOST_HELD_OUT))
     columns = features.columns(train.x)
-    if columns.shape[1] <= MOST_COLUMNS:
-        return columns
-    return features.reduced(train.x)
+    describe = features.columns
+    if columns.shape[1] > MOST_COLUMNS:
+        describe = features.reduced
+        columns = describe(train.x)
+    return columns, HeldOut(describe(decide.x), decide.y)
 
 
 def rate_of(doubts: Doubts, rows: int) -> Interval:

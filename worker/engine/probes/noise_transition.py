@@ -82,7 +82,32 @@ def fit(probabilities: Floats, y: Labels) -> Mistakes:
         tried.append((likelihood, best * factor, matrix_here))
     _, power, matrix = max(tried, key=lambda one: one[0])
     logs = np.log(probabilities + TINY)
-    certain = _power(logs - logs.max(1, keepdims=True), power)
+    return read(_power(logs - logs.max(1, keepdims=True), power), y, matrix)
+
+
+def explain(certain: Floats, y: Labels) -> tuple[Mistakes, float]:
+    """Fit the mistakes where the probabilities of the true labels are known.
+
+    Args:
+        certain: float64, (rows, classes).
+        y: int64, (rows,).
+
+    Returns:
+        The mistakes, and by how much they make these labels likelier than none would:
+        nats a row.
+    """
+    classes = certain.shape[1]
+    step = max(1, -(-certain.size // MOST_CELLS))
+    logs = np.log(certain + TINY)
+    some = _Fit(logs[::step], y[::step])
+    matrix = _matrix(np.full(classes, 0.1), _even(classes))
+    likelihood, matrix = some.explain(1.0, matrix, NEAR_STEPS)
+    right = logs[::step][np.arange(len(some.y)), some.y].sum()
+    return read(certain, y, matrix), float(likelihood - right) / len(some.y)
+
+
+def read(certain: Floats, y: Labels, matrix: Floats) -> Mistakes:
+    """Say of each row what a matrix of mistakes makes of its label."""
     own = certain[np.arange(len(y)), y]
     likely = np.maximum(np.einsum("nk,kn->n", certain, matrix[:, y]), 1e-300)
     right = own * matrix[y, y] / likely

@@ -27,9 +27,12 @@ def test_no_look_at_a_row_rests_on_its_label(monkeypatch: pytest.MonkeyPatch):
     other = noisy.copy()
     other[7] = (other[7] + 1) % 10
 
+    def a_tenth(said: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return most_doubted(said, labels, len(labels) // 10)
+
     def look_twice(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         first = watch(columns, labels, 10, spells=1)
-        again = watch_again(first, columns, labels, 10, share=0.1, spells=1)
+        again = watch_again(first, columns, labels, 10, doubted=a_tenth, spells=1)
         assert again is not None
         return first.out_of_fold, again.out_of_fold
 
