@@ -57,7 +57,15 @@ class Unconfirmed:
     kept: str
 
 
-Remark = str | Untried | Unconfirmed
+@dataclass(frozen=True)
+class LeftOut:
+    """An arm, by name, whose network failed."""
+
+    arm: str
+    why: str
+
+
+Remark = str | Untried | Unconfirmed | LeftOut
 
 
 @dataclass

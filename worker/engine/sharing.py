@@ -91,8 +91,8 @@ def _joined_arm(parts: Sequence[ArmOutcome], seeds: Sequence[int]) -> ArmOutcome
     if all(seed in by_seed for seed in seeds):
         trials = tuple(by_seed[seed] for seed in seeds)
         return parts[0].model_copy(update={"trials": trials, "failure": None})
-    failure = next((part.failure for part in parts if part.failure), None)
-    return ArmOutcome(name=parts[0].name, failure=failure or "a seed was not trained")
+    untrained = ArmOutcome(name=parts[0].name, failure="a seed was not trained")
+    return next((part for part in parts if part.failure), untrained)
 
 
 def cut(subject: Subject, whole: Training, costs: Costs) -> Cut:

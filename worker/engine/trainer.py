@@ -12,7 +12,16 @@ from worker.engine.lab.experiment import (
     Training,
     TrainingOutcome,
 )
-from worker.engine.ledger import Answers, Ask, Entry, Ledger, Remark, Round, Stage
+from worker.engine.ledger import (
+    Answers,
+    Ask,
+    Entry,
+    Ledger,
+    LeftOut,
+    Remark,
+    Round,
+    Stage,
+)
 from worker.engine.planning import Costs, Effort, effort_for, group
 from worker.engine.results import BASELINE, Results, collect
 from worker.engine.sharing import cut
@@ -270,6 +279,10 @@ class Trainer:
             self.costs.learn(self.subject, experiment, outcome.seconds)
         for remark in outcome.notes:
             self.limit(remark)
+        if isinstance(outcome, TrainingOutcome):
+            for arm in outcome.arms:
+                if arm.unforeseen and arm.failure:
+                    self.limit(LeftOut(arm.name, arm.failure))
         return entry
 
     def limit(self, remark: Remark) -> None:

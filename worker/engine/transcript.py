@@ -1,6 +1,5 @@
 """What was run, as the report shows it: experiments, arms, timings and limits."""
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +12,7 @@ from worker.engine.ledger import (
     NOT_REACHED,
     Entry,
     Learned,
+    LeftOut,
     Remark,
     Unconfirmed,
     Untried,
@@ -20,8 +20,6 @@ from worker.engine.ledger import (
 from worker.engine.results import figures
 from worker.engine.wording import arm_words, cause_words, listed
 
-# As the bench says it, which does not know what an arm is for.
-_LEFT_OUT = re.compile(r"(?P<arm>.+?) was left out: (?P<why>.+)$")
 OF_THE_REPAIRED_MODEL = "The repaired model "
 
 
@@ -125,8 +123,8 @@ def _in_words(remark: Remark, texts: dict[str, str]) -> str:
         case Untried(arm):
             together = " together" if " + " in arm else ""
             return f"There was no time to try{together}: {arm_words(arm, texts)}."
-    if part := _LEFT_OUT.match(remark):
-        return f"This was left out ({arm_words(part['arm'], texts)}): {part['why']}"
+        case LeftOut(arm, why):
+            return f"This was left out ({arm_words(arm, texts)}): {why}."
     first = remark.split(maxsplit=1)[:1]
     is_prose = bool(first) and first[0].isalpha()  # no identifier
     whole = remark[:1].upper() + remark[1:] if is_prose else remark

@@ -20,6 +20,7 @@ from worker.engine.lab.experiment import (
     TrainingOutcome,
     pack_mask,
 )
+from worker.engine.ledger import LeftOut
 from worker.engine.stats.decisions import Floors
 from worker.engine.verdicts import case_for, weigh
 
@@ -634,6 +635,35 @@ class Untrainable(World):
             for arm in outcome.arms
         ]
         return outcome.model_copy(update={"arms": tuple(failed)})
+
+
+class FailsWider(World):
+    """The network falls over where it is made wider; it has nothing to thin out."""
+
+    def answer(self, experiment):
+        outcome = super().answer(experiment)
+        if not isinstance(outcome, TrainingOutcome):
+            return outcome
+        arms = [
+            ArmOutcome(name=arm.name, failure="it fell", unforeseen=True)
+            if arm.name.startswith("width×")
+            else ArmOutcome(name=arm.name, failure="there is nothing to drop")
+            if arm.name.startswith("dropout")
+            else arm
+            for arm in outcome.arms
+        ]
+        return outcome.model_copy(update={"arms": tuple(arms)})
+
+
+def test_what_failed_is_told_and_what_cannot_be_is_not():
+    measures = {"signal": {"p_value": 0.001}, "delivered": {"balanced_accuracy": 0.5}}
+    world = FailsWider(make_subject(), base=0.7, effect=no_effect, measures=measures)
+
+    told = [one for one in world.audit().ledger.limits if isinstance(one, LeftOut)]
+
+    assert told
+    assert all(one.arm.startswith("width×") for one in told)
+    assert {one.why for one in told} == {"it fell"}
 
 
 def test_a_network_that_cannot_be_trained_anew_is_reported_as_such():

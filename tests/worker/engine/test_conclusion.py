@@ -11,7 +11,14 @@ from worker.engine.catalog import CATALOG
 from worker.engine.check import Mend, Trial
 from worker.engine.conclusion import _doubted, _primary, conclude
 from worker.engine.lab.experiment import Arm, RecipeChange, pack_mask
-from worker.engine.ledger import NOT_REACHED, Learned, Ledger, Unconfirmed, Untried
+from worker.engine.ledger import (
+    NOT_REACHED,
+    Learned,
+    Ledger,
+    LeftOut,
+    Unconfirmed,
+    Untried,
+)
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.transcript import limits_of
 from worker.engine.wording import FULL_LENGTH
@@ -352,7 +359,7 @@ def test_limits_name_no_arm_and_no_cause_by_its_identifier():
         Untried("width×4, lr÷3|control"),
         Untried(both),
         Unconfirmed(both, "lr=0.0009"),
-        "lr=0.0009 was left out: the network fails in training: no.",
+        LeftOut("lr=0.0009", "the network fails in training: no"),
         "signal was looked for in 4000 training rows",
         "class_names was not given.",
         "The repaired model prepares its inputs by itself.",

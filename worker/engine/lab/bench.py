@@ -59,6 +59,7 @@ class _Run:
     base: Rows
     members: list[Member] = field(default_factory=list)
     failures: dict[int, str] = field(default_factory=dict)
+    unforeseen: set[int] = field(default_factory=set)
     parameters: dict[int, int] = field(default_factory=dict)
     trials: dict[tuple[int, int], Trial] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -153,9 +154,8 @@ class Bench:
             raise error
         LOGGER.warning("a stack failed", exc_info=error)
         for index in sorted({end.arm for one in group for end in one.ends}):
-            name = run.training.arms[index].name
             run.failures[index] = f"the network fails in training: {cause_of(error)}"
-            run.notes.append(f"{name} was left out: {run.failures[index]}.")
+            run.unforeseen.add(index)
 
     def measure_step(
         self, members: int, changes: tuple[NetworkChange, ...] = ()
@@ -254,7 +254,7 @@ class Bench:
             except FAILURES as error:  # surgery runs the network to see what it does
                 LOGGER.warning("an arm was not prepared", exc_info=error)
                 run.failures[index] = f"it cannot be prepared: {cause_of(error)}"
-                run.notes.append(f"{arm.name} was left out: {run.failures[index]}.")
+                run.unforeseen.add(index)
                 continue
             run.members.extend(members)
             parameters = members[0].network.parameters
@@ -263,7 +263,8 @@ class Bench:
 
     def _arm(self, index: int, arm: Arm, run: _Run) -> ArmOutcome:
         if index in run.failures:
-            return ArmOutcome(name=arm.name, failure=run.failures[index])
+            failure, unforeseen = run.failures[index], index in run.unforeseen
+            return ArmOutcome(name=arm.name, failure=failure, unforeseen=unforeseen)
         return ArmOutcome(
             name=arm.name,
             trials=tuple(

@@ -259,6 +259,10 @@ class ArmOutcome(_Value):
         default=None,
         description="Why the arm could not be trained, e.g. no such layer.",
     )
+    unforeseen: bool = Field(
+        default=False,
+        description="Whether the network failed, rather than lack what is changed.",
+    )
 
 
 class TrainingOutcome(_Value):

@@ -226,7 +226,7 @@ def test_an_arm_whose_surgery_falls_over_is_left_out_alone(monkeypatch):
 
     assert outcome.arms[0].failure is None
     assert "list index out of range" in outcome.arms[1].failure
-    assert "wider was left out" in outcome.notes[0]
+    assert outcome.arms[1].unforeseen
 
 
 def test_a_kept_model_that_cannot_be_written_out_costs_nothing_else(monkeypatch):
