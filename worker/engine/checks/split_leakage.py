@@ -22,8 +22,6 @@ from worker.engine.check import Case, Measures, Mend, clear, undecided
 from worker.engine.stats.decisions import severity_of
 from worker.engine.subject import Subject
 
-MANY_GROUPED = 0.3  # of the training rows, that have near copies
-
 
 @dataclass(frozen=True)
 class SplitLeakage:
@@ -132,11 +130,11 @@ class SplitLeakage:
 
 def _among_themselves(values: Mapping[str, JsonValue]) -> str:
     """Say how training rows repeat each other, where that matters."""
-    repeated, grouped = values.get("expected_share"), values.get("grouped")
+    repeated = values.get("expected_share")
     said = ""
     if isinstance(repeated, float) and repeated >= 0.01:  # noqa: PLR2004 - worth saying
         said += f" {100 * repeated:.1f} % of the training rows equal another one."
-    if isinstance(grouped, float) and grouped >= MANY_GROUPED:
+    if values.get("in_groups"):
         said += (
             " Training rows stand in groups of near copies, as if they had been "
             "multiplied before they were split."

@@ -17,7 +17,8 @@ Values:
         expected_high: upper end of its interval.
     chance_share: of rows that would have an equal one, were columns independent.
     by_chance: samples are so coarse that equal ones are expected.
-    grouped: share of training rows looked at that stand in groups of near copies.
+    grouped: share of training rows looked at that stand in groups of near copies;
+        in_groups: whether these are too many for an accident.
     dimension: D; None where near-equal samples were not looked for.
     pairs: `row`, `train_row`, `label`, `train_label`, `kind`; at most 50.
     accuracy: balanced accuracy of the delivered model on `all`, `clean`, `leaked` rows,
@@ -163,6 +164,7 @@ def _near(
         found = near_twins(*_described(material, *_without_far_out(*parts)))
     values["dimension"] = finite(found.dimension)
     values["grouped"] = found.grouped
+    values["in_groups"] = found.grouped >= GROUPED
     nothing[in_held] = np.where(found.twin >= 0, in_train[found.twin], -1)
     return nothing, len(in_held)
 

@@ -15,7 +15,7 @@ from probe_subjects import (
     subject,
 )
 
-from service.contract.report import Segment
+from service.contract.report import Finding, Segment
 from tests.builders_engine import make_subject
 from worker.engine.check import Case
 from worker.engine.checks.split_leakage import SplitLeakage
@@ -304,9 +304,12 @@ def test_equal_rows_of_a_coarse_table_are_expected():
     assert leak_verdict(values) == "not_found"
 
 
+def leak(values: dict) -> Finding:
+    return SplitLeakage().judge(make_subject(), Case(measures={"leakage": values}))
+
+
 def leak_verdict(values: dict) -> str:
-    finding = SplitLeakage().judge(make_subject(), Case(measures={"leakage": values}))
-    return finding.verdict
+    return leak(values).verdict
 
 
 def codes(rows: int, seed: int, *, kinds: int = 3, columns: int = 9) -> np.ndarray:
@@ -356,7 +359,9 @@ def test_a_leak_is_found_however_often_the_training_rows_were_multiplied(
 
     assert values["leaked"]["count"] == leaking
     assert leak_verdict(values) == verdict
-    assert (values["grouped"] > 0.9) is (copies > 1)
+    assert (values["grouped"] > 0.9) is values["in_groups"] is (copies > 1)
+    said = leak(values).evidence[0].statement
+    assert ("groups of near copies" in said) is (copies > 1)
 
 
 def test_rows_augmented_before_they_were_split_leak():
