@@ -14,6 +14,7 @@ SENTINELS = (
 LEAST_REPEATS = 3  # equal values that make a spike
 MOST_SPIKES = 3  # at either end
 MOST_ISOLATED = 0.2  # share of the values beyond which a spike is no exception
+MOST_CHANNELS = 256  # that are looked at
 MOST_POOLED = 2_000_000  # values of all samples together that are looked at
 LEAST_DISTINCT = 10  # distinct other values without which nothing is a bulk
 LONG_CODE = 99.0  # and FAR_FROM_FEW times their range away: a code among categories
@@ -117,6 +118,40 @@ def pooled_spikes(x: npt.NDArray[np.generic]) -> list[Spike]:
         Spike(spike.value, spike.kind, np.asarray((flat == spike.value).any(1)))
         for spike in spikes(some)
     ]
+
+
+def pooled_far(x: npt.NDArray[np.generic], axis: int | None) -> Flags:
+    """Flag values far from all others of their channel: pictures and series.
+
+    A slipped decimal point in most samples makes none of them odd as a whole.
+
+    Args:
+        x: (rows, *sample shape).
+        axis: of a sample, along which values have their own scale; None: all share one.
+
+    Returns:
+        bool, like `x`; False for non-finite values.
+    """
+    far = np.zeros(x.shape, dtype=np.bool_)
+    if x.dtype == np.uint8:
+        return far  # too narrow for a decimal point to slip
+    if axis is None:
+        x, flags = x[..., None], far[..., None]  # views, like the moved ones
+    else:
+        x, flags = np.moveaxis(x, axis + 1, -1), np.moveaxis(far, axis + 1, -1)
+    step = max(1, x.size // MOST_POOLED)
+    for k in range(min(x.shape[-1], MOST_CHANNELS)):
+        channel = x[..., k]
+        some = channel.reshape(-1)[::step].astype(np.float64)
+        odd = some[isolated(some) | second_mode(some)]
+        if len(odd) == 0:
+            continue
+        middle = np.median(some[np.isfinite(some)])
+        least = odd[odd > middle].min(initial=np.inf)
+        greatest = odd[odd < middle].max(initial=-np.inf)
+        outside = (channel >= least) | (channel <= greatest)
+        flags[..., k] = outside & np.isfinite(channel)
+    return far
 
 
 def codes(x: npt.NDArray[np.generic], *, is_table: bool) -> Floats:

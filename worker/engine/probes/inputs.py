@@ -7,7 +7,8 @@ Values:
         (value, kind, count), `outliers` (count), `extreme` (value), example `rows`.
         For images and series the columns are properties of a whole sample: its mean,
         deviation, least, greatest and share of the greatest value; and `value`, where
-        some value stands apart from all others (counted in samples).
+        some value stands apart from all others (counted in samples: one that repeats
+        as a sentinel, those far from all others of their channel as outliers).
     non_finite, sentinels, outliers: numbers of training values.
     constant_features: names.
     blank: samples in which all values are equal (not for tables).
@@ -26,12 +27,13 @@ Values:
 import numpy as np
 from pydantic import JsonValue
 
-from worker.engine.data import Split
+from worker.engine.data import Split, channel_axis
 from worker.engine.lab.experiment import pack_mask
 from worker.engine.probes.columns import (
     Spike,
     code_table,
     isolated,
+    pooled_far,
     pooled_spikes,
     second_mode,
     spikes,
@@ -72,9 +74,11 @@ def measure(material: Material, settings: Values) -> Values:
     if material.dataset.kind != "tokens":
         columns, names = _columns(material, train)
         is_table = material.dataset.kind == "table"
-        apart = [] if is_table else pooled_spikes(train.x)
-        odd, by_column, sound = _odd_columns(values, columns, names, train, apart)
+        odd, by_column, sound = _odd_columns(values, columns, names, train)
         bad |= odd
+        apart = [] if is_table else pooled_spikes(train.x)
+        if not is_table:
+            bad |= _odd_values(values, material, train, apart)
         bad |= _blank(values, train, is_table=is_table)
         values["scale"] = input_scale(material)
         values["pre_activation"] = first_pre_activation(material)
@@ -132,7 +136,6 @@ def _odd_columns(
     columns: Floats,
     names: list[str],
     train: Split,
-    apart: list[Spike],
 ) -> tuple[Flags, list[list[float]], Floats]:
     """Note what is odd.
 
@@ -178,25 +181,47 @@ def _odd_columns(
                 "rows": train.rows[wrong][:EXAMPLES].tolist(),
             }
             found.append((int(wrong.sum()), entry))
-    if apart:
-        coded = np.any([spike.where for spike in apart], axis=0)
-        bad |= coded
-        totals["sentinels"] += int(coded.sum())
-        entry = {
-            "name": "value",
-            "nan": 0,
-            "inf": 0,
-            "sentinels": _spikes_listed(apart),
-            "outliers": 0,
-            "extreme": None,
-            "rows": train.rows[coded][:EXAMPLES].tolist(),
-        }
-        found.append((int(coded.sum()), entry))
     found.sort(key=lambda pair: -pair[0])
     values["columns"] = [entry for _, entry in found[:MOST_LISTED]]
     values["constant_features"] = list(constant[:MOST_LISTED])
     values.update(totals)
     return bad, by_column, sound
+
+
+def _odd_values(
+    values: Values, material: Material, train: Split, apart: list[Spike]
+) -> Flags:
+    """Add what is odd among the values of all samples together: the rows."""
+    data = material.dataset
+    axis = channel_axis(data.kind, data.layout, train.x.ndim - 1)
+    stray = pooled_far(train.x, axis)
+    coded = np.zeros(len(train), dtype=np.bool_)
+    for spike in apart:
+        coded |= spike.where
+        stray &= train.x != spike.value
+    far = np.asarray(stray.reshape(len(train), -1).any(1))
+    if not bool((coded | far).any()):
+        return coded
+    listed, extreme = values["columns"], None
+    if bool(far.any()):
+        strays = train.x[stray].astype(np.float64)
+        extreme = float(strays[np.argmax(np.abs(strays))])
+    if isinstance(listed, list):
+        listed.insert(
+            0,
+            {
+                "name": "value",
+                "nan": 0,
+                "inf": 0,
+                "sentinels": _spikes_listed(apart),
+                "outliers": int(far.sum()),
+                "extreme": extreme,
+                "rows": train.rows[coded | far][:EXAMPLES].tolist(),
+            },
+        )
+    for name, flags in (("sentinels", coded), ("outliers", far)):
+        values[name] = integer(values, name, 0) + int(flags.sum())
+    return np.asarray(coded | far)
 
 
 def _extreme(column: Floats, far: Flags) -> float | None:

@@ -22,7 +22,12 @@ from worker.engine.checks.split_leakage import SplitLeakage
 from worker.engine.lab.experiment import unpack_mask
 from worker.engine.lab.materials import Material
 from worker.engine.probes import inputs, leakage, noise, segments, shift, signal
-from worker.engine.probes.columns import isolated, second_mode, spikes
+from worker.engine.probes.columns import (
+    isolated,
+    pooled_far,
+    second_mode,
+    spikes,
+)
 from worker.engine.probes.table import PROBES
 
 # What is audited are TorchScript archives, deprecated as they are.
@@ -210,6 +215,48 @@ def test_many_slipped_decimal_points_are_a_second_mode_and_a_heavy_tail_is_not()
     assert (second_mode(column) == slipped).all()
     for tail in (rng.lognormal(0, 3, 2000), rng.standard_cauchy(2000)):
         assert not second_mode(tail).any()
+
+
+def waves(rows: int = 300, steps: int = 40, seed: int = 0) -> np.ndarray:
+    """Series of two channels, whose scales are 1,000 times apart."""
+    rng = np.random.default_rng(seed)
+    time = np.linspace(0, 6, steps)
+    wave = np.sin(time + rng.uniform(0, 6, (rows, 1)))
+    wave += 0.1 * rng.standard_normal(wave.shape)
+    return np.stack([wave, 1000 + 50 * wave[::-1]], 2).astype(np.float32)
+
+
+def test_slipped_decimal_points_in_most_series_are_told_by_their_channel():
+    x = waves()
+    assert not pooled_far(x, 1).any()
+    slipped = np.random.default_rng(1).random(x.shape) < 0.03
+    spoiled = np.where(slipped, x * 1000, x)
+    assert slipped.any((1, 2)).mean() > 0.8
+    plainly = slipped & (np.abs(x) > 0.1)  # others stay near the sound values
+
+    far = pooled_far(spoiled, 1)
+
+    assert (far & ~slipped).sum() == 0
+    assert far[plainly].all()
+    assert (pooled_far(np.moveaxis(spoiled, 2, 1), 0) == np.moveaxis(far, 2, 1)).all()
+    assert (pooled_far(spoiled[:, :, 0], None) == far[:, :, 0]).all()
+
+
+def test_series_with_far_values_are_counted_and_flagged():
+    x = waves()
+    slipped = np.arange(len(x)) % 3 > 0
+    x[slipped, 5, 0] = 2_000.0
+    y = np.arange(len(x)) % 2
+    module = torch.nn.Sequential(torch.nn.Flatten(), mlp(80, 2))
+
+    values = inputs.measure(
+        subject(module, (x[:240], y[:240]), (x[240:], y[240:]), kind="series"), {}
+    )
+
+    column = next(c for c in values["columns"] if c["name"] == "value")
+    assert column["outliers"] == slipped[:240].sum() == values["outliers"]
+    assert column["extreme"] == 2_000.0
+    assert values["affected"] == pytest.approx(slipped[:240].mean())
 
 
 def test_contradictions_and_blank_pictures_are_listed():
