@@ -50,6 +50,23 @@ def with_loss(name: str, smoothing: float = 0.0) -> Subject:
     return make_subject(recipe=recipe)
 
 
+@pytest.mark.parametrize(
+    ("least", "verdict"), [(0.12, "inconclusive"), (0.03, "not_found")]
+)
+def test_many_contradicted_labels_are_not_cleared_for_want_of_a_gain(least, verdict):
+    measures = make_noise(rate={"value": 0.15, "low": least, "high": 0.2})
+    mend = LabelNoise().mends(make_subject(), measures)[0]
+    gain = PairedGain(value=-0.01, error=0.005, degrees=100, seeds=8)
+    trial = Trial(mend, gain, confirmed=True, decision="not_found")
+    case = Case(measures=measures, trial=trial, gaps={mend.key: gain})
+
+    finding = LabelNoise().judge(make_subject(), case)
+
+    assert finding.verdict == verdict
+    assert ("wrong or hard cannot be told" in finding.summary) is (least > 0.1)
+    assert finding.gain.value == -0.01
+
+
 @pytest.mark.parametrize(("least", "verdict"), [(0.12, "found"), (0.03, "suspected")])
 def test_many_labels_that_are_surely_wrong_are_a_fault_whatever_they_cost(
     least, verdict

@@ -176,13 +176,23 @@ class LabelNoise:
         # What is left once they are dropped does not bring what right labels would.
         is_certain = least_noise_rate(case.measures) >= self.certain_share
         floors = Floors()
-        return judge_gain(
+        finding = judge_gain(
             self,
             case,
             says=f"About {100 * rate:.0f} % of the training labels are wrong",
             evidence=evidence,
             fault=floors.material if is_certain else floors.fault,
         )
+        tried = case.trial is not None
+        if tried and is_certain and finding.verdict == "not_found":
+            reason = (
+                f"About {100 * rate:.0f} % of the training labels are contradicted by "
+                "models that never saw them, yet leaving these out or correcting them "
+                "brought no gain: whether they are wrong or hard cannot be told."
+            )
+            update = {"verdict": "inconclusive", "reason": reason, "summary": reason}
+            return finding.model_copy(update=update)
+        return finding
 
 
 def _aimed_share(noise: Mapping[str, JsonValue]) -> float:
