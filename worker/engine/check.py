@@ -41,6 +41,7 @@ class Mend:
             and speaks for it, before anything is trained; of mends that help as much,
             evident ones are named first, and less must be proven of them.
         measuring: trained only to measure something, never a remedy itself.
+        by_itself: whether it tells something without the cause's other measuring ones.
         control_name: of an arm that several mends share as their control.
         late_control: the control is trained only once the mend looks worth it.
         rival: a cheaper mend of another cause that this one must beat, alone and in
@@ -56,6 +57,7 @@ class Mend:
     urgent: bool = False
     evident: bool = False
     measuring: bool = False
+    by_itself: bool = False
     control_name: str | None = None
     late_control: bool = False
     rival: "Mend | None" = None

@@ -11,9 +11,10 @@ from worker.engine.lab.experiment import (
     ArmOutcome,
     Training,
     TrainingOutcome,
+    borrows,
     unpack_flags,
 )
-from worker.engine.splits import Places, spared_rows
+from worker.engine.splits import Places, lent_rows, spared_rows
 from worker.engine.stats.pairs import (
     Bits,
     Floats,
@@ -42,11 +43,14 @@ class Ran:
     Attributes:
         correct: (seeds, rows), hits; False where a seed did not score a row.
         experiment: id of the experiment it was part of.
+        seen: bool, (seeds, rows), which seed may score which row, where others were
+            lent to it; None: those that any arm is scored on.
     """
 
     correct: Hits
     outcome: ArmOutcome
     experiment: str
+    seen: Bits | None = None
 
     @cached_property
     def figures(self) -> dict[str, float]:
@@ -76,7 +80,7 @@ class Results:
     def levels(self, key: str) -> Floats:
         """Balanced accuracy of an arm from each seed: float64, (seeds,)."""
         correct = self.arms[key].correct
-        return by_seed(correct, self._rows(len(correct)))
+        return by_seed(correct, self._rows(len(correct), key))
 
     def gain(self, key: str, over: str = BASELINE) -> PairedGain:
         """Paired difference between two arms, over the seeds that both have."""
@@ -85,15 +89,17 @@ class Results:
         return paired_gain(
             after[:seeds],
             before[:seeds],
-            self._rows(seeds),
+            self._rows(seeds, key, over),
             pooled_variance=self._pooled,
         )
 
-    def _rows(self, seeds: int) -> Rows:
-        seen = self.rows.seen
-        if seen is None or len(seen) == seeds:
+    def _rows(self, seeds: int, *keys: str) -> Rows:
+        """Say on which rows the first seeds scored all of these arms."""
+        masks = [self.rows.seen, *(self.arms[key].seen for key in keys)]
+        known = [mask[:seeds] for mask in masks if mask is not None]
+        if not known:
             return self.rows
-        return replace(self.rows, seen=seen[:seeds])
+        return replace(self.rows, seen=np.logical_and.reduce(known))
 
     def room(self, level: float, key: str = BASELINE) -> float:
         """Upper end of what any change of an arm could gain, at a confidence."""
@@ -131,6 +137,9 @@ class Results:
                     }
                 ),
                 experiment=ran.experiment,
+                seen=None
+                if ran.seen is None or more.arms[key].seen is None
+                else np.concatenate([ran.seen, more.arms[key].seen]),
             )
             for key, ran in self.arms.items()
             if key in more.arms
@@ -145,7 +154,11 @@ class Results:
         """The same without the training rows that were left out in turn."""
         count = self.rows.held_out
         arms = {
-            key: replace(ran, correct=ran.correct[:, :count])
+            key: replace(
+                ran,
+                correct=ran.correct[:, :count],
+                seen=None if ran.seen is None else ran.seen[:, :count],
+            )
             for key, ran in self.arms.items()
         }
         return Results(Rows.of(self.rows.labels[:count]), arms, dict(self.failures))
@@ -186,7 +199,7 @@ class Results:
                 self._rows(len(ran.correct)),
             )
             for key, ran in self.arms.items()
-            if key != BASELINE
+            if key != BASELINE and ran.seen is None
         ]
         if not spreads:
             return 0.02**2
@@ -218,11 +231,18 @@ def collect(
         spared = [parts[seed % len(parts)] for seed in longest.seeds]
         rows = _rows_with(labels, train_labels, spared)
     for identity, training, outcome in ran:
+        borrowing = {arm.name for arm in training.arms if borrows(arm)}
         for arm in outcome.arms:
             if arm.failure is not None or len(arm.trials) != len(training.seeds):
                 failures[arm.name] = arm.failure or "not every seed was trained"
                 continue
-            arms[arm.name] = Ran(_bits(arm, rows, spared), arm, identity)
+            seen = None
+            if arm.name in borrowing:
+                if train_labels is None:
+                    failures[arm.name] = "there are too many training rows"
+                    continue
+                seen = _not_lent(rows, len(train_labels), training.seeds)
+            arms[arm.name] = Ran(_bits(arm, rows, spared), arm, identity, seen)
     return Results(rows=rows, arms=arms, failures=failures)
 
 
@@ -233,6 +253,15 @@ def _rows_with(labels: Labels, train_labels: Labels, spared: Sequence[Places]) -
     for flags, places in zip(seen, spared, strict=True):
         flags[first + places] = True
     return Rows(np.concatenate([labels, train_labels]), first, seen)
+
+
+def _not_lent(rows: Rows, train: int, seeds: Sequence[int]) -> Bits:
+    """Flag the rows that were not lent to each seed: bool, (seeds, rows)."""
+    ways = lent_rows(rows.labels[: rows.held_out], train)
+    seen = np.ones((len(seeds), len(rows.labels)), dtype=np.bool_)
+    for flags, seed in zip(seen, seeds, strict=True):
+        flags[: rows.held_out] = ways[seed % len(ways)][1]
+    return seen
 
 
 def _bits(arm: ArmOutcome, rows: Rows, spared: Sequence[Places] | None) -> Bits:

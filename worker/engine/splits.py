@@ -15,6 +15,8 @@ from worker.engine.randomness import numpy_generator
 TRAIN_SHARE = 0.6  # of rows that came without a held-out split
 DECIDE_SHARE = 0.67  # of the held-out rows; the rest judges the remedy
 MOST_SCORED = 20_000  # rows a scored split holds at most
+LENT_PARTS = 4  # of the held-out rows; all but one are lent
+MOST_LENT = 3.0  # held-out rows, for each training row
 LEAST_SPARED = 2  # rows of a class in each part that is left out in turn
 
 Places = npt.NDArray[np.int64]
@@ -35,8 +37,9 @@ class Parts:
 def make_parts(dataset: Dataset, *, seed: int) -> Parts:
     """Divide a dataset, stratified by class.
 
-    A given held-out split is honoured: nothing of it is trained on. With `val` and
-    `test`, both are held out.
+    A given held-out split is honoured: no model that is given back was trained on any
+    of it, and none that is compared on a row on that row. With `val` and `test`, both
+    are held out.
     """
     rng = np.random.default_rng([seed, 20_260_101])
     notes = []
@@ -119,6 +122,36 @@ def spared_rows(y: npt.NDArray[np.int64], folds: int) -> tuple[Places, ...]:
             part.append(places[at * size : (at + 1) * size])
     nothing = np.empty(0, np.int64)
     return tuple(np.sort(np.concatenate([nothing, *part])) for part in parts)
+
+
+def lent_share(train: int, decide: int) -> float:
+    """How many held-out rows a training may borrow, for each training row."""
+    kept = 1 / LENT_PARTS
+    return min(MOST_LENT, (1 - kept) * decide / max(1, train))
+
+
+def lent_rows(
+    y: npt.NDArray[np.int64], train: int
+) -> tuple[tuple[Places, npt.NDArray[np.bool_]], ...]:
+    """Divide held-out rows into those that a training borrows and those that score it.
+
+    Args:
+        y: int64, (rows that decide,).
+        train: number of training rows.
+
+    Returns:
+        Ways to do so, which seeds take in turn: int64, places that are borrowed, and
+        bool, (rows,), those that none of these is.
+    """
+    ways = []
+    most = round(lent_share(train, len(y)) * train)
+    for part in spared_rows(y, LENT_PARTS):
+        others = np.setdiff1d(np.arange(len(y)), part)
+        lent = np.sort(stratified_order(y, others, seed=2)[:most])
+        scored = np.zeros(len(y), dtype=np.bool_)
+        scored[part] = True
+        ways.append((lent, scored))
+    return tuple(ways)
 
 
 def _divide(

@@ -15,6 +15,7 @@ from service.contract.recipe import Recipe
 from service.contract.request import DatasetSpec
 from worker.engine.data import Kind
 from worker.engine.recipe import CompleteRecipe
+from worker.engine.splits import lent_share
 
 GOOD_ACTIVATIONS = frozenset(
     {
@@ -97,6 +98,12 @@ class DataShape:
     def classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    @property
+    def lent(self) -> int:
+        """Held-out rows that a training may borrow."""
+        train = self.rows["train"]
+        return round(lent_share(train, self.rows.get("decide", 0)) * train)
 
     @property
     def imbalance(self) -> float:

@@ -261,12 +261,17 @@ def _gains_on_top(learned: Learned, mends: Sequence[Mend]) -> dict[str, PairedGa
     confirm, whole = learned.confirm, name(learned.together)
     if confirm is None or not learned.together or whole not in confirm:
         return {}
-    arms = {m.key: name([*learned.together, m]) for m in mends if m.measuring}
+    measuring = [m for m in mends if m.measuring]
+    arms = {m.key: name([*learned.together, m]) for m in measuring}
     if not learned.chosen and all(key in confirm for key in arms):
         return {}  # the combination did not hold, and they were measured without it
-    if not all(arm in confirm for arm in arms.values()):
-        return {}  # only all of them together tell something
-    return {key: confirm.gain(arm, over=whole) for key, arm in arms.items()}
+    others = [arms[m.key] for m in measuring if not m.by_itself]
+    told = all(arm in confirm for arm in others)
+    return {
+        m.key: confirm.gain(arms[m.key], over=whole)
+        for m in measuring
+        if arms[m.key] in confirm and (told or m.by_itself)
+    }
 
 
 def _level(learned: Learned, results: Results | None, arm: str) -> float:

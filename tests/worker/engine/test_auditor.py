@@ -11,6 +11,7 @@ from worker.engine.catalog import CATALOG
 from worker.engine.checks.insufficient_capacity import InsufficientCapacity
 from worker.engine.checks.insufficient_data import InsufficientData
 from worker.engine.checks.learning_rate_too_low import LearningRateTooLow
+from worker.engine.combination import name
 from worker.engine.conclusion import conclude
 from worker.engine.lab.experiment import (
     Arm,
@@ -18,6 +19,7 @@ from worker.engine.lab.experiment import (
     DataChange,
     RecipeChange,
     TrainingOutcome,
+    borrows,
     pack_mask,
 )
 from worker.engine.ledger import LeftOut
@@ -570,6 +572,36 @@ def test_a_lack_of_data_that_another_mend_makes_good_is_not_named():
 
     assert case.mended
     assert finding.verdict == "not_found"
+
+
+@pytest.mark.parametrize("mended", [False, True])
+def test_a_lack_of_data_is_proven_by_rows_that_were_lent(mended):
+    """Alone, or beside what else is mended; the curve of few rows tells nothing."""
+
+    def effect(arm):
+        fast = (patches(arm, "optimizer", "lr") or 0) >= 0.01
+        return 0.15 * (fast and mended) + 0.12 * borrows(arm)
+
+    subject = make_subject(counts=(50, 50, 50), decide_rows=1500, may_borrow=True)
+    world = World(subject, base=0.6, effect=effect)
+    learned = world.audit()
+    trials = weigh(learned, Floors())
+
+    case = case_for(Cause.INSUFFICIENT_DATA, learned, trials, 0.6)
+    finding = InsufficientData().judge(subject, case)
+
+    assert bool(case.mended) is mended
+    assert finding.verdict == "found"
+    assert finding.gain.value == pytest.approx(0.12, abs=0.04)
+    if mended:  # the subsets may well be given up: lent rows tell by themselves
+        rest = [m for m in learned.mends[Cause.INSUFFICIENT_DATA] if m.by_itself]
+        assert rest
+        names = {name([*learned.together, m]) for m in rest}
+        kept = {k: r for k, r in learned.confirm.arms.items() if "subset" not in k}
+        assert names <= set(kept)
+        less = replace(learned, confirm=replace(learned.confirm, arms=kept))
+        told = case_for(Cause.INSUFFICIENT_DATA, less, trials, 0.6).gains_on_top
+        assert set(told) == {m.key for m in rest}
 
 
 def test_a_learning_curve_beside_what_was_not_borne_out_does_not_count():

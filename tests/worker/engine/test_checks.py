@@ -17,7 +17,7 @@ from worker.engine.check import (
 from worker.engine.checks.class_imbalance import ClassImbalance
 from worker.engine.checks.degenerate_weights import DegenerateWeights
 from worker.engine.checks.distribution_shift import DistributionShift
-from worker.engine.checks.insufficient_data import InsufficientData
+from worker.engine.checks.insufficient_data import LENT, InsufficientData
 from worker.engine.checks.label_order_mismatch import LabelOrderMismatch
 from worker.engine.checks.learning_rate_too_low import LearningRateTooLow
 from worker.engine.checks.no_learnable_signal import NoLearnableSignal
@@ -600,6 +600,68 @@ def test_a_quarter_of_the_rows_that_teaches_nothing_does_not_speak_against_more(
 
     assert finding.verdict == "found"
     assert finding.confidence == 0.75
+
+
+def lent_case(value: float, error: float = 0.01, half: float = -0.02) -> Case:
+    gains = {LENT: gain(value, error)}
+    gains |= {"subset=0.5": gain(half, 0.02), "subset=0.25": gain(2.1 * half, 0.02)}
+    return Case(measures={}, gains=gains, level=0.6)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "verdict"),
+    [
+        (0.07, 0.01, "found"),
+        (0.07, 0.03, "inconclusive"),  # may be chance: the curve has the word
+        (0.04, 0.005, "inconclusive"),  # no fault
+        (0.005, 0.005, "not_found"),
+    ],
+)
+def test_what_held_out_rows_bring_where_they_are_lent_decides(value, error, verdict):
+    subject = make_subject(counts=(40, 40, 40), may_borrow=True)
+
+    finding = InsufficientData().judge(subject, lent_case(value, error))
+
+    assert finding.verdict == verdict
+    assert finding.evidence[0].kind == "held_out_rows_lent"
+    assert finding.evidence[0].values["rows"] == [120, 480]
+    assert finding.evidence[1].kind == "learning_curve"
+    if verdict == "found":
+        assert finding.gain.method == "paired retraining with held-out rows lent"
+        assert "about 360 more" in finding.recommendation.text
+        assert "120 training rows are too few" in finding.summary
+
+
+def test_a_curve_that_promises_more_than_was_measured_is_not_believed():
+    subject = make_subject(counts=(40, 40, 40), may_borrow=True)
+    steep = lent_case(0.0, 0.005, half=-0.15)
+
+    finding = InsufficientData().judge(subject, steep)
+
+    assert finding.verdict == "not_found"
+    assert finding.recommendation is None
+    alone = replace(steep, gains={k: g for k, g in steep.gains.items() if k != LENT})
+    assert InsufficientData().judge(subject, alone).verdict != "not_found"
+
+
+@pytest.mark.parametrize(
+    ("counts", "held_out", "lends"),
+    [
+        ((40, 40, 40), 600, True),
+        ((40, 40, 40), 60, False),  # too few to tell anything
+        ((400, 400, 400), 600, False),
+    ],
+)
+def test_held_out_rows_are_lent_where_there_are_many_of_them(counts, held_out, lends):
+    subject = make_subject(counts=counts, decide_rows=held_out, may_borrow=True)
+
+    mends = {mend.key: mend for mend in InsufficientData().mends(subject, {})}
+
+    assert (LENT in mends) is lends
+    if lends:
+        assert mends[LENT].patch == {"epochs": 10}  # as many updates from 480 as 120
+        unknown = make_subject(counts=counts, decide_rows=held_out)
+        assert LENT not in {m.key for m in InsufficientData().mends(unknown, {})}
 
 
 @pytest.mark.parametrize(

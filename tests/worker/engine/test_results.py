@@ -7,6 +7,7 @@ from worker.engine.combination import first_to_name
 from worker.engine.lab.experiment import (
     Arm,
     ArmOutcome,
+    DataChange,
     NetworkChange,
     RecipeChange,
     Training,
@@ -15,6 +16,7 @@ from worker.engine.lab.experiment import (
     pack_mask,
 )
 from worker.engine.results import Results, collect, share_of_relapses
+from worker.engine.splits import lent_rows
 from worker.engine.stats.pairs import Rows, most_to_gain
 
 LABELS = np.arange(100) % 2
@@ -145,3 +147,42 @@ def test_the_bound_on_what_is_left_holds_as_often_as_it_says():
     ]
 
     assert np.mean(held) > 0.87
+
+
+def test_rows_that_were_lent_to_an_arm_do_not_score_it():
+    lend = Arm(name="lent", changes=(DataChange(name="lend"),))
+    seeds, train = (0, 1, 2, 3), np.arange(40) % 2
+    ways = lent_rows(LABELS, len(train))
+    training = Training(
+        round="", question="", arms=(Arm(name="baseline"), lend), seeds=seeds
+    )
+
+    def trial(seed: int, hits: np.ndarray) -> TrialOutcome:
+        return TrialOutcome(
+            seed=seed,
+            correct=pack_mask(hits),
+            accuracy=0.5,
+            balanced_accuracy=0.5,
+            log_loss=1.0,
+            train_accuracy=0.5,
+            train_balanced_accuracy=0.5,
+            train_loss=1.0,
+        )
+
+    half = np.arange(100) % 4 < 2
+    outcomes = (
+        ArmOutcome(name="baseline", trials=tuple(trial(s, half) for s in seeds)),
+        # It hits all rows that were lent to it, and the others as the baseline does.
+        ArmOutcome(
+            name="lent", trials=tuple(trial(s, half | ~ways[s % 4][1]) for s in seeds)
+        ),
+    )
+    outcome = TrainingOutcome(arms=outcomes, seconds=1, member_steps=1, rows=1)
+
+    results = collect([("exp_001", training, outcome)], LABELS, train)
+
+    assert results.gain("lent").value == pytest.approx(0.0)
+    assert results.accuracy("lent") == pytest.approx(0.5, abs=0.03)
+    assert results.accuracy("baseline") == pytest.approx(0.5)
+    assert results.joined(results).gain("lent").value == pytest.approx(0.0)
+    assert collect([("exp_001", training, outcome)], LABELS).failures["lent"]

@@ -1,14 +1,19 @@
 """Insufficient data: more samples like these would still lower the error.
 
-Idea:      retrain on nested subsets of a quarter and a half, with the same number of
-           updates and with all else mended; extrapolate the curve to twice the data.
-           The interval is drawn from the normal errors of the curve's two steps.
+Idea:      where there are many held-out rows, retrain on these as well, by turns, and
+           score each training on those that it did not borrow: what more data bring
+           is measured. Else retrain on nested subsets of a quarter and a half, and
+           extrapolate the curve to twice the data; the interval is drawn from the
+           normal errors of the curve's two steps. Always with as many updates, and
+           with all else mended.
 Source:    Viering & Loog 2023, The shape of learning curves,
            doi:10.1109/TPAMI.2022.3220744.
 Blind to:  samples unlike these (see `distribution_shift`); curves that bend later.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from service.contract.causes import BY_CAUSE, Cause
@@ -20,6 +25,8 @@ from worker.engine.check import (
     between,
     clear,
     delivered_score,
+    gain_of,
+    measured,
     no_room,
     points,
     undecided,
@@ -27,9 +34,11 @@ from worker.engine.check import (
 from worker.engine.lab.experiment import DataChange, RecipeChange
 from worker.engine.stats.decisions import severity_of
 from worker.engine.stats.learning_curve import extrapolate
+from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 
 HALF, QUARTER = "subset=0.5", "subset=0.25"
+LENT = "held-out rows lent"
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,9 @@ class InsufficientData:
     much: float = 0.4  # of what all rows teach, that a quarter must teach to tell
     wide_gap: float = 0.07  # training minus held-out balanced accuracy
     least_rows_a_class: int = 8  # in the smallest subset
+    least_lent: float = 0.5  # for each training row, to be worth a training
+    most_lent_values: int = 50_000_000  # in the rows of both: they are copied
+    sure: float = 0.005  # p value from which lent rows prove a lack
     same: float = 5e-4  # balanced accuracy within which two figures read alike
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -55,30 +67,98 @@ class InsufficientData:
 
     def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
         """Leave rows out, keeping the number of updates."""
-        epochs = subject.recipe.epochs
         gap = delivered_score(measures, "gap")
         is_wide = gap is not None and gap >= self.wide_gap
         a_class = subject.data.rows["train"] / subject.data.classes
-        return [
-            Mend(
-                cause=self.cause,
-                key=key,
-                text="Collect more samples",
-                changes=(
-                    DataChange(name="subset", share=share),
-                    RecipeChange(patch={"epochs": round(epochs / share)}),
-                ),
-                measuring=True,
-                urgent=is_wide and a_class < self.few_rows,
-                evident=a_class < self.few_rows,
-            )
-            for key, share in ((HALF, 0.5), (QUARTER, 0.25))
-        ]
+        plain = Mend(
+            cause=self.cause,
+            key=HALF,
+            text="Collect more samples",
+            changes=(),
+            measuring=True,
+            urgent=is_wide and a_class < self.few_rows,
+            evident=a_class < self.few_rows,
+        )
+        found = []
+        if lent := self._lent(subject):
+            rows = subject.data.rows["train"]
+            changes = (DataChange(name="lend"), _updates(subject, 1 + lent / rows))
+            found.append(replace(plain, key=LENT, changes=changes, by_itself=True))
+        for key, share in ((HALF, 0.5), (QUARTER, 0.25)):
+            subset = DataChange(name="subset", share=share)
+            changes = (subset, _updates(subject, share))
+            found.append(replace(plain, key=key, changes=changes))
+        return found
+
+    def _lent(self, subject: Subject) -> int:
+        """Held-out rows that are worth being lent; 0 where too few, or too many."""
+        data = subject.data
+        rows, lent = data.rows["train"], data.lent
+        values = (rows + data.rows.get("decide", 0)) * math.prod(data.sample_shape)
+        worth = "train" in subject.labels and lent >= self.least_lent * rows
+        return lent if worth and values <= self.most_lent_values else 0
 
     def judge(self, subject: Subject, case: Case) -> Finding:
-        """What doubling the data is predicted to bring."""
+        """What more data bring, or doubling them is predicted to."""
         # A lack of data that the other mends make good is none.
         seen = case.gains_on_top if case.mended else case.gains
+        by_curve = self._by_curve(subject, case, seen)
+        lent = seen.get(LENT)
+        if lent is None or case.subsample:
+            return by_curve
+        return self._by_lent(subject, case, lent, by_curve)
+
+    def _by_lent(
+        self, subject: Subject, case: Case, lent: PairedGain, by_curve: Finding
+    ) -> Finding:
+        """Let what was measured decide; leave what it leaves open to the curve."""
+        rows, more = subject.data.rows["train"], subject.data.lent
+        rest = "with the rest mended, " if case.mended else ""
+        evidence = Evidence(
+            kind="held_out_rows_lent",
+            statement=(
+                f"Trained on {more} of the held-out rows as well, by turns, {rest}"
+                f"it does better by {measured(lent)} on those that it did not borrow."
+            ),
+            values={
+                "value": lent.value,
+                "low": lent.low,
+                "high": lent.high,
+                "rows": [rows, rows + more],
+                "with": list(case.mended),
+            },
+        )
+        shown = [evidence, *by_curve.evidence]
+        update: dict[str, object] = {"evidence": shown}
+        if lent.value >= self.major and lent.p_above(self.proven) <= self.sure:
+            update |= {
+                "verdict": "found",
+                "severity": severity_of(lent.value),
+                "confidence": 1 - lent.p_above(self.proven),
+                "summary": f"{rows} training rows are too few: {more} more like them "
+                f"bring {points(lent.value)} balanced accuracy.",
+                "reason": None,
+                "gain": gain_of(lent, "paired retraining with held-out rows lent"),
+                "recommendation": _advice(more),
+                "experiments": list(case.experiments),
+            }
+        elif lent.high < self.material and by_curve.verdict != "not_found":
+            update |= {
+                "verdict": "not_found",
+                "severity": "info",
+                "confidence": 1 - lent.p_below(self.material),
+                "summary": f"{more} more training rows bring {points(lent.value)} at "
+                f"most {points(lent.high)}: little is missing.",
+                "reason": None,
+                "gain": gain_of(lent, "paired retraining with held-out rows lent"),
+                "recommendation": None,
+            }
+        return by_curve.model_copy(update=update)
+
+    def _by_curve(
+        self, subject: Subject, case: Case, seen: Mapping[str, PairedGain]
+    ) -> Finding:
+        """What doubling the data is predicted to bring."""
         half, quarter = seen.get(HALF), seen.get(QUARTER)
         rows = subject.data.rows["train"]
         used = case.subsample or rows
@@ -157,10 +237,7 @@ class InsufficientData:
                 ),
                 gain=gain,
                 evidence=evidence,
-                recommendation=Recommendation(
-                    text=f"Collect about {rows} more labelled samples like these, "
-                    "first of the classes with the lowest recall."
-                ),
+                recommendation=_advice(rows),
                 experiments=list(case.experiments),
                 docs=entry.docs,
             )
@@ -182,3 +259,15 @@ class InsufficientData:
         return finding.model_copy(
             update={"gain": gain, "experiments": list(case.experiments)}
         )
+
+
+def _updates(subject: Subject, share: float) -> RecipeChange:
+    """Make as many updates from a share of the rows as the recipe does from all."""
+    return RecipeChange(patch={"epochs": max(1, round(subject.recipe.epochs / share))})
+
+
+def _advice(rows: int) -> Recommendation:
+    return Recommendation(
+        text=f"Collect about {rows} more labelled samples like these, first of the "
+        "classes with the lowest recall."
+    )

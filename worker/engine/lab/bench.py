@@ -25,6 +25,7 @@ from worker.engine.lab.experiment import (
     Training,
     TrainingOutcome,
     TrialOutcome,
+    borrows,
     pack_mask,
 )
 from worker.engine.lab.gradients import Graphs
@@ -228,7 +229,16 @@ class Bench:
     def _stack(self, group: list[Member], training: Training, run: _Run) -> Stack:
         train = self._split("train")
         scorer = Scorer(train, self._split(training.split), run.base)
+        if any(member.view.scored is not None for member in group):
+            train = self._with_lent()
         return Stack(group, train, scorer, self._graphs, self.material.clock)
+
+    def _with_lent(self) -> ResidentSplit:
+        """Training rows with those that decide behind them."""
+        if "lent" not in self._splits:
+            both = self._split("train"), self._split("decide")
+            self._splits["lent"] = ResidentSplit.joined(*both)
+        return self._splits["lent"]
 
     def _prepared(self, training: Training) -> _Run:
         material = self.material
@@ -241,6 +251,9 @@ class Bench:
             material, run.base, sample, self._networks, self._steps, training.folds
         )
         for index, arm in enumerate(training.arms):
+            if training.split != "decide" and borrows(arm):
+                run.failures[index] = "these rows are not lent"
+                continue
             try:
                 members = builder.members(index, arm, training.seeds)
             except (

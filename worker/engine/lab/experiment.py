@@ -77,6 +77,8 @@ class DataChange(_Value):
       training and held-out data alike, with figures of the training data.
     - `estimate_inputs`: all of these become what the other values of their sample let
       expect, under a Gaussian fitted to the training inputs.
+    - `lend`: held-out rows that decide are trained on as well, by turns (see
+      `splits.lent_rows`); a seed is scored on those alone that it did not borrow.
     - `permute_features`: one random order of the features (pixels, time steps) for
       training and held-out data alike.
     - `permute_labels`: training labels in random order.
@@ -92,6 +94,7 @@ class DataChange(_Value):
         "relabel",
         "repair_inputs",
         "estimate_inputs",
+        "lend",
         "permute_features",
         "permute_labels",
         "augment",
@@ -286,6 +289,14 @@ class TrainingOutcome(_Value):
     def was_run(self) -> bool:
         """Whether it was trained at all, and not left out by a cancelled audit."""
         return self.rows > 0
+
+
+def borrows(arm: Arm) -> bool:
+    """Whether an arm is trained on held-out rows as well."""
+    return any(
+        isinstance(change, DataChange) and change.name == "lend"
+        for change in arm.changes
+    )
 
 
 def _finite(value: JsonValue) -> JsonValue:

@@ -19,13 +19,14 @@ from worker.engine.lab.inputs import InputStep, Pipe
 from worker.engine.lab.losses import Form
 from worker.engine.lab.materials import Material
 from worker.engine.lab.schedules import depends_on_length
-from worker.engine.lab.views import View, changed_view, normalized
+from worker.engine.lab.views import View, changed_view, lent_to, normalized
 from worker.engine.network.initialization import Scheme
 from worker.engine.network.network import Network
 from worker.engine.recipe import CompleteRecipe
 from worker.engine.splits import spared_rows
 
 _STACK_BYTES = 1 << 30  # of weights, gradients and optimiser state of a stack
+_SEEDED = {"subset", "permute_labels", "lend"}  # changes that hang on the seed
 _COPIES = 7  # of a member's row: weights, gradient, state, scratch, last finite ones
 
 
@@ -206,7 +207,7 @@ class Builder:
 
     def _view(self, built: _Built, seed: int) -> View:
         key = "".join(change.model_dump_json() for change in built.data)
-        seeded = any(one.name in {"subset", "permute_labels"} for one in built.data)
+        seeded = any(one.name in _SEEDED for one in built.data)
         key += f"/{seed if seeded else ''}/{built.recipe.normalization}"
         if self._spared:
             key += f"/{seed % len(self._spared)}"
@@ -216,6 +217,8 @@ class Builder:
             kept[self._left_out(seed)] = False
             view = View(kept=kept, labels=train.y)
             for change in built.data:
+                if change.name == "lend":
+                    continue
                 view = changed_view(
                     view,
                     change,
@@ -224,21 +227,27 @@ class Builder:
                     seed=seed,
                     steps=self._steps,
                 )
-            self._views[key] = normalized(view, built.recipe, self._material)
+            view = normalized(view, built.recipe, self._material)
+            if any(change.name == "lend" for change in built.data):
+                view = lent_to(view, self._material, seed)
+            self._views[key] = view
         return self._views[key]
 
     def _member(self, index: int, built: _Built, seed: int) -> Member:
         network, recipe, classes = built.network, built.recipe, self._material.classes
         view = self._view(built, seed)
-        spared = self._left_out(seed)
-        count = int(view.kept[self._base].sum())
-        share = 1 - len(spared) / max(1, len(self._base))
+        spared, base = self._left_out(seed), self._base
+        if view.scored is not None:
+            train = len(self._material.train)
+            base = np.concatenate([base, np.arange(train, len(view.kept))])
+        count = int(view.kept[base].sum())
+        share = 1 - len(spared) / max(1, len(base))
         whole = round(count / share)  # rows an epoch were none left out in turn
         # The whole set at once stays one batch of what is there.
         all_at_once = recipe.batch_size >= whole
         stream = Stream(
             seed=seed,
-            base=self._base,
+            base=base,
             kept=view.kept,
             labels=view.labels,
             batch=count if all_at_once else recipe.batch_size,

@@ -29,6 +29,14 @@ class ResidentSplit:
         self.y = split.y
         self.device = device
 
+    @classmethod
+    def joined(cls, one: "ResidentSplit", other: "ResidentSplit") -> "ResidentSplit":
+        """Put the rows of another split behind those of one: a copy of both."""
+        both = cls.__new__(cls)
+        both.x, both.device = torch.cat([one.x, other.x]), one.device
+        both.y = np.concatenate([one.y, other.y])
+        return both
+
     @property
     def values_a_row(self) -> int:
         """Numbers in a sample."""

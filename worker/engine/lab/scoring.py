@@ -1,6 +1,6 @@
 """When members are looked at during a training, and on which rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -38,6 +38,16 @@ class Point:
     train_accuracy: float | None = None
     eval_loss: float | None = None
     eval_balanced_accuracy: float | None = None
+
+
+def _not_lent(
+    member: Member, raw: torch.Tensor, places: Rows, y: Rows
+) -> tuple[torch.Tensor, Rows]:
+    """Keep the outputs and labels of held-out rows that may score a member."""
+    if member.view.scored is None:
+        return raw, y
+    scored = member.view.scored[places]
+    return raw[torch.from_numpy(scored).to(raw.device)], y[scored]
 
 
 class Scorer:
@@ -86,15 +96,14 @@ class Scorer:
         held_y = self._held_out.y[held]
         found = []
         for member, raw, own in zip(members, seen, fitted, strict=True):
-            outside = hits(member.head, raw, held_y)
             inside = hits(member.head, own, member.view.labels[train])
-            found.append(
-                Point(
-                    train_accuracy=float(inside.mean()),
-                    eval_loss=recipe_loss(member, raw, held_y),
-                    eval_balanced_accuracy=mean_recall(outside, held_y),
-                )
-            )
+            point = Point(train_accuracy=float(inside.mean()))
+            raw, y = _not_lent(member, raw, held, held_y)  # noqa: PLW2901
+            if len(y):
+                outside = hits(member.head, raw, y)
+                point.eval_loss = recipe_loss(member, raw, y)
+                point.eval_balanced_accuracy = mean_recall(outside, y)
+            found.append(point)
         return found
 
     def final(
@@ -112,12 +121,12 @@ class Scorer:
         spared = self._on_spared(members, weights)
         found = []
         for k, member in enumerate(members):
-            outside = marks(member.head, member, seen[k], self._held_out.y[self.places])
+            outside = self._outside(member, seen[k])
             mine, own = places[member.view.kept[places]], fitted[k]
             if len(mine):
                 own = own[torch.from_numpy(member.view.kept[places]).to(own.device)]
             else:
-                rows = np.flatnonzero(member.view.kept)
+                rows = np.flatnonzero(member.view.kept[: len(self._train.y)])
                 order = stratified_order(member.view.labels, rows, seed=1)
                 mine = np.sort(order[:TRAIN_ROWS])
                 alone = weights.chosen([k])
@@ -125,6 +134,14 @@ class Scorer:
             inside = marks(member.head, member, own, member.view.labels[mine])
             found.append((outside, inside, spared[k]))
         return found
+
+    def _outside(self, member: Member, raw: torch.Tensor) -> Marks:
+        """Score held-out rows; those that were lent are flagged as hit or not, too."""
+        y = self._held_out.y[self.places]
+        if member.view.scored is None:
+            return marks(member.head, member, raw, y)
+        own = marks(member.head, member, *_not_lent(member, raw, self.places, y))
+        return replace(own, correct=hits(member.head, raw, y))
 
     def _on_spared(self, members: list[Member], weights: Weights) -> list[Marks | None]:
         """Score members on the training rows that they left out, if any."""

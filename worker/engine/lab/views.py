@@ -22,7 +22,7 @@ from worker.engine.probes.inputs_as_trained import recipe_affine
 from worker.engine.probes.transforms import TRANSFORMS, figures, transform
 from worker.engine.randomness import numpy_generator
 from worker.engine.recipe import CompleteRecipe
-from worker.engine.splits import stratified_order
+from worker.engine.splits import lent_rows, stratified_order
 
 _SAMPLE = 50_000  # rows transformed to measure the figures of a normalisation
 
@@ -42,11 +42,14 @@ class View:
         kept: bool, (training rows,): those it trains on.
         labels: int64, (training rows,).
         pipe: what happens to inputs, in training and scoring alike.
+        scored: bool, (rows that decide,): those that may score it; None: all. Where
+            others are lent to it, `kept` and `labels` go on over the rows that decide.
     """
 
     kept: Flags
     labels: Rows
     pipe: Pipe = field(default_factory=Pipe)
+    scored: Flags | None = None
 
     @property
     def key(self) -> str:
@@ -90,6 +93,27 @@ def changed_view(
     if key not in steps:
         steps[key] = _step(change, material)
     return replace(view, pipe=view.pipe.then(steps[key]))
+
+
+def lent_to(view: View, material: Material, seed: int) -> View:
+    """Let held-out rows be trained on as well; to be done after all other changes.
+
+    Raises:
+        ChangeImpossible: too few to divide.
+    """
+    y = material.decide.y
+    ways = lent_rows(y, len(material.train))
+    lent, scored = ways[seed % len(ways)]
+    if not len(lent) or not scored.any():
+        raise ChangeImpossible(reason="too few held-out rows to lend any")
+    borrowed = np.zeros(len(y), dtype=np.bool_)
+    borrowed[lent] = True
+    return replace(
+        view,
+        kept=np.concatenate([view.kept, borrowed]),
+        labels=np.concatenate([view.labels, y]),
+        scored=scored,
+    )
 
 
 def _other_rows(view: View, change: DataChange, *, base: Rows, seed: int) -> View:
