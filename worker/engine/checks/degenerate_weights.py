@@ -21,6 +21,7 @@ from worker.engine.check import (
     Mend,
     clear,
     found_in_delivery,
+    measured,
     points,
     undecided,
 )
@@ -94,8 +95,7 @@ class DegenerateWeights:
                     kind="retrained",
                     statement=(
                         "The same recipe trained anew differs from the delivered "
-                        f"weights by {points(gain.value)} "
-                        f"({points(gain.low)} to {points(gain.high)})."
+                        f"weights by {measured(gain)}."
                     ),
                     values={"value": gain.value, "low": gain.low, "high": gain.high},
                 )

@@ -23,6 +23,7 @@ from worker.engine.check import (
     Mend,
     clear,
     gain_of,
+    measured,
     points,
     undecided,
 )
@@ -103,8 +104,7 @@ class DistributionShift:
                     kind="unseen_training_rows",
                     statement=(
                         "On training rows that it did not see the recipe does better "
-                        f"by {points(lost.value)} ({points(lost.low)} to "
-                        f"{points(lost.high)}) than on held-out rows."
+                        f"by {measured(lost)} than on held-out rows."
                     ),
                     values={"value": lost.value, "low": lost.low, "high": lost.high},
                 )

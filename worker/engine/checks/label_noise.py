@@ -136,7 +136,7 @@ class LabelNoise:
                 statement=f"About {100 * rate:.1f} % of the training labels are "
                 "contradicted by models that never saw them"
                 f"{_WHERE_OTHERS if noise.get('by_held_out') else ''}; "
-                f"{noise.get('doubtful', 0)} others are doubtful.",
+                f"{_others(noise.get('doubtful'))}.",
                 values={key: value for key, value in noise.items() if key not in _LONG},
             )
         ]
@@ -193,6 +193,13 @@ class LabelNoise:
             update = {"verdict": "inconclusive", "reason": reason, "summary": reason}
             return finding.model_copy(update=update)
         return finding
+
+
+def _others(doubtful: JsonValue) -> str:
+    """Say how many labels that nothing contradicts may yet be wrong."""
+    if not isinstance(doubtful, int) or not doubtful:
+        return "no other is doubtful"
+    return "1 other is doubtful" if doubtful == 1 else f"{doubtful} others are doubtful"
 
 
 def _aimed_share(noise: Mapping[str, JsonValue]) -> float:
