@@ -890,6 +890,25 @@ def test_exact_values_that_no_training_leaves_need_less_proof(sign, verdict):
     assert DegenerateWeights().judge(make_subject(), case).verdict == verdict
 
 
+@pytest.mark.parametrize(("best", "verdict"), [(0.5, "suspected"), (0.2, "not_found")])
+def test_exact_values_that_a_broken_recipe_hides_are_not_called_sound(best, verdict):
+    case = Case(
+        measures={"weights": {"zeros": {"0.weight": 1.0}}},
+        retrained=gain(-0.01),
+        arms={
+            "baseline": {"balanced_accuracy": 0.17},
+            "a": {"balanced_accuracy": best},
+        },
+        delivered=0.17,
+    )
+
+    finding = DegenerateWeights().judge(make_subject(), case)
+
+    assert finding.verdict == verdict
+    assert "100 % of the values of 0.weight are exactly 0" in finding.summary
+    assert finding.gain is None
+
+
 @pytest.mark.parametrize(
     "signs",
     [

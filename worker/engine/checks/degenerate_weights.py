@@ -134,7 +134,21 @@ class DegenerateWeights:
                 method=METHOD,
                 verdict="found" if is_far_off else "suspected",
             )
+        if exact and signs and case.best_trained - case.delivered >= self.far_off:
+            # What no training leaves behind, in a recipe that would hide it.
+            return found_in_delivery(
+                self.cause,
+                None,
+                summary=f"{signs[0]} The recipe as it is brings no more than such "
+                "weights do; once it is mended they would show.",
+                text="Check that the exported file holds the final weights.",
+                evidence=evidence,
+                method=METHOD,
+                verdict="suspected",
+            ).model_copy(update={"confidence": 0.5})
         summary = "The weights are sound"
+        if signs:
+            summary = f"{signs[0].rstrip('.')}; training anew brings no more"
         if better:
             summary = f"Training anew helps, which {other or 'the recipe'} explains"
         # Training anew may do worse, by luck or a small budget; that is no gain.
