@@ -33,7 +33,8 @@ class ResidentSplit:
     def joined(cls, one: "ResidentSplit", other: "ResidentSplit") -> "ResidentSplit":
         """Put the rows of another split behind those of one: a copy of both."""
         both = cls.__new__(cls)
-        both.x, both.device = torch.cat([one.x, other.x]), one.device
+        both.x = torch.cat([one.x, other.x.to(one.x.dtype)])
+        both.device = one.device
         both.y = np.concatenate([one.y, other.y])
         return both
 
