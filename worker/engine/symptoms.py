@@ -18,6 +18,7 @@ LEARNED_ALL = 0.995  # balanced accuracy on training data
 NO_GAP = 0.02  # training minus held-out balanced accuracy
 FAR_SHORT = 0.5  # of what a cheap learner is better than chance
 SURELY = 0.0025  # p value; a twentieth of 5 %, since about twenty causes are judged
+ALIKE = 0.56  # AUC of telling the splits' inputs apart
 MIX_APART = 0.1  # total variation between the shares of the classes
 WORTH_KNOWING = 0.2  # balanced accuracy above chance, that such a learner must reach
 
@@ -106,7 +107,26 @@ def mix_moved(measures: Measures) -> bool:
 
 
 def inputs_alike(measures: Measures) -> bool:
-    """Whether the inputs of the splits, whatever their class, were seen to be alike."""
-    any_class = measures.get("shift", {}).get("any_class")
-    p_value = any_class.get("p_value") if isinstance(any_class, dict) else None
-    return isinstance(p_value, int | float) and p_value > SURELY
+    """Whether the inputs of the splits, whatever their class, were seen to be alike.
+
+    From few rows a classifier that tells them apart a little proves nothing either way.
+    """
+    p_value, auc = _of_any_class(measures)
+    return p_value is not None and p_value > SURELY and (auc or 0.0) < ALIKE
+
+
+def inputs_may_differ(measures: Measures) -> bool:
+    """Whether nothing shows that the inputs of the splits, of any class, are one."""
+    p_value, _ = _of_any_class(measures)
+    return p_value is None or p_value <= SURELY
+
+
+def _of_any_class(measures: Measures) -> tuple[float | None, float | None]:
+    """The p value and the AUC of telling the splits apart, whatever the class."""
+    found = measures.get("shift", {}).get("any_class")
+    values = found if isinstance(found, dict) else {}
+    p_value, auc = values.get("p_value"), values.get("value")
+    return (
+        float(p_value) if isinstance(p_value, int | float) else None,
+        float(auc) if isinstance(auc, int | float) else None,
+    )

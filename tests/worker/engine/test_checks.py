@@ -809,6 +809,10 @@ def test_labels_are_doubted_where_classes_moved_and_inputs_did_not():
     told = check.judge(
         subject, Case(measures={"shift": values, "noise": {"by_held_out": True}})
     )
+    perhaps = {**values, "any_class": {"value": 0.6, "p_value": 0.01}}
+    few_rows = check.judge(subject, Case(measures={"shift": perhaps}))
+    assert few_rows.verdict == "suspected"
+    assert "labels of one may be wrong" not in few_rows.summary
 
     assert alike.verdict == "suspected"
     assert "labels of one may be wrong" in alike.summary

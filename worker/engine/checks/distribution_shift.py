@@ -29,7 +29,12 @@ from worker.engine.check import (
 )
 from worker.engine.stats.decisions import severity_of
 from worker.engine.subject import Subject
-from worker.engine.symptoms import SURELY, inputs_alike, mix_moved
+from worker.engine.symptoms import (
+    SURELY,
+    inputs_alike,
+    inputs_may_differ,
+    mix_moved,
+)
 
 METHOD = "training rows that the recipe did not see against held-out rows"
 
@@ -75,7 +80,7 @@ class DistributionShift:
             and isinstance(p_value, int | float)
             and p_value <= SURELY
             and auc >= self.material_auc
-            and not inputs_alike(case.measures)
+            and inputs_may_differ(case.measures)
         )
         if not inputs_moved and not mix_moved(case.measures):
             return clear(
