@@ -22,6 +22,19 @@ from worker.engine.stats.pairs import Rows, most_to_gain
 LABELS = np.arange(100) % 2
 
 
+def trial(seed: int, hits: np.ndarray) -> TrialOutcome:
+    return TrialOutcome(
+        seed=seed,
+        correct=pack_mask(hits),
+        accuracy=0.5,
+        balanced_accuracy=0.5,
+        log_loss=1.0,
+        train_accuracy=0.5,
+        train_balanced_accuracy=0.5,
+        train_loss=1.0,
+    )
+
+
 def trained(hits_by_arm: dict[str, float], seeds: tuple[int, ...]) -> Results:
     """Arms that hit so many of a hundred rows, a few more with each seed."""
     arms = tuple(Arm(name=name) for name in hits_by_arm)
@@ -30,17 +43,7 @@ def trained(hits_by_arm: dict[str, float], seeds: tuple[int, ...]) -> Results:
         ArmOutcome(
             name=name,
             trials=tuple(
-                TrialOutcome(
-                    seed=seed,
-                    correct=pack_mask(np.arange(100) < hits + 4 * seed),
-                    accuracy=0.5,
-                    balanced_accuracy=0.5,
-                    log_loss=1.0,
-                    train_accuracy=0.5,
-                    train_balanced_accuracy=0.5,
-                    train_loss=1.0,
-                )
-                for seed in seeds
+                trial(seed, np.arange(100) < hits + 4 * seed) for seed in seeds
             ),
         )
         for name, hits in hits_by_arm.items()
@@ -156,18 +159,6 @@ def test_rows_that_were_lent_to_an_arm_do_not_score_it():
     training = Training(
         round="", question="", arms=(Arm(name="baseline"), lend), seeds=seeds
     )
-
-    def trial(seed: int, hits: np.ndarray) -> TrialOutcome:
-        return TrialOutcome(
-            seed=seed,
-            correct=pack_mask(hits),
-            accuracy=0.5,
-            balanced_accuracy=0.5,
-            log_loss=1.0,
-            train_accuracy=0.5,
-            train_balanced_accuracy=0.5,
-            train_loss=1.0,
-        )
 
     half = np.arange(100) % 4 < 2
     outcomes = (
