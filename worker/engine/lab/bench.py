@@ -6,6 +6,7 @@ scores. What happens inside one member never stops the others.
 
 import logging
 import warnings
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -32,7 +33,7 @@ from worker.engine.lab.gradients import Graphs
 from worker.engine.lab.inputs import InputStep, Pipe
 from worker.engine.lab.losses import LossImpossible
 from worker.engine.lab.materials import Material as Material  # noqa: PLC0414
-from worker.engine.lab.members import Builder, Member, merged, stacks
+from worker.engine.lab.members import Builder, Member, by_arm, merged, stacks
 from worker.engine.lab.packaging import is_complete, packaged
 from worker.engine.lab.residence import ResidentSplit
 from worker.engine.lab.scoring import Scorer
@@ -97,11 +98,13 @@ class Bench:
         keep = None if training.keep is None else names.index(training.keep)
         groups = stacks(merged(run.members))
         total = sum(member.steps for group in groups for member in group)
+        waiting = deque(groups)
         deadline = started + (training.max_seconds or float("inf"))
         kept: dict[tuple[int, int], tuple[Member, Stack]] = {}
         stopped = False
         ahead = total
-        for group in groups:
+        while waiting:
+            group = waiting.popleft()
             # Each stack gets its share of the time left, so that none goes untrained.
             mine = sum(member.steps for member in group)
             now = self.material.clock()
@@ -117,7 +120,13 @@ class Bench:
                 stack = self._stack(group, training, run)
                 stopped |= stack.run(self._alarm(until), tell, keep)
             except FAILURES as error:
-                self._give_up(group, error, run)
+                parts = by_arm(group)
+                if len(parts) > 1 and not is_out_of_memory(error):
+                    LOGGER.warning("a stack failed; its arms go apart", exc_info=error)
+                    waiting.extendleft(reversed(parts))
+                    ahead += mine
+                else:
+                    self._give_up(group, error, run)
                 continue
             for trial in stack.trials:
                 run.trials[trial.end.arm, trial.end.seed] = trial

@@ -314,3 +314,12 @@ def stacks(members: Sequence[Member]) -> list[list[Member]]:
         count = -(-len(group) // most)
         found.extend(group[part::count] for part in range(count))
     return found
+
+
+def by_arm(group: Sequence[Member]) -> list[list[Member]]:
+    """Take a group apart, so that what fails in one arm fails in that alone."""
+    found: dict[frozenset[int], list[Member]] = {}
+    for member in group:
+        arms = frozenset(end.arm for end in member.ends)
+        found.setdefault(arms, []).append(member)
+    return list(found.values())

@@ -167,11 +167,12 @@ def kind_of(node: Node, producers: dict[int, Node]) -> LayerKind | None:
     return "pool" if "_pool" in kind else None
 
 
+_TABLES = frozenset({"aten::embedding", "aten::embedding_bag", "net::embedding_bag"})
 _KINDS: tuple[tuple[frozenset[str], LayerKind], ...] = (
     (_CONVOLUTIONS, "conv"),
     (_NORMS, "norm"),
     (DROPOUTS, "dropout"),
-    (frozenset({"aten::embedding", "aten::embedding_bag"}), "embedding"),
+    (_TABLES, "embedding"),
     (frozenset({"net::recurrent"}), "recurrent"),
     (frozenset({"net::attention"}), "attention"),
 )
@@ -192,7 +193,7 @@ def weight_of(node: Node, producers: dict[int, Node]) -> tuple[Parameter, bool] 
         return _traced_to_parameter(node.inputs[2], producers, turned=True)
     if kind in _PRODUCTS:
         return _traced_to_parameter(node.inputs[1], producers, turned=True)
-    if kind in {"aten::embedding", "aten::embedding_bag"}:
+    if kind in _TABLES:
         return _traced_to_parameter(node.inputs[0], producers, turned=False)
     return None
 

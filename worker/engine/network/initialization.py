@@ -93,7 +93,8 @@ def _node_fills(
             )
         return filled
     if kind == "embedding" and weight is not None:
-        padding = node.inputs[2] if len(node.inputs) > 2 else None  # noqa: PLR2004
+        place = {"aten::embedding": 2, "aten::embedding_bag": 8}.get(node.kind, 4)
+        padding = node.inputs[place] if len(node.inputs) > place else None
         row = padding.value if isinstance(padding, Constant) else None
         fill = _embedding(1.0, row if isinstance(row, int) else None)
         return {weight[0].name: fill}

@@ -137,6 +137,41 @@ def attention(  # noqa: PLR0913, PLR0917
     return dropout(run, torch.softmax(scores, -1), p) @ value
 
 
+def embedding_bag(
+    _run: Run,
+    weight: torch.Tensor,
+    indices: torch.Tensor,
+    offsets: torch.Tensor,
+    mode: int,
+    padding: int | None,
+) -> tuple[torch.Tensor, None, None, None]:
+    """Add up, or average, the rows of a table that stand in each bag.
+
+    Args:
+        weight: float, (rows, columns).
+        indices: int, (members of all bags,).
+        offsets: int, (bags,), where each bag begins.
+        mode: 0 for the sum, 1 for the mean; of an empty bag both are zero.
+        padding: row that does not count; None, or negative, where all do.
+
+    Returns:
+        float, (bags, columns), and what nobody reads of `torch.embedding_bag`.
+    """
+    places = torch.arange(indices.shape[0], device=indices.device)
+    bag = torch.searchsorted(offsets.to(places.dtype), places, right=True) - 1
+    counts = torch.ones_like(indices)
+    if padding is not None and padding >= 0:
+        counts = (indices != padding).long()
+    counted = counts.to(weight.dtype)
+    rows = torch.nn.functional.embedding(indices, weight) * counted[:, None]
+    empty = torch.zeros(offsets.shape[0], weight.shape[1]).to(weight)
+    total = empty.index_add(0, bag, rows)
+    if mode == 0:
+        return total, None, None, None
+    many = torch.zeros(offsets.shape[0]).to(weight).index_add(0, bag, counted)
+    return total / many.clamp(min=1)[:, None], None, None, None
+
+
 KERNELS: dict[str, Callable[..., Any]] = {
     "net::dropout": dropout,
     "net::feature_dropout": feature_dropout,
@@ -146,5 +181,6 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "net::instance_norm": instance_norm,
     "net::attention": attention,
     "net::recurrent": recurrent,
+    "net::embedding_bag": embedding_bag,
 }
 DROPOUTS = frozenset(kind for kind in KERNELS if kind.endswith("dropout"))

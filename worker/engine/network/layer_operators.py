@@ -44,6 +44,9 @@ _WEIGHT_PLACES: dict[str, tuple[int, ...]] = {
 }
 
 
+_SUM, _MEAN = 0, 1  # what a bag makes of its rows
+
+
 class LayerOperators:
     """Emits operators into a draft, those of layers in the program's own form.
 
@@ -91,6 +94,8 @@ class LayerOperators:
             return self.draft.emit("net::attention", inputs[:8], scope=scope)
         if op in RECURRENT:
             return self._recurrent(RECURRENT[op], inputs, count, scope)
+        if kind == "aten::embedding_bag" and (bag := _plain_bag(inputs)):
+            return self.draft.emit("net::embedding_bag", bag, count, scope)
         if kind in fused.DECOMPOSED:
             return self._decomposed(kind, inputs, count, scope)
         for place in scalar_type_positions(op):
@@ -211,3 +216,14 @@ def settings_of(cell: str, flags: list[Any]) -> RecurrentSettings:
         bidirectional=bool(bidirectional),
         batch_first=bool(batch_first),
     )
+
+
+def _plain_bag(inputs: list[Operand]) -> list[Operand]:
+    """What a bag is made of; nothing where it is of a kind that is left as it is."""
+    weight, indices, offsets, scaled, mode, _, weights, last, *padding = inputs
+    flags = [o.value if isinstance(o, Constant) else o for o in (scaled, weights, last)]
+    if flags not in ([False, None, False], [False, None, None]):
+        return []
+    if not isinstance(mode, Constant) or mode.value not in {_SUM, _MEAN}:
+        return []
+    return [weight, indices, offsets, mode, *(padding or [Constant(None)])]

@@ -19,6 +19,7 @@ from worker.engine.network.program import Body, Program, Slot
 _KINDS: dict[str, LayerKind] = {
     "Linear": "linear",
     "Embedding": "embedding",
+    "EmbeddingBag": "embedding",
     "MultiheadAttention": "attention",
     "LSTM": "recurrent",
     "GRU": "recurrent",

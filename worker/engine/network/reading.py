@@ -1,6 +1,6 @@
 """One reading of a TorchScript graph: control flow, constants and attributes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from worker.engine.network.program import (
     Constant,
     Node,
     Operand,
+    Parameter,
     Program,
     Slot,
     StateKept,
@@ -43,6 +44,7 @@ _TRUE = frozenset(
 )
 _IGNORED = frozenset({"prim::Print", "aten::warn", "prim::profile"})
 _UNROLL_LIMIT = 256
+_WHOLE_NUMBERS = frozenset({0, 1, 2, 3, 4, 11})  # torch's numbers of such types
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,7 @@ class Reading:
         """Keep a branch or loop that depends on the input."""
         self.writes.read(inputs)
         outputs = tuple(self.draft.slot() for _ in node.outputs())
+        found = [Slot(number) for number in outputs]
         for body in bodies:
             # A loop begins with what was carried in, and goes on with what it returned.
             skipped = len(body.outputs) - len(outputs)
@@ -201,7 +204,8 @@ class Reading:
             for number, operand in zip(body.inputs[1:], inputs[2:], strict=False):
                 self.writes.follow("prim::TupleUnpack", [operand], [Slot(number)])
         self.draft.out.append(Node(node.kind(), inputs, outputs, bodies))
-        self.draft.bind(node, [Slot(number) for number in outputs])
+        is_choice = node.kind() == "prim::If"
+        self.draft.bind(node, _same_either_way(found, bodies) if is_choice else found)
 
     def _loop(self, node: Any) -> None:  # noqa: ANN401
         draft = self.draft
@@ -244,6 +248,9 @@ class Reading:
             return
         if writes(op):
             raise CannotLift(f"{op} writes to what it is given")
+        if self._is_of_whole_numbers(op, inputs):
+            self.draft.bind(node, [Constant(value=False)])
+            return
         count = len(list(node.outputs()))
         if self._unpacked(node, kind, inputs) or self._folded(node, op, inputs):
             return
@@ -273,6 +280,20 @@ class Reading:
             return False
         return True
 
+    def _is_of_whole_numbers(self, op: str, inputs: list[Operand]) -> bool:
+        """Whether it asks if a parameter holds whole numbers, which none does."""
+        match inputs:
+            case [Slot(number), Constant(value)] if (
+                op.startswith("aten::eq")
+                and value in _WHOLE_NUMBERS
+                and number in self.draft.producers
+            ):
+                node = self.draft.producers[number]
+                return node.kind == "prim::dtype" and isinstance(
+                    node.inputs[0], Parameter
+                )
+        return False
+
     def _folded(self, node: Any, op: str, inputs: list[Operand]) -> bool:  # noqa: ANN401
         """Work out what depends on constants alone."""
         if op.partition(".")[0] not in FOLDABLE or is_mutated(node):
@@ -286,10 +307,23 @@ class Reading:
             values.append(operand.value)
         try:
             result = function(op)(*values)
-        except Exception as error:
-            # Of a branch that is never taken, such as one for an input that is None.
-            raise CannotLift(f"{op} of constants fails: {error}") from error
+        except Exception:  # noqa: BLE001 - whatever it raises it would raise then
+            return False  # of a branch for what is never given; it fails if it is taken
         count = len(list(node.outputs()))
         results = result if count > 1 else [result]
         self.draft.bind(node, [Constant(one) for one in results])
         return True
+
+
+def _same_either_way(found: list[Slot], bodies: Sequence[Body]) -> list[Operand]:
+    """Put constants and parameters in the place of what each branch returns as such."""
+    known: list[Operand] = []
+    ends = zip(*(body.outputs for body in bodies), strict=True)
+    for slot, returned in zip(found, ends, strict=True):
+        first = returned[0]
+        fixed = isinstance(first, Parameter) or (
+            isinstance(first, Constant) and first.value is None
+        )
+        same = fixed and all(other == first for other in returned)
+        known.append(first if same else slot)
+    return known

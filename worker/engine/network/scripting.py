@@ -134,12 +134,18 @@ class _Printer:
             return [f"{made}{comma} = {given[0]}"]
         return [f"{made} = {self._expression(node, given)}"]
 
-    def _expression(self, node: Node, given: list[str]) -> str:  # noqa: PLR0911
+    def _expression(self, node: Node, given: list[str]) -> str:  # noqa: C901, PLR0911
         kind = node.kind
         if kind in DROPOUTS:
             return given[0]
         if kind in {"net::batch_norm", "net::instance_norm"}:
             return self._norm(node, given)
+        if kind == "net::embedding_bag":
+            weight, indices, offsets, mode, padding = given
+            return (
+                f"torch.embedding_bag({weight}, {indices}, {offsets}, False, {mode}, "
+                f"False, None, False, {padding})"
+            )
         if kind == "net::attention":
             query, key, value, mask, _, causal, scale, grouped = given
             return (

@@ -229,6 +229,40 @@ def test_an_arm_whose_surgery_falls_over_is_left_out_alone(monkeypatch):
     assert outcome.arms[1].unforeseen
 
 
+class Lookup(nn.Module):
+    """Fails on what is no row of its table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(40, 6)
+        self.out = nn.Linear(6, lab.CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.table(x.long().clamp(max=39)).mean(1))
+
+
+def test_an_arm_that_falls_over_in_a_stack_takes_no_other_with_it():
+    torch.manual_seed(0)
+    material = lab.make_material(Lookup(), (5,), kind="table")
+    whole = np.abs(10 * material.train.x).round()
+    material = replace(material, train=replace(material.train, x=whole))
+    negative = recipe_arm("standardize", normalization="standardize")
+    slow = recipe_arm("slow", optimizer={"lr": 1e-5})
+
+    decide = replace(material.decide, x=np.abs(10 * material.decide.x).round())
+    outcome = outcome_of(replace(material, decide=decide), BASE, negative, slow)
+
+    base, fallen, other = outcome.arms
+    assert base.failure is None
+    assert other.failure is None
+    assert "fails in training" in fallen.failure
+    alone = outcome_of(replace(material, decide=decide), BASE, slow)
+    for arm, same in zip((base, other), alone.arms, strict=True):
+        for trial, one in zip(arm.trials, same.trials, strict=True):
+            assert trial.correct == one.correct
+            assert trial.train_loss == pytest.approx(one.train_loss, rel=1e-5)
+
+
 def test_a_kept_model_that_cannot_be_written_out_costs_nothing_else(monkeypatch):
     def refuse(*_):
         raise SurgeryImpossible("no TorchScript form")

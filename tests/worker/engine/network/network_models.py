@@ -48,6 +48,19 @@ class Pooled(nn.Module):
         return self.out(torch.tanh(self.hidden(self.embedding(x).mean(1))))
 
 
+class Bag(nn.Module):
+    """Sums or averages embeddings, as `torch.nn.EmbeddingBag` does."""
+
+    def __init__(self, mode: str, padding: int | None):
+        super().__init__()
+        self.bag = nn.EmbeddingBag(20, 6, mode=mode, padding_idx=padding)
+        self.hidden = nn.Linear(6, 8)
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.out(torch.tanh(self.hidden(self.bag(x))))
+
+
 class Transformer(nn.Module):
     def __init__(self):
         super().__init__()
@@ -140,6 +153,8 @@ ARCHITECTURES: dict[str, tuple[Callable[[], nn.Module], Callable[[], torch.Tenso
     "gru": (lambda: Recurrent(nn.GRU), _tokens),
     "rnn": (lambda: Recurrent(nn.RNN), _tokens),
     "pooled": (Pooled, _tokens),
+    "bag of means": (lambda: Bag("mean", 0), _tokens),
+    "bag of sums": (lambda: Bag("sum", None), _tokens),
     "transformer": (Transformer, _floats(6, 5, 4)),
     "looped": (Looped, _floats(6, 4)),
     "transposed": (Transposed, _floats(6, 3, 9)),

@@ -44,6 +44,22 @@ def test_inference_equals_the_module(name, how):
 
 
 @pytest.mark.parametrize("how", ["scripted", "traced"])
+@pytest.mark.parametrize("name", ["bag of means", "bag of sums", "pooled"])
+def test_token_ids_are_known_by_the_table_that_they_are_looked_up_in(name, how):
+    module, x = settled(name)
+
+    network = lifted(module, x, how)
+
+    assert network.facts.takes_tokens
+    assert network.facts.layers[0].kind == "embedding"
+    assert network.stackable
+    fresh, _ = network.initial(0)
+    [table] = [fresh[key] for key in fresh if fresh[key].shape[0] == 20]
+    assert 0.7 < table[1:].std() < 1.3  # as torch draws it
+    assert bool((table[0] == 0).all()) is (name == "bag of means")
+
+
+@pytest.mark.parametrize("how", ["scripted", "traced"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_training_equals_the_module_in_gradients_and_running_statistics(name, how):
     module, x = settled(name)
