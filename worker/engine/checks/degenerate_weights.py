@@ -185,10 +185,13 @@ class DegenerateWeights:
         non_finite = values.get("non_finite")
         if isinstance(non_finite, dict) and non_finite:
             found.append(f"Values of {', '.join(list(non_finite)[:3])} are not finite.")
-        for name, word in (("constant", "constant"), ("zero_rows", "all zero")):
+        for name, words in (
+            ("constant", "Weights are constant"),
+            ("zero_rows", "Units have no weight that is not 0"),
+        ):
             tensors = values.get(name)
             if tensors:
-                found.append(f"Weights are {word}: {', '.join(list(tensors)[:3])}.")  # type: ignore[arg-type]
+                found.append(f"{words}: {', '.join(list(tensors)[:3])}.")  # type: ignore[arg-type]
         zeros = values.get("zeros")
         if isinstance(zeros, dict) and zeros:
             name, share = max(zeros.items(), key=lambda item: float(str(item[1])))

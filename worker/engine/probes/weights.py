@@ -6,7 +6,7 @@ briefly trained wide layer looks the same.
 Values:
     non_finite: `{tensor: count}`.
     constant: tensors of several equal values that fresh ones do not have.
-    zero_rows: `{tensor: rows of zeros}` (a unit without input).
+    zero_rows: `{tensor: rows of zeros}` (a unit without input) that fresh ones lack.
     zeros: `{tensor: share of values that are exactly 0}`, of matrices, from a half on.
     duplicate_rows: `{tensor: rows equal to an earlier row}`.
     outliers: `{tensor: largest |value| over the others' size}` beyond `outlier_limit`.
@@ -63,7 +63,7 @@ def measure(material: Material, settings: Values) -> Values:
     ]
     values["constant"] = constant[:MOST_LISTED]
     values["zero_rows"] = _counts(
-        {name: _zero_rows(value) for name, value in parameters.items()}
+        {name: _zero_rows(value, fresh.get(name)) for name, value in parameters.items()}
     )
     values["zeros"] = {
         name: share
@@ -90,10 +90,14 @@ def _counts(found: dict[str, int]) -> Values:
     return {name: count for name, count in worst if count}
 
 
-def _zero_rows(value: Floats) -> int:
+def _zero_rows(value: Floats, fresh: Floats | None) -> int:
     if value.ndim < 2 or not value.size:  # noqa: PLR2004 - biases have no rows
         return 0
-    return int((value.reshape(len(value), -1) == 0).all(1).sum())
+    zero = (value.reshape(len(value), -1) == 0).all(1)
+    if fresh is not None and fresh.shape == value.shape:
+        # The row of an embedding that pads is so from the beginning.
+        zero &= (fresh.reshape(len(fresh), -1) != 0).any(1)
+    return int(zero.sum())
 
 
 def _zeros(value: Floats) -> float:

@@ -405,6 +405,28 @@ def test_untrained_weights_are_recognised_whatever_the_scheme(digits_parts, init
     assert sum(values["untouched"].values()) == pytest.approx(1)
 
 
+def test_the_row_of_an_embedding_that_pads_is_no_dead_unit():
+    class Padded(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = torch.nn.Embedding(20, 4, padding_idx=0)
+            self.out = torch.nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(self.table(x).mean(1))
+
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 20, (60, 5)), rng.integers(0, 2, 60)
+    module = Padded()
+    given = subject(module, (x[:40], y[:40]), (x[40:], y[40:]), kind="tokens")
+
+    assert weights.measure(given, {})["zero_rows"] == {}
+    with torch.no_grad():
+        module.table.weight[7] = 0.0
+    given = subject(module, (x[:40], y[:40]), (x[40:], y[40:]), kind="tokens")
+    assert weights.measure(given, {})["zero_rows"] == {"table.weight": 1}
+
+
 def test_spoiled_weights_are_named(digits_parts):
     _, train, held = digits_parts
     module = fit(mlp(64, 10), *train, epochs=3)
