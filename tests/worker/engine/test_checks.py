@@ -267,6 +267,24 @@ def test_a_small_gain_is_worth_having_and_no_fault(alone, on_top, verdict):
     assert finding.recommendation is not None
 
 
+def test_labels_that_the_recipe_learns_in_another_order_are_exchanged_themselves():
+    order = {
+        "gain": {"value": 0.25, "standard_error": 0.01},
+        "permutation": [1, 0, 2],
+        "after": 0.94,
+    }
+    arms = {"baseline": {"balanced_accuracy": 0.69}}
+    case = Case(
+        measures={"label_order": order}, retrained=gain(0.0), delivered=0.69, arms=arms
+    )
+
+    finding = LabelOrderMismatch().judge(make_subject(), case)
+
+    assert finding.verdict == "not_found"
+    assert "rather exchanged for each other" in finding.summary
+    assert "weak" not in finding.summary
+
+
 def test_an_order_that_helps_a_weak_model_a_little_is_no_mismatch():
     measures = {
         "label_order": {
@@ -474,6 +492,32 @@ def test_what_a_batch_norm_has_stored_tells_the_form_of_the_training(
     case = Case(measures=measures, retrained=gain(brings), delivered=0.33)
 
     assert PreprocessingMismatch().judge(make_subject(), case).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("given", "verdict"), [(FOREIGN, "found"), (None, "not_found")]
+)
+def test_a_form_that_a_norm_knows_need_not_be_the_very_one(given, verdict):
+    """It brings .28 to .70 where training anew reaches .88: nearly the right form."""
+    measures = in_form(0.42, "standardize")
+    measures["preprocessing"] |= {"first_norm": given, "best_norm": given and FITTING}
+    arms = {"baseline": {"balanced_accuracy": 0.88}}
+    case = Case(measures=measures, retrained=gain(0.6, 0.1), delivered=0.28, arms=arms)
+
+    assert PreprocessingMismatch().judge(make_subject(), case).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"), [(0.12, "suspected"), (0.3, "not_found")]
+)
+def test_weights_that_few_trainings_beat_by_far_are_not_called_sound(error, verdict):
+    few = PairedGain(value=0.6, error=error, degrees=3, seeds=3)
+    case = Case(measures={"weights": {"tensors": 4}}, retrained=few, delivered=0.28)
+
+    finding = DegenerateWeights().judge(make_subject(), case)
+
+    assert finding.verdict == verdict
+    assert ("too few trainings" in finding.summary) is (verdict == "suspected")
 
 
 @pytest.mark.parametrize(

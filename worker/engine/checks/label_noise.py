@@ -211,7 +211,7 @@ def _aimed_share(noise: Mapping[str, JsonValue]) -> float:
 def _expected(
     subject: Subject, noise: Mapping[str, JsonValue]
 ) -> tuple[Change, Change] | None:
-    """Tell the loss the mistakes, or as many of each class to any other one."""
+    """Tell the loss the mistakes, or as many of any class to any other one."""
     matrix, loss = noise.get("transition_matrix"), subject.recipe.loss
     can = loss.name == "cross_entropy" and loss.transition_matrix is None
     if not can or not isinstance(matrix, list):
@@ -219,9 +219,12 @@ def _expected(
     if subject.network.outputs != len(matrix):
         return None
     rows = [[float(str(p)) for p in row] for row in matrix if isinstance(row, list)]
+    # Alike for all: a class that is hardly ever given its own name tells who it is.
+    kept = sum(row[k] for k, row in enumerate(rows)) / len(rows)
+    apart = (1 - kept) / (len(rows) - 1)
     even = [
-        [row[k] if k == j else (1 - row[k]) / (len(row) - 1) for j in range(len(row))]
-        for k, row in enumerate(rows)
+        [kept if k == j else apart for j, _ in enumerate(rows)]
+        for k, _ in enumerate(rows)
     ]
     made, control = (
         RecipeChange(patch={"loss": {"transition_matrix": one}}) for one in (rows, even)

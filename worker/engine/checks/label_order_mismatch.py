@@ -74,15 +74,21 @@ class LabelOrderMismatch:
             )
         fits = self._fits_in_that_order(subject, case)
         least = self.least_share * max(gain.value, case.anew)
+        after = values.get("after")
         if min(gain.value, case.anew) < least and not fits:
+            why = "the outputs are too weak in any order for that to be the fault"
+            if isinstance(after, int | float) and after >= case.best_trained:
+                why = (
+                    "the recipe itself yields the order as it is: labels of the "
+                    "training rows are rather exchanged for each other, or those of "
+                    "the held-out ones"
+                )
             return clear(
                 self.cause,
-                "Another order would fit a little better, but the outputs are too "
-                "weak in any order for that to be the fault.",
+                f"Another order would fit the held-out labels better, but {why}.",
                 gain=gain,
                 method=METHOD,
             )
-        after = values.get("after")
         is_weak = isinstance(after, int | float) and after < (
             self.near_best * case.best_trained
         )

@@ -116,7 +116,8 @@ class PreprocessingMismatch:
                 gain=gain,
                 method=METHOD,
             )
-        objection = self._objection(subject, case, gain)
+        found_again = self._is_nearer(other, given)
+        objection = self._objection(subject, case, gain, found_again=found_again)
         if self._is_nearer(given, other):
             objection = (
                 "the first batch norm has stored the figures of the inputs as they are"
@@ -144,8 +145,18 @@ class PreprocessingMismatch:
             method=METHOD,
         )
 
-    def _objection(self, subject: Subject, case: Case, gain: PairedGain) -> str | None:
-        """Why another form that helps is not the form of the training, if so."""
+    def _objection(
+        self, subject: Subject, case: Case, gain: PairedGain, *, found_again: bool
+    ) -> str | None:
+        """Why another form that helps is not the form of the training, if so.
+
+        Args:
+            subject: what is audited.
+            case: what came out.
+            gain: by that form.
+            found_again: whether a norm's stored figures are found again in it alone;
+                then it need not be the very form, and do as well.
+        """
         learns_anyway = case.anew >= self.least_share * gain.value and (
             gain.value >= self.least_recovered * case.anew
         )
@@ -175,7 +186,7 @@ class PreprocessingMismatch:
             )
         restored = case.delivered + gain.value
         yielded = case.delivered + case.anew
-        if (
+        if not found_again and (
             restored < self.near_best * case.best_trained
             or restored - chance < self.near_yield * (yielded - chance)
         ):

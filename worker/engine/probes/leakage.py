@@ -71,6 +71,7 @@ LARGEST_GROUP = 16  # copies of a sample, beside itself
 GAP = 4.0  # times the distance of a copy, at which the nearest other sample lies
 FAR_OUT = 5.0  # times the quartiles' distance from the median
 GROUPED = 0.3  # of the rows, from which on groups are no accident
+LEAST_ALIKE = 0.25  # of the way from chance to equal labels, that twins go
 CHANCE_SHARE = 1e-3  # expected share of equal rows from which they are no evidence
 MOST_LISTED = 50
 
@@ -86,6 +87,8 @@ def measure(material: Material, settings: Values) -> Values:
     near = (near_twin >= 0) & ~exact
     if stats.poisson.sf(int(near.sum()) - 1, CHANCE * looked) > LEAST_P:
         near[:] = False
+    if not _share_labels(train.y[near_twin[near]], held.y[near]):
+        near[:] = False  # what lies close by a common flaw, such as one huge value
     twin = np.where(exact, twin, near_twin)
     leaked = exact | near
 
@@ -140,6 +143,16 @@ def coarseness_of(train: Split) -> Coarseness:
     expected = len(train) * float(np.exp(log_match))
     few = most_distinct <= 12 and flat.shape[1] <= 40  # noqa: PLR2004 - a code book
     return Coarseness(-math.expm1(-expected), expected > CHANCE_SHARE or few)
+
+
+def _share_labels(ours: Labels, theirs: Labels) -> bool:
+    """Whether rows and their twins have the same label more often than by chance."""
+    if not len(ours):
+        return True
+    shares = np.bincount(np.concatenate([ours, theirs])) / (2 * len(ours))
+    chance = float((shares**2).sum())
+    same = float((ours == theirs).mean())
+    return same >= chance + LEAST_ALIKE * (1 - chance)
 
 
 def _near(

@@ -1,6 +1,7 @@
 """Faults of the data: odd values, leakage, shift, weak segments, wrong labels."""
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -369,8 +370,10 @@ def spread(rows: int, seed: int, columns: int = 8) -> np.ndarray:
     return rng.standard_normal((rows, columns)).astype(np.float32)
 
 
-def leaked(train: np.ndarray, held: np.ndarray) -> dict:
-    labels = [np.arange(len(rows)) % 2 for rows in (train, held)]
+def leaked(
+    train: np.ndarray, held: np.ndarray, labels: Sequence[np.ndarray] = ()
+) -> dict:
+    labels = labels or [np.arange(len(rows)) % 2 for rows in (train, held)]
     parts = zip((train, held), labels, strict=True)
     return leakage.measure(subject(mlp(train.shape[1], 2), *parts), {})
 
@@ -411,13 +414,33 @@ def test_a_leak_is_found_however_often_the_training_rows_were_multiplied(
     assert ("groups of near copies" in said) is (copies > 1)
 
 
+def test_rows_that_lie_close_by_a_common_flaw_are_no_copies():
+    """One huge value in a place leaves nothing else of the distance between rows."""
+    rng = np.random.default_rng(0)
+    train, held = spread(600, 1, columns=60), spread(300, 2, columns=60)
+    for rows in (train, held):
+        flawed = rng.choice(len(rows), len(rows) // 3, replace=False)
+        huge = 400.0 * rng.choice([-1, 1], len(flawed))
+        rows[flawed, rng.integers(0, 60, len(flawed))] = huge
+    labels = [rng.integers(0, 3, len(rows)) for rows in (train, held)]
+    parts = zip((train, held), labels, strict=True)
+    given = subject(mlp(60, 3), *parts, kind="series")
+
+    values = leakage.measure(given, {})
+
+    assert values["near"]["count"] == 0
+    assert leak_verdict(values) == "not_found"
+
+
 def test_rows_augmented_before_they_were_split_leak():
     rows = np.repeat(spread(150, 0), 6, axis=0)
     rows += 0.05 * spread(900, 1)
     order = np.random.default_rng(2).permutation(900)
     held, fresh = rows[order[600:]], spread(100, 3)
 
-    values = leaked(rows[order[:600]], np.concatenate([held, fresh]))
+    label = np.repeat(np.arange(150) % 2, 6)[order]
+    labels = label[:600], np.concatenate([label[600:], np.arange(100) % 2])
+    values = leaked(rows[order[:600]], np.concatenate([held, fresh]), labels)
 
     flags = unpack_mask(values["mask"], 400)
     assert sum(flags[:300]) > 270
