@@ -57,7 +57,8 @@ def conclude(
     remedy = remedy_of(subject, learned)
     delivered = delivered_score(learned.measures, "balanced_accuracy") or 0.0
     judged = _judge_all(checks, subject, learned, trials, delivered)
-    if doubt := _doubt(learned, remedy):
+    doubt = _doubt(learned, remedy)
+    if doubt or _trained_in_full(learned, delivered):
         judged = [_doubted(f, doubt, trials, learned) for f in judged]
     explained = {
         c: t.explained_by
@@ -177,8 +178,22 @@ def _doubt(learned: Learned, remedy: Remedy | None) -> str | None:
     return None
 
 
+def _trained_in_full(learned: Learned, delivered: float) -> bool:
+    """Whether the delivered model is what as many updates make of a subsample.
+
+    Then what is missing to short trainings on that says nothing of it.
+    """
+    screen = learned.screen
+    if learned.subsample is None or screen is None or FULL_LENGTH not in screen:
+        return False
+    return delivered >= screen.accuracy(FULL_LENGTH) - Floors().material
+
+
 def _doubted(
-    finding: Finding, doubt: str, trials: Mapping[Cause, Trial], learned: Learned
+    finding: Finding,
+    doubt: str | None,
+    trials: Mapping[Cause, Trial],
+    learned: Learned,
 ) -> Finding:
     """Take back a `found` that rests on training, and say why."""
     trial = trials.get(finding.cause)
@@ -188,21 +203,21 @@ def _doubted(
         summary = (
             f"{finding.summary} That holds for short trainings on "
             f"{learned.subsample} rows: for as many updates as all rows take, the "
-            "recipe does as well without."
+            "recipe does about as well without."
         )
         update = {"verdict": "inconclusive", "summary": summary, "severity": "info"}
         return finding.model_copy(update=update)
-    return _taken_back(finding, f" {doubt}")
+    return finding if doubt is None else _taken_back(finding, f" {doubt}")
 
 
 def _is_due_to_brevity(learned: Learned, trial: Trial) -> bool:
-    """Whether the recipe does as well on a subsample, trained as long as on all."""
+    """Whether the recipe does about as well on a subsample, trained as on all rows."""
     screen, key = learned.screen, trial.mend.key
     if learned.subsample is None or screen is None:
         return False
     if FULL_LENGTH not in screen or key not in screen:
         return False
-    return screen.accuracy(FULL_LENGTH) >= screen.accuracy(key)
+    return screen.accuracy(key) - screen.accuracy(FULL_LENGTH) < Floors().material
 
 
 def misled_by_the_form(

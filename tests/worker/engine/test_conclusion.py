@@ -9,7 +9,12 @@ from tests.builders_engine import World, make_subject, no_effect
 from tests.worker.engine.test_results import trained
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Mend, Trial
-from worker.engine.conclusion import _doubted, _primary, conclude
+from worker.engine.conclusion import (
+    _doubted,
+    _primary,
+    _trained_in_full,
+    conclude,
+)
 from worker.engine.lab.experiment import Arm, RecipeChange, pack_mask
 from worker.engine.ledger import (
     NOT_REACHED,
@@ -276,6 +281,23 @@ def test_what_only_shortens_a_training_on_a_subsample_is_no_suspect(
     assert ("as many updates as all rows take" in doubted.summary) is (
         verdict == "inconclusive"
     )
+
+
+def test_short_trainings_say_nothing_of_a_model_that_was_trained_in_full():
+    cause = Cause.INSUFFICIENT_CAPACITY
+    found, trials = finding(cause, 0.05), primary_trial(cause, 0.05)
+    hits = {"baseline": 60, "k": 70, FULL_LENGTH: 69}
+    learned = SimpleNamespace(subsample=456, screen=trained(hits, (0, 1)))
+    without = SimpleNamespace(subsample=None, screen=learned.screen)
+
+    assert _doubted(found, None, trials, learned).verdict == "inconclusive"
+    assert _trained_in_full(learned, 0.72)
+    assert not _trained_in_full(learned, 0.6)  # less than the recipe yields in full
+    assert not _trained_in_full(without, 0.72)
+    dear = SimpleNamespace(
+        subsample=456, screen=trained(hits | {FULL_LENGTH: 60}, (0, 1))
+    )
+    assert _doubted(found, None, trials, dear).verdict == "found"
 
 
 @pytest.mark.parametrize(("delivered", "verdict"), [(0.7, "found"), (0.9, "suspected")])
