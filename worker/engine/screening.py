@@ -25,7 +25,11 @@ from worker.engine.trainer import FOLDS, Trainer
 from worker.engine.wording import FULL_LENGTH
 
 SHORT_IN_A_SUBSAMPLE = frozenset(
-    {Cause.INSUFFICIENT_TRAINING, Cause.LEARNING_RATE_TOO_LOW}
+    {
+        Cause.INSUFFICIENT_TRAINING,
+        Cause.LEARNING_RATE_TOO_LOW,
+        Cause.INSUFFICIENT_CAPACITY,  # wide networks need fewer updates
+    }
 )
 FEW_HELD_OUT = 2_000  # rows; from here on they decide alone
 DEAR = 0.25  # of what a screen may take, for one arm
@@ -66,6 +70,8 @@ def at_full_length(
                 control_name=FULL_LENGTH,
                 late_control=True,
             )
+            if not m.control
+            else m
             for m in options
         ]
         if cause in SHORT_IN_A_SUBSAMPLE

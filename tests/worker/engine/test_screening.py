@@ -38,6 +38,9 @@ def test_a_subsample_does_not_look_like_too_little_training():
         for tried in fair[cause]:
             assert tried.control == (RecipeChange(patch={"epochs": 160}),)
             assert tried.control_arm == "full length|control"
+    wider = {m.key: m.control_arm for m in fair[Cause.INSUFFICIENT_CAPACITY]}
+    assert wider["width×4"] == "full length|control"
+    assert wider["width×4, lr÷3"] == "width×4, lr÷3|control"  # its rate alone
     assert fair[Cause.UNSCALED_INPUTS] == plain[Cause.UNSCALED_INPUTS]
 
 
