@@ -370,7 +370,10 @@ def _compared_with_spared(trainer: Trainer, screen: Results, noise: float) -> Re
         corrected = screen.corrected(noise, data.classes)
         if _unlikeness(corrected) < min(unlike, 1.0):
             trainer.noise = noise
-            trainer.limit(f"{beside}, freed of {100 * noise:.0f} % wrong labels.")
+            trainer.limit(
+                f"{beside}; should {100 * noise:.0f} % of their labels be wrong, that "
+                "is allowed for."
+            )
             return corrected
     if unlike <= 1:
         trainer.limit(f"{beside}.")

@@ -507,6 +507,19 @@ def test_a_form_that_a_norm_knows_need_not_be_the_very_one(given, verdict):
     assert PreprocessingMismatch().judge(make_subject(), case).verdict == verdict
 
 
+@pytest.mark.parametrize("brings", [0.4, -0.03])
+def test_weights_that_are_not_finite_are_found_whatever_training_anew_brings(brings):
+    weights = {"non_finite": {"0.weight": 3}}
+    case = Case(measures={"weights": weights}, retrained=gain(brings), delivered=0.3)
+
+    finding = DegenerateWeights().judge(make_subject(), case)
+
+    assert finding.verdict == "found"
+    assert (finding.gain is not None) is (brings > 0)
+    assert ("mend the rest first" in finding.summary) is (brings < 0)
+    assert ("brings -" in finding.summary) is False
+
+
 @pytest.mark.parametrize(
     ("error", "verdict"), [(0.12, "suspected"), (0.3, "not_found")]
 )

@@ -26,6 +26,7 @@ from worker.engine.check import (
     undecided,
 )
 from worker.engine.lab.experiment import UNTOUCHED
+from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 
 EXACT_SIGNS = ("non_finite", "constant", "zeros", "untouched_norms")
@@ -100,23 +101,18 @@ class DegenerateWeights:
                     values={"value": gain.value, "low": gain.low, "high": gain.high},
                 )
             )
-        if signs and (better or values.get("non_finite")):
-            worth = f" Training anew brings {points(gain.value)}." if gain else ""
-            if relapses >= self.unstable_share:
-                worth += (
-                    f" Yet about {100 * relapses:.0f} % of the trainings by the same "
-                    "recipe end no better."
-                )
+        broken = bool(values.get("non_finite"))
+        if signs and (better or broken):
+            # What is not finite can be of no use, whatever training anew brings.
+            worth, text = self._worth(gain if better else None, relapses)
             return found_in_delivery(
                 self.cause,
-                gain,
+                gain if better else None,
                 summary=f"{signs[0]}{worth}",
-                text="Train anew by the same recipe and export those weights.",
+                text=text,
                 evidence=evidence,
                 method=METHOD,
-                verdict="suspected"
-                if recipe_at_fault and not values.get("non_finite")
-                else "found",
+                verdict="suspected" if recipe_at_fault and not broken else "found",
             )
         if better and other is None and all(map(subject.was_given, self.needed)):
             assert gain is not None
@@ -146,6 +142,19 @@ class DegenerateWeights:
         return clear(
             self.cause, f"{summary}.", evidence=evidence, gain=shown, method=METHOD
         )
+
+    def _worth(self, gain: PairedGain | None, relapses: float) -> tuple[str, str]:
+        """What training anew brings, and what to do."""
+        if gain is None:
+            worth = " The same recipe was not seen to do better: mend the rest first."
+            return worth, "Mend what else is found, then train anew and export that."
+        worth = f" Training anew brings {points(gain.value)}."
+        if relapses >= self.unstable_share:
+            worth += (
+                f" Yet about {100 * relapses:.0f} % of the trainings by the same "
+                "recipe end no better."
+            )
+        return worth, "Train anew by the same recipe and export those weights."
 
     def _unproven(
         self,
