@@ -27,6 +27,7 @@ from worker.engine.prescription import (
     is_worth_giving,
     remedy_of,
 )
+from worker.engine.results import BASELINE
 from worker.engine.stats.decisions import Floors, severity_of
 from worker.engine.subject import Subject
 from worker.engine.transcript import as_reported, limits_of, timings_of
@@ -211,13 +212,15 @@ def _doubted(
 
 
 def _is_due_to_brevity(learned: Learned, trial: Trial) -> bool:
-    """Whether the recipe does about as well on a subsample, trained as on all rows."""
-    screen, key = learned.screen, trial.mend.key
+    """Whether as many updates as all rows make bring a subsample about as much."""
+    screen = learned.screen
     if learned.subsample is None or screen is None:
         return False
-    if FULL_LENGTH not in screen or key not in screen:
+    if FULL_LENGTH not in screen or BASELINE not in screen:
         return False
-    return screen.accuracy(key) - screen.accuracy(FULL_LENGTH) < Floors().material
+    more = trial.on_top.value if trial.on_top else 0.0
+    by_length = screen.accuracy(FULL_LENGTH) - screen.accuracy(BASELINE)
+    return max(trial.gain.value, more) - by_length < Floors().material
 
 
 def misled_by_the_form(

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -298,6 +299,13 @@ def test_short_trainings_say_nothing_of_a_model_that_was_trained_in_full():
         subsample=456, screen=trained(hits | {FULL_LENGTH: 60}, (0, 1))
     )
     assert _doubted(found, None, trials, dear).verdict == "found"
+    # Of two that help only together neither does anything alone, nor do more updates.
+    none = SimpleNamespace(
+        subsample=456, screen=trained({"baseline": 60, "k": 60, FULL_LENGTH: 60}, (0,))
+    )
+    alone, together = primary_trial(cause, 0.0)[cause], primary_trial(cause, 0.8)[cause]
+    pair = {cause: replace(alone, on_top=together.gain)}
+    assert _doubted(finding(cause, 0.8), None, pair, none).verdict == "found"
 
 
 @pytest.mark.parametrize(("delivered", "verdict"), [(0.7, "found"), (0.9, "suspected")])
