@@ -143,7 +143,7 @@ def test_training_rows_with_wrong_labels_decide_once_their_noise_is_taken_out():
     assert learned.screen is not None
     assert len(learned.screen.rows.labels) == 900 + 900
     assert learned.screen.accuracy("baseline") == pytest.approx(0.8, abs=0.03)
-    assert any("20 % wrong labels" in limit for limit in learned.ledger.limits)
+    assert any("20 % of their labels" in limit for limit in learned.ledger.limits)
 
 
 def test_classes_too_small_to_be_divided_leave_the_decision_to_held_out_rows():
