@@ -179,15 +179,24 @@ def _doubt(learned: Learned, remedy: Remedy | None) -> str | None:
     return None
 
 
+def _at_full_length(learned: Learned) -> float | None:
+    """Balanced accuracy of the recipe on a subsample, trained as long as on all rows.
+
+    None where all rows were trained on, or that was not tried.
+    """
+    screen = learned.screen
+    if learned.subsample is None or screen is None or FULL_LENGTH not in screen:
+        return None
+    return screen.accuracy(FULL_LENGTH)
+
+
 def _trained_in_full(learned: Learned, delivered: float) -> bool:
     """Whether the delivered model is what as many updates make of a subsample.
 
     Then what is missing to short trainings on that says nothing of it.
     """
-    screen = learned.screen
-    if learned.subsample is None or screen is None or FULL_LENGTH not in screen:
-        return False
-    return delivered >= screen.accuracy(FULL_LENGTH) - Floors().material
+    level = _at_full_length(learned)
+    return level is not None and delivered >= level - Floors().material
 
 
 def _doubted(
@@ -213,13 +222,11 @@ def _doubted(
 
 def _is_due_to_brevity(learned: Learned, trial: Trial) -> bool:
     """Whether as many updates as all rows make bring a subsample about as much."""
-    screen = learned.screen
-    if learned.subsample is None or screen is None:
-        return False
-    if FULL_LENGTH not in screen or BASELINE not in screen:
+    screen, level = learned.screen, _at_full_length(learned)
+    if screen is None or level is None or BASELINE not in screen:
         return False
     more = trial.on_top.value if trial.on_top else 0.0
-    by_length = screen.accuracy(FULL_LENGTH) - screen.accuracy(BASELINE)
+    by_length = level - screen.accuracy(BASELINE)
     return max(trial.gain.value, more) - by_length < Floors().material
 
 

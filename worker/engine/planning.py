@@ -15,6 +15,7 @@ from worker.engine.lab.experiment import (
     NetworkChange,
     RecipeChange,
     Training,
+    borrows,
 )
 from worker.engine.subject import Subject
 
@@ -276,8 +277,8 @@ def _steps(subject: Subject, arm: Arm, rows: int | None) -> int:
             batch = change.patch.get("batch_size", batch)
         elif isinstance(change, DataChange) and change.share is not None:
             count = max(1, int(count * change.share))
-        elif isinstance(change, DataChange) and change.name == "lend":
-            count += subject.data.lent
+    if borrows(arm.changes):
+        count += subject.data.lent
     return epochs * -(-count // batch)
 
 

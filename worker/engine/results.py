@@ -231,7 +231,7 @@ def collect(
         spared = [parts[seed % len(parts)] for seed in longest.seeds]
         rows = _rows_with(labels, train_labels, spared)
     for identity, training, outcome in ran:
-        borrowing = {arm.name for arm in training.arms if borrows(arm)}
+        borrowing = {arm.name for arm in training.arms if borrows(arm.changes)}
         for arm in outcome.arms:
             if arm.failure is not None or len(arm.trials) != len(training.seeds):
                 failures[arm.name] = arm.failure or "not every seed was trained"

@@ -62,22 +62,15 @@ def at_full_length(
         return dict(mends)
     epochs = round(trainer.subject.recipe.epochs * rows / trainer.rows)
     control = (RecipeChange(patch={"epochs": epochs}),)
-    return {
-        cause: [
-            replace(
-                m,
-                control=control,
-                control_name=FULL_LENGTH,
-                late_control=True,
-            )
-            if not m.control
-            else m
-            for m in options
-        ]
-        if cause in SHORT_IN_A_SUBSAMPLE
-        else options
-        for cause, options in mends.items()
-    }
+
+    def compared(mend: Mend) -> Mend:
+        if mend.cause not in SHORT_IN_A_SUBSAMPLE or mend.control:
+            return mend
+        return replace(
+            mend, control=control, control_name=FULL_LENGTH, late_control=True
+        )
+
+    return {cause: list(map(compared, options)) for cause, options in mends.items()}
 
 
 def may_borrow(

@@ -580,7 +580,7 @@ def test_a_lack_of_data_is_proven_by_rows_that_were_lent(mended):
 
     def effect(arm):
         fast = (patches(arm, "optimizer", "lr") or 0) >= 0.01
-        return 0.15 * (fast and mended) + 0.12 * borrows(arm)
+        return 0.15 * (fast and mended) + 0.12 * borrows(arm.changes)
 
     subject = make_subject(counts=(50, 50, 50), decide_rows=1500, may_borrow=True)
     world = World(subject, base=0.6, effect=effect)

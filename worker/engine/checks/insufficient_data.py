@@ -128,29 +128,28 @@ class InsufficientData:
                 "with": list(case.mended),
             },
         )
-        shown = [evidence, *by_curve.evidence]
-        update: dict[str, object] = {"evidence": shown}
+        update: dict[str, object] = {"evidence": [evidence, *by_curve.evidence]}
+        told = {
+            "reason": None,
+            "gain": gain_of(lent, "paired retraining with held-out rows lent"),
+        }
         if lent.value >= self.major and lent.p_above(self.proven) <= self.sure:
-            update |= {
+            update |= told | {
                 "verdict": "found",
                 "severity": severity_of(lent.value),
                 "confidence": 1 - lent.p_above(self.proven),
                 "summary": f"{rows} training rows are too few: {more} more like them "
                 f"bring {points(lent.value)} balanced accuracy.",
-                "reason": None,
-                "gain": gain_of(lent, "paired retraining with held-out rows lent"),
                 "recommendation": _advice(more),
                 "experiments": list(case.experiments),
             }
         elif lent.high < self.material and by_curve.verdict != "not_found":
-            update |= {
+            update |= told | {
                 "verdict": "not_found",
                 "severity": "info",
                 "confidence": 1 - lent.p_below(self.material),
                 "summary": f"{more} more training rows bring {points(lent.value)} at "
                 f"most {points(lent.high)}: little is missing.",
-                "reason": None,
-                "gain": gain_of(lent, "paired retraining with held-out rows lent"),
                 "recommendation": None,
             }
         return by_curve.model_copy(update=update)

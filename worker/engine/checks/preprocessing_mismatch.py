@@ -100,7 +100,8 @@ class PreprocessingMismatch:
         ]
         untried = values.get("untried")
         given, other = _off(values.get("first_norm")), _off(values.get("best_norm"))
-        bar = self.bar_of_norm if self._is_nearer(other, given) else self.bar
+        found_again = self._is_nearer(other, given)
+        bar = self.bar_of_norm if found_again else self.bar
         if best == "identity" or not bar.passes(gain) or gain is None:
             if isinstance(untried, int) and untried:
                 return undecided(
@@ -116,7 +117,6 @@ class PreprocessingMismatch:
                 gain=gain,
                 method=METHOD,
             )
-        found_again = self._is_nearer(other, given)
         objection = self._objection(subject, case, gain, found_again=found_again)
         if self._is_nearer(given, other):
             objection = (

@@ -260,7 +260,7 @@ class Bench:
             material, run.base, sample, self._networks, self._steps, training.folds
         )
         for index, arm in enumerate(training.arms):
-            if training.split != "decide" and borrows(arm):
+            if training.split != "decide" and borrows(arm.changes):
                 run.failures[index] = "these rows are not lent"
                 continue
             try:

@@ -9,7 +9,7 @@ import binascii
 import hashlib
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -291,11 +291,10 @@ class TrainingOutcome(_Value):
         return self.rows > 0
 
 
-def borrows(arm: Arm) -> bool:
-    """Whether an arm is trained on held-out rows as well."""
+def borrows(changes: Iterable[Change]) -> bool:
+    """Whether what is so changed is trained on held-out rows as well."""
     return any(
-        isinstance(change, DataChange) and change.name == "lend"
-        for change in arm.changes
+        isinstance(change, DataChange) and change.name == "lend" for change in changes
     )
 
 

@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import cast
 
 import numpy as np
 from torch import Tensor
 
 from worker.engine.head import Head, head_after
-from worker.engine.lab.batches import Rows, Stream
+from worker.engine.lab.batches import Flags, Rows, Stream
 from worker.engine.lab.experiment import (
     Arm,
     DataChange,
     NetworkChange,
     RecipeChange,
+    borrows,
 )
 from worker.engine.lab.inputs import InputStep, Pipe
 from worker.engine.lab.losses import Form
@@ -23,7 +25,7 @@ from worker.engine.lab.views import View, changed_view, lent_to, normalized
 from worker.engine.network.initialization import Scheme
 from worker.engine.network.network import Network
 from worker.engine.recipe import CompleteRecipe
-from worker.engine.splits import spared_rows
+from worker.engine.splits import lent_rows, spared_rows
 
 _STACK_BYTES = 1 << 30  # of weights, gradients and optimiser state of a stack
 _SEEDED = {"subset", "permute_labels", "lend"}  # changes that hang on the seed
@@ -228,8 +230,9 @@ class Builder:
                     steps=self._steps,
                 )
             view = normalized(view, built.recipe, self._material)
-            if any(change.name == "lend" for change in built.data):
-                view = lent_to(view, self._material, seed)
+            if borrows(built.data):
+                way = self._lent[seed % len(self._lent)]
+                view = lent_to(view, self._material.decide.y, way)
             self._views[key] = view
         return self._views[key]
 
@@ -280,6 +283,11 @@ class Builder:
             given=self._material.recipe.epochs * stream.steps_an_epoch,
             ends=[End(index, seed, recipe.epochs * stream.steps_an_epoch)],
         )
+
+    @cached_property
+    def _lent(self) -> tuple[tuple[Rows, Flags], ...]:
+        """Ways to lend held-out rows, which seeds take in turn."""
+        return lent_rows(self._material.decide.y, len(self._material.train))
 
     def _left_out(self, seed: int) -> Rows:
         if not self._spared:

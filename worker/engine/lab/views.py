@@ -22,7 +22,7 @@ from worker.engine.probes.inputs_as_trained import recipe_affine
 from worker.engine.probes.transforms import TRANSFORMS, figures, transform
 from worker.engine.randomness import numpy_generator
 from worker.engine.recipe import CompleteRecipe
-from worker.engine.splits import lent_rows, stratified_order
+from worker.engine.splits import stratified_order
 
 _SAMPLE = 50_000  # rows transformed to measure the figures of a normalisation
 
@@ -95,15 +95,18 @@ def changed_view(
     return replace(view, pipe=view.pipe.then(steps[key]))
 
 
-def lent_to(view: View, material: Material, seed: int) -> View:
+def lent_to(view: View, y: Rows, way: tuple[Rows, Flags]) -> View:
     """Let held-out rows be trained on as well; to be done after all other changes.
+
+    Args:
+        view: as these left it.
+        y: int64, (rows that decide,).
+        way: of `splits.lent_rows`.
 
     Raises:
         ChangeImpossible: too few to divide.
     """
-    y = material.decide.y
-    ways = lent_rows(y, len(material.train))
-    lent, scored = ways[seed % len(ways)]
+    lent, scored = way
     if not len(lent) or not scored.any():
         raise ChangeImpossible(reason="too few held-out rows to lend any")
     borrowed = np.zeros(len(y), dtype=np.bool_)

@@ -77,6 +77,10 @@ def fills(
     return {name: fill for name, fill in found.items() if name in parameters}
 
 
+# Where an embedding's operators are told the row that pads.
+_PADDING = {"aten::embedding": 2, "aten::embedding_bag": 8, "net::embedding_bag": 4}
+
+
 def _node_fills(
     node: Node, producers: dict[int, Node], parameters: Tensors, scheme: Scheme
 ) -> dict[str, Fill]:
@@ -93,7 +97,7 @@ def _node_fills(
             )
         return filled
     if kind == "embedding" and weight is not None:
-        place = {"aten::embedding": 2, "aten::embedding_bag": 8}.get(node.kind, 4)
+        place = _PADDING[node.kind]
         padding = node.inputs[place] if len(node.inputs) > place else None
         row = padding.value if isinstance(padding, Constant) else None
         fill = _embedding(1.0, row if isinstance(row, int) else None)
