@@ -46,6 +46,7 @@ from worker.engine.lab.experiment import (
 )
 from worker.engine.lab.materials import Clock
 from worker.engine.ledger import Step
+from worker.engine.memory import keep_freed_memory
 from worker.engine.network.network import Network
 from worker.engine.network.torch_export import load_torch_export
 from worker.engine.network.torchscript import load_torchscript
@@ -99,6 +100,7 @@ class Session:
         if device == "auto":
             device = "cuda:0" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
+        keep_freed_memory()
         torch.set_num_threads(1)  # what has enough to do for more takes them, `threads`
         self.scratch = scratch
         self.progress = progress

@@ -17,11 +17,36 @@ from worker.engine.lab import narrow, pictures
 from worker.engine.lab.graph_nodes import RESHAPES, reshaped, shape_of
 from worker.engine.lab.hoisting import Compiled, hoisted
 from worker.engine.lab.rectified import rectify_after_pooling
+from worker.engine.network.layout import channels_last
 
 _aten = torch.ops.aten
 _COPIES = {_aten.clone.default, _aten.detach.default}
-_STACKED = 5  # dimensions of a stack's pictures
+_UNIT_DIMENSIONS = {  # that come and go; no number moves
+    _aten.unsqueeze.default,
+    _aten.squeeze.default,
+    _aten.squeeze.dim,
+    _aten.squeeze.dims,
+}
+_STACKED = {4, 5}  # dimensions of a stack's series and pictures
+_SERIES = 3  # dimensions of (rows, channels, steps)
 _MATRICES = 3  # and of its matrices
+
+# How many operands lie with the channels last, and what is called instead.
+_WITH_CHANNELS: dict[Any, tuple[int, Callable[..., Any]]] = {
+    _aten.convolution.default: (2, pictures.convolution),
+    _aten.convolution_backward.default: (3, pictures.convolution_backward),
+    _aten.native_batch_norm.default: (1, _aten.native_batch_norm.default),
+    _aten.native_batch_norm_backward.default: (
+        2,
+        _aten.native_batch_norm_backward.default,
+    ),
+}
+# Stride, padding, dilation and what a transposed one adds: their place, and the value
+# for a height of one.
+_SETTINGS: dict[Any, dict[int, int]] = {
+    _aten.convolution.default: {3: 1, 4: 0, 5: 1, 7: 0},
+    _aten.convolution_backward.default: {4: 1, 5: 0, 6: 1, 8: 0},
+}
 
 # The same operators by a shorter way through Python, which saves half of the call.
 _DIRECT: dict[Any, Callable[..., Any]] = {
@@ -112,7 +137,7 @@ def _simplify(node: Node) -> None:
     target, source = node.target, node.args[0]
     if not isinstance(source, Node):
         return
-    if target in RESHAPES:
+    if target in RESHAPES | _UNIT_DIMENSIONS:
         _simplify_reshape(node, source)
     elif target in _COPIES or _keeps_all(node, source):
         _replace(node, source)
@@ -240,7 +265,8 @@ def _join_picture_bias(node: Node) -> None:
         while source.target in RESHAPES | {_aten.unsqueeze.default}:
             source = source.args[0]  # type: ignore[assignment]
         stack = shape_of(node) or ()
-        fits = shape == (stack[0], 1, stack[2], 1, 1) and source < found
+        wanted = (stack[0], 1, stack[2], *[1] * (len(stack) - 3))
+        fits = shape == wanted and source < found
         if not fits or found.args[2] is not None:
             continue
         with node.graph.inserting_before(found):
@@ -253,7 +279,7 @@ def _join_picture_bias(node: Node) -> None:
 
 def _convolution_behind(node: Any) -> Node | None:  # noqa: ANN401 - any argument
     """Find the convolution that a stack of pictures was unfolded from."""
-    if not isinstance(node, Node) or len(shape_of(node) or ()) != _STACKED:
+    if not isinstance(node, Node) or len(shape_of(node) or ()) not in _STACKED:
         return None
     while node.target in RESHAPES | {_aten.permute.default}:
         if len(node.users) != 1 or not isinstance(node.args[0], Node):
@@ -280,12 +306,12 @@ def _narrow(node: Node) -> None:
 
 def _lay_out(node: Node, members: int) -> None:
     """Put convolution and pooling of stacks into the layout of `pictures`."""
-    if node.target == _aten.convolution.default:
-        node.target = pictures.convolution
-        _channels_last(node, count=2)
-    elif node.target == _aten.convolution_backward.default:
-        node.target = pictures.convolution_backward
-        _channels_last(node, count=3)
+    if node.target in _WITH_CHANNELS:
+        count, target = _WITH_CHANNELS[node.target]
+        if len(shape_of(node.args[0]) or ()) == _SERIES:
+            _draw(node, count)
+        _channels_last(node, count)
+        node.target = target
     elif node.target == _aten.max_pool2d_with_indices.default:
         _stack(node, pictures.max_pool, members, stacked=(0,))
     elif node.target == _aten.avg_pool2d.default:
@@ -298,6 +324,40 @@ def _lay_out(node: Node, members: int) -> None:
         _stack(node, pictures.max_pool_backward, members, stacked=(0, 1, 2))
 
 
+def _draw(node: Node, count: int) -> None:
+    """Let an operator see series as pictures of height one.
+
+    They can lie with their channels last, as nothing of three dimensions can.
+    """
+    arguments = list(node.args)
+    for at in range(count):
+        shape = shape_of(arguments[at]) or ()
+        with node.graph.inserting_before(node):
+            arguments[at] = reshaped(arguments[at], (*shape[:2], 1, *shape[2:]))
+    for at, fill in _SETTINGS.get(node.target, {}).items():
+        arguments[at] = [fill, *arguments[at]]  # type: ignore[misc]
+    node.args = tuple(arguments)
+    for result in _results(node):
+        shape = shape_of(result) or ()
+        if len(shape) == _SERIES:
+            _read_as(result, (*shape[:2], 1, *shape[2:]))
+
+
+def _results(node: Node) -> list[Node]:
+    """List what an operator returns, of several the parts that somebody takes."""
+    return list(node.users) if shape_of(node) is None else [node]
+
+
+def _read_as(result: Node, shape: tuple[int, ...]) -> None:
+    """Note another shape of a value, and give its readers the one that they knew."""
+    known, users = shape_of(result) or (), list(result.users)
+    with result.graph.inserting_after(result):
+        flat = reshaped(result, known)
+    result.meta["shape"] = shape
+    for user in users:
+        user.replace_input_with(result, flat)
+
+
 def _channels_last(node: Node, count: int) -> None:
     """Convert operands by nodes of their own, so that both passes share the copy."""
     arguments = list(node.args)
@@ -305,7 +365,7 @@ def _channels_last(node: Node, count: int) -> None:
         source = arguments[at]
         if isinstance(source, Node):
             with node.graph.inserting_before(node):
-                made = node.graph.call_function(pictures.last, (source,))
+                made = node.graph.call_function(channels_last, (source,))
             made.meta.update(source.meta)
             arguments[at] = made
     node.args = tuple(arguments)
@@ -325,18 +385,10 @@ def _stack(
         with node.graph.inserting_before(node):
             arguments[at] = reshaped(source, wanted)
     node.target, node.args = target, tuple(arguments)
-    results = list(node.users) if shape_of(node) is None else [node]
-    for result in results:
+    for result in _results(node):
         shape = shape_of(result)
-        if shape is None:
-            continue
-        users = list(result.users)
-        with node.graph.inserting_after(result):
-            flat = reshaped(result, shape)
-        flat.args = (result, list(shape))
-        result.meta["shape"] = (members, shape[0] // members, *shape[1:])
-        for user in users:
-            user.replace_input_with(result, flat)
+        if shape is not None:
+            _read_as(result, (members, shape[0] // members, *shape[1:]))
 
 
 _ELEMENTWISE = {

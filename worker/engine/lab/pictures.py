@@ -12,13 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_LAST = torch.channels_last
-_PICTURE = 4  # dimensions of (rows, channels, height, width)
-
-
-def last(x: Tensor) -> Tensor:
-    """Put the channels of pictures last in memory; copies only where they are not."""
-    return x.contiguous(memory_format=_LAST) if x.dim() == _PICTURE else x
+from worker.engine.network.layout import channels_last
 
 
 def convolution(  # noqa: PLR0913, PLR0917 - the operator's own arguments
@@ -88,7 +82,7 @@ def _folded(x: Tensor) -> Tensor:
     """(members, rows, channels, h, w) -> (rows, members * channels, h, w)."""
     members, rows, channels, height, width = x.shape
     together = x.transpose(0, 1).reshape(rows, members * channels, height, width)
-    return last(together)
+    return channels_last(together)
 
 
 def _unfolded(x: Tensor, members: int) -> Tensor:

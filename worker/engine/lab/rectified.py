@@ -52,7 +52,8 @@ def _rewrite(relu: Node, pool: Node, value: Node, back: Node, mask: Node) -> Non
     flat = shape_of(value) or ()
     whole = shape_of(relu) or ()
     # As a stack of pictures, whose layout later rules know.
-    stack = (*whole[:2], *flat[1:]) if len(whole) > len(flat) else flat
+    is_stack = len(whole) > 1 and whole[0] * whole[1] == flat[0]
+    stack = (*whole[:2], *flat[1:]) if is_stack else flat
     with graph.inserting_before(pool):
         raw = reshaped(relu.args[0], shape_of(pool.args[0]))
     readers = list(value.users)

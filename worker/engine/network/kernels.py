@@ -18,6 +18,7 @@ from worker.engine.network.dropouts import (
     feature_dropout,
     is_batched,
 )
+from worker.engine.network.normalizing import normalized
 from worker.engine.network.program import BufferNames
 from worker.engine.network.recurrent import recurrent
 
@@ -51,26 +52,20 @@ def batch_norm(  # noqa: PLR0913, PLR0917
         return torch.batch_norm(x, weight, bias, None, None, True, 0.0, eps, False)  # noqa: FBT003
     if not run.training:
         return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, False)  # noqa: FBT003
-    dims = [dim for dim in range(x.dim()) if dim != 1]
     count = x.numel() // x.shape[1]
     if count_name:
         run.buffers[count_name] = run.buffers[count_name] + 1
     if momentum is None:
-        batches = run.buffers[count_name] if count_name else 1
+        batches = run.buffers[count_name].to(mean.dtype) if count_name else 1
         factor: Any = 1.0 / batches
     else:
         factor = momentum
     if is_batched(x, mean, var, weight) or isinstance(factor, torch.Tensor):
-        batch_var, batch_mean = torch.var_mean(x, dims, correction=0)
-        shape = [1, -1, *[1] * (x.dim() - 2)]
-        out = (x - batch_mean.view(shape)) * torch.rsqrt(batch_var + eps).view(shape)
-        if weight is not None:
-            out = out * weight.view(shape)
-        if bias is not None:
-            out = out + bias.view(shape)
+        out, batch_mean, scale = normalized(x, weight, bias, eps)
         if count > 1:
-            unbiased = batch_var.detach() * (count / (count - 1))
-            run.buffers[mean_name] = mean + (batch_mean.detach() - mean) * factor
+            batch_var = scale.pow(-2) - eps
+            unbiased = batch_var * (count / (count - 1))
+            run.buffers[mean_name] = mean + (batch_mean - mean) * factor
             run.buffers[var_name] = var + (unbiased - var) * factor
         return out
     mean, var = mean.clone(), var.clone()

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import torch
 
 from worker.engine.network.batch_size import baked_sizes, freed, takes
-from worker.engine.network.dropouts import Run
+from worker.engine.network.dropouts import Run, is_batched
 from worker.engine.network.editing import Change, Edited, SurgeryImpossible
 from worker.engine.network.facts import NetworkFacts, facts_of
 from worker.engine.network.families import reference_module
@@ -22,6 +22,7 @@ from worker.engine.network.initialization import (
     initial_parameters,
 )
 from worker.engine.network.kernels import DROPOUTS
+from worker.engine.network.layout import channels_last
 from worker.engine.network.lowering import Lifted, lift
 from worker.engine.network.machine import Machine
 from worker.engine.network.program import (
@@ -181,8 +182,10 @@ class Network:
             What the network returns, and the buffers after the pass.
         """
         run = Run(training=training, buffers=dict(buffers), noise=noise)
-        machine = self._train if training else self._eval
-        return machine.run(parameters, self.prepared(x), run), run.buffers
+        given = self.prepared(x)
+        if training:
+            return self._train.run(parameters, given, run), run.buffers
+        return self._eval.run(parameters, _laid_out(given), run), run.buffers
 
     def noise_shapes(self, x: torch.Tensor) -> list[tuple[int, ...]]:
         """List the dropout sites' shapes for this batch, in order of execution."""
@@ -233,7 +236,8 @@ class Network:
                 seen.append(Seen(layer.name, layer.kind, layer.op, result))
 
         run = Run(training=False, buffers=dict(buffers))
-        Machine(self.eval_program, watch).run(parameters, self.prepared(x), run)
+        given = _laid_out(self.prepared(x))
+        Machine(self.eval_program, watch).run(parameters, given, run)
         return seen
 
     def changed(
@@ -625,3 +629,9 @@ def copied(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     torch.jit.save(module, buffer)
     buffer.seek(0)
     return loaded(buffer)
+
+
+def _laid_out(x: torch.Tensor) -> torch.Tensor:
+    """Lay pictures out as they are convolved fastest; under `vmap` they stay."""
+    is_here = x.device.type == "cpu" and not is_batched(x)
+    return channels_last(x) if is_here else x

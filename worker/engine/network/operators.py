@@ -176,6 +176,8 @@ PLAIN: dict[str, Function] = {
 }
 # Applied when the values are lists, numbers or text rather than tensors.
 _LISTS: dict[str, Function] = {"aten::slice": _slice, "aten::copy": list}
+# Pictures may lie with their channels last; what was a view may have to be a copy then.
+_VIEWS = frozenset({"aten::view", "aten::view.default"})
 FOLDABLE = frozenset(
     {kind for kind in PLAIN if kind not in ("prim::RaiseException", "aten::tensor")}
     | set(_ARITHMETIC)
@@ -272,4 +274,6 @@ def function(op: str) -> Function:
         return either
     if kind in PLAIN:
         return PLAIN[kind]
+    if op in _VIEWS:
+        return torch.reshape
     return _torch_function(op)

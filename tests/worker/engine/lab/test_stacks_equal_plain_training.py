@@ -264,6 +264,54 @@ def temporal() -> nn.Module:
     return Temporal().double()
 
 
+def normed_series() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv1d(2, 4, 3, padding=1),
+        nn.BatchNorm1d(4, momentum=None),
+        nn.ReLU(),
+        nn.MaxPool1d(2),
+        nn.Conv1d(4, 6, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm1d(6, affine=False),
+        nn.Tanh(),
+        nn.ConvTranspose1d(6, 3, 2, stride=2, output_padding=1),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        nn.Linear(3, lab.CLASSES),
+    ).double()
+
+
+class Skipping(nn.Module):
+    """A residual block on pictures of one channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.inner, self.second = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.last = nn.Linear(3, lab.CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.max_pool2d(torch.relu(self.first(self.stem(x))), 2)
+        x = torch.relu(x + self.second(self.inner(x)))
+        return self.last(x.mean((2, 3)))
+
+
+def skipping() -> nn.Module:
+    torch.manual_seed(0)
+    return Skipping().double()
+
+
+def volumes() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv3d(1, 2, 2),
+        nn.BatchNorm3d(2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(54, lab.CLASSES),
+    ).double()
+
+
 @pytest.mark.parametrize("capture", [True, False], ids=["captured", "direct"])
 @pytest.mark.parametrize(
     ("make", "shape"),
@@ -272,8 +320,11 @@ def temporal() -> nn.Module:
         (normed, (2, 8, 8)),
         (residual, (6,)),
         (temporal, (2, 12)),
+        (normed_series, (2, 12)),
+        (skipping, (1, 8, 8)),
+        (volumes, (1, 4, 4, 4)),
     ],
-    ids=["conv", "batch norm", "residual", "temporal"],
+    ids=["conv", "batch norm", "residual", "temporal", "series", "skipping", "volumes"],
 )
 def test_every_kind_of_layer_trains_to_the_plain_weights(make, shape, capture):
     # Adam would blow the rounding of a bias before batch norm up, whose gradient is 0.

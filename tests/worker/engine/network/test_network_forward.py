@@ -43,6 +43,32 @@ def test_inference_equals_the_module(name, how):
     assert all(torch.equal(buffers[n], network.buffers[n]) for n in buffers)
 
 
+class Viewed(torch.nn.Module):
+    """Flattens pictures by a view, as they lie one after the other."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(channels, 4, 3)
+        self.out = torch.nn.Linear(4 * 16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(torch.relu(self.conv(x)).view(x.size(0), -1))
+
+
+@pytest.mark.parametrize("how", ["scripted", "traced"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_convolved_with_their_channels_last(channels, how):
+    module, x = Viewed(channels).eval(), torch.randn(8, channels, 6, 6)
+    network = lifted(module, x, how)
+    given = (network.parameters, network.buffers, x)
+
+    seen = {one.kind: one.value for one in network.activations(*given)}
+    raw, _ = network.forward(*given, training=False)
+
+    assert seen["conv"].is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(raw, module(x), **TOLERANCE)
+
+
 @pytest.mark.parametrize("how", ["scripted", "traced"])
 @pytest.mark.parametrize("name", ["bag of means", "bag of sums", "pooled"])
 def test_token_ids_are_known_by_the_table_that_they_are_looked_up_in(name, how):
