@@ -99,6 +99,7 @@ class Trial:
         decision: what the gain says, taken alone.
         role: its place in the best combination.
         explained_by: the cause whose mending makes this gain vanish.
+        instead: whether the two mends cannot be made together.
         arms: (key, gain) of every mend of this cause that was tried.
         experiments: ids.
     """
@@ -112,6 +113,7 @@ class Trial:
     on_top: PairedGain | None = None
     role: Role = "none"
     explained_by: Cause | None = None
+    instead: bool = False
     arms: tuple[tuple[str, PairedGain], ...] = ()
     experiments: tuple[str, ...] = ()
     over: str = "baseline"
@@ -544,6 +546,10 @@ def _once(trial: Trial, other: Cause) -> str:
     """What it adds to the mending of another."""
     named = f"once “{cause_words(other)}” is mended"
     extra = trial.on_top
+    if extra is None and trial.instead:
+        if trial.role == "equivalent":
+            return f"; either this or mending “{cause_words(other)}” is enough"
+        return f", in place of mending “{cause_words(other)}”, which brings more"
     if extra is None:
         return f"; what it adds {named} was not measured"
     if extra.value <= 0:

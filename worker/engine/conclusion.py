@@ -26,6 +26,7 @@ from worker.engine.prescription import (
     is_better,
     is_worth_giving,
     remedy_of,
+    with_the_delivery,
 )
 from worker.engine.results import BASELINE
 from worker.engine.stats.decisions import Floors, severity_of
@@ -79,6 +80,8 @@ def conclude(
             "A repaired model was trained, but nothing proven stands behind it or it "
             "does no better than the delivered one; it is not given."
         )
+    if remedy is not None:
+        remedy = with_the_delivery(remedy, findings)
     noted = limits_of(learned, has_remedy=remedy is not None)
     limits = [*subject.notes, *noted, *withheld]
     return Report(

@@ -28,6 +28,18 @@ from worker.engine.subject import Subject
 LEAST_ERROR = 0.005  # of a gain, in balanced accuracy; seeds may agree by chance
 
 
+# How a model that was trained anew is free of the faults of a delivery.
+_SETTLED: dict[Cause, str] = {
+    Cause.TRAINING_MODE_LEFT_ON: "Export it in evaluation mode.",
+    Cause.LABEL_ORDER_MISMATCH: (
+        "Put its outputs into the order of the dataset's classes."
+    ),
+    Cause.PREPROCESSING_MISMATCH: (
+        "Train it on the inputs in the form of the dataset, and give it these."
+    ),
+}
+
+
 def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
     """Compare the repaired model to the delivered one; None where there is none."""
     entry = learned.remedy
@@ -65,6 +77,13 @@ def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
         judged_on=f"{len(labels)} held-out rows that no decision looked at",
         model=entry.outcome.file,
     )
+
+
+def with_the_delivery(remedy: Remedy, findings: Sequence[Finding]) -> Remedy:
+    """Say what the repaired model does about the faults found in the delivery."""
+    found = {finding.cause for finding in findings if finding.verdict == "found"}
+    settled = [step for cause, step in _SETTLED.items() if cause in found]
+    return remedy.model_copy(update={"steps": [*remedy.steps, *settled]})
 
 
 def is_worth_giving(

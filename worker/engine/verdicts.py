@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from service.contract.causes import Cause
 from worker.engine.check import Case, Mend, Trial, delivered_hits
 from worker.engine.choices import shares_of_error
-from worker.engine.combination import NEAR_SHARE, first_to_name, name
+from worker.engine.combination import NEAR_SHARE, compatible, first_to_name, name
 from worker.engine.ledger import Learned
 from worker.engine.results import (
     BASELINE,
@@ -167,10 +167,13 @@ def _with_roles(
             roles[cause] = replace(trial, role="primary")
         elif cause in chosen:
             roles[cause] = replace(trial, role="component")
-        elif trial.gain.value >= near:
-            roles[cause] = replace(trial, role="equivalent", explained_by=primary)
         else:
-            roles[cause] = replace(trial, role="explained", explained_by=primary)
+            roles[cause] = replace(
+                trial,
+                role="equivalent" if trial.gain.value >= near else "explained",
+                explained_by=primary,
+                instead=not compatible(trial.mend, found[primary].mend),
+            )
     return roles | _idle_beside(primary, trials, floors)
 
 

@@ -246,6 +246,32 @@ def test_the_verdict_follows_decision_and_role(trial, verdict):
 
 
 @pytest.mark.parametrize(
+    ("role", "instead", "said"),
+    [
+        ("equivalent", True, "either this or mending “unsuitable loss” is enough"),
+        ("explained", True, "in place of mending “unsuitable loss”, which brings more"),
+        ("equivalent", False, "was not measured"),
+    ],
+)
+def test_of_two_mends_that_cannot_both_be_made_one_is_enough(role, instead, said):
+    check = LearningRateTooLow()
+    trial = Trial(
+        mend=mend(check.cause, RecipeChange(patch={"epochs": 2})),
+        gain=gain(0.1),
+        confirmed=True,
+        decision="found",
+        role=role,
+        explained_by=Cause.UNSUITABLE_LOSS,
+        instead=instead,
+    )
+
+    finding = judge_gain(check, Case(measures={}, trial=trial), says="It is too low")
+
+    assert finding.verdict == "suspected"
+    assert said in finding.summary
+
+
+@pytest.mark.parametrize(
     ("alone", "on_top", "verdict"),
     [(0.05, None, "found"), (0.03, None, "suspected"), (0.03, 0.06, "found")],
 )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from service.contract.causes import BY_CAUSE, Cause
-from service.contract.report import Finding, Gain
+from service.contract.report import Finding, Gain, Remedy
 from tests.builders_engine import World, make_subject, no_effect
 from tests.worker.engine.test_results import trained
 from worker.engine.catalog import CATALOG
@@ -25,6 +25,7 @@ from worker.engine.ledger import (
     Unconfirmed,
     Untried,
 )
+from worker.engine.prescription import with_the_delivery
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.transcript import limits_of
 from worker.engine.wording import FULL_LENGTH
@@ -173,6 +174,39 @@ def test_a_repaired_model_is_given_where_a_fault_was_proven():
     assert report.remedy is not None
     assert report.remedy.gain is not None
     assert report.remedy.gain.value > 0
+
+
+def test_of_two_rates_that_gain_as_much_either_is_said_to_be_enough():
+    subject = make_subject()
+
+    def effect(arm):
+        patches = [c.patch for c in arm.changes if isinstance(c, RecipeChange)]
+        return 0.2 * any("optimizer" in patch for patch in patches)
+
+    report = conclude(subject, World(subject, base=0.7, effect=effect).audit(), HEADER)
+
+    other = next(f for f in report.findings if f.cause == Cause.LEARNING_RATE_TOO_LOW)
+    assert report.primary_cause is Cause.LEARNING_RATE_TOO_HIGH
+    assert Cause.LEARNING_RATE_TOO_LOW in report.equivalent
+    assert "either this or mending “learning rate too high” is enough" in other.summary
+
+
+def test_the_steps_of_the_repaired_model_hold_what_mends_the_delivery():
+    score = {"value": 0.9, "low": 0.8, "high": 1.0}
+    remedy = Remedy(
+        recipe=make_subject().given,
+        steps=["Train anew."],
+        changes=[],
+        after={"accuracy": score, "balanced_accuracy": score},
+        judged_on="rows",
+    )
+    left_on = finding(Cause.TRAINING_MODE_LEFT_ON, 0.1)
+    order = finding(Cause.LABEL_ORDER_MISMATCH, 0.1)
+    suspected = order.model_copy(update={"verdict": "suspected"})
+
+    seen = with_the_delivery(remedy, [left_on, suspected])
+
+    assert seen.steps == ["Train anew.", "Export it in evaluation mode."]
 
 
 def test_what_is_delivered_is_judged_in_the_mode_in_which_it_runs():
