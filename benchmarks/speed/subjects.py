@@ -65,10 +65,42 @@ class Recurrent(nn.Module):
         return self.out(states[:, -1])  # type: ignore[no-any-return]
 
 
+class Residual(nn.Module):
+    """A block of two convolutions beside a shortcut, with batch norms."""
+
+    def __init__(self, channels: int = 12) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, channels, 3, padding=1)
+        self.inner = nn.Conv2d(channels, channels, 3, padding=1)
+        self.outer = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(3))
+        self.out = nn.Linear(channels, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Classify pictures, float, (rows, 1, height, width)."""
+        x = torch.max_pool2d(torch.relu(self.norms[0](self.stem(x))), 2)
+        inner = torch.relu(self.norms[1](self.inner(x)))
+        x = torch.relu(x + self.norms[2](self.outer(inner)))
+        return self.out(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def temporal() -> nn.Module:
+    """Make convolutions over time, with batch norms."""
+
+    def block(given: int, made: int) -> list[nn.Module]:
+        conv = nn.Conv1d(given, made, 5, padding=2)
+        return [conv, nn.BatchNorm1d(made), nn.ReLU(), nn.MaxPool1d(2)]
+
+    head = [nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(32, CLASSES)]
+    return nn.Sequential(*block(3, 16), *block(16, 32), *head)
+
+
 CASES = (
     Case("small MLP 64-32-10, batch 32", lambda: mlp(64, 32), (64,), 32),
     Case("small CNN 8x8, batch 32", lambda: cnn(8), (1, 8, 8), 32),
     Case("small CNN 28x28, batch 32", lambda: cnn(28), (1, 28, 28), 32),
+    Case("residual, batch norms, 16x28", Residual, (1, 16, 28), 32),
+    Case("series, batch norms, 3x100", temporal, (3, 100), 32),
     Case("MLP 784-256-10, batch 128", lambda: mlp(784, 256), (784,), 128),
     Case("GRU 8-32, 50 steps", lambda: Recurrent(nn.GRU, 8, 32), (50, 8), 32),
     Case("LSTM 8-32, 50 steps", lambda: Recurrent(nn.LSTM, 8, 32), (50, 8), 32),

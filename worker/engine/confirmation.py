@@ -19,6 +19,7 @@ from worker.engine.combination import (
     first_to_name,
     name,
     on_top,
+    parts_of,
     preference,
     with_controls,
 )
@@ -37,7 +38,7 @@ from worker.engine.trainer import (
 MOST_CONFIRMING = 32
 SHARE_FOR_MORE = 0.5  # of the time left, that more seeds may take
 MOST_OF_IT = 0.85  # of the time left; the repaired model needs the rest
-UNTRIED = 0.5  # of the whole's gain, that is hoped for where a part is left out
+UNTRIED = 0.5  # of the way between what is known to gain less and more
 CLEARLY_WORSE = 0.02  # balanced accuracy under the baseline; such a control is settled
 
 Shares = Mapping[Cause, float]  # see `choices.shares_of_error`
@@ -72,12 +73,7 @@ class Confirmation:
         while len(chosen) > 1 and cost(chosen) > allowance:
             whole = value_of(self.screen, chosen)
             options = all_but_one(chosen)
-            worth = [
-                value_of(self.screen, option)
-                if name(option) in self.screen
-                else UNTRIED * whole
-                for option in options
-            ]
+            worth = [self._hoped(option, chosen) for option in options]
             best, kept = max(
                 zip(worth, options, strict=True),
                 key=lambda item: (item[0], -cost(item[1])),
@@ -88,6 +84,26 @@ class Confirmation:
             self.trainer.limit(Unconfirmed(name(chosen), name(kept)))
             chosen = kept
         return chosen
+
+    def _hoped(self, option: tuple[Mend, ...], chosen: tuple[Mend, ...]) -> float:
+        """What a part of a combination gains or may be hoped to gain.
+
+        Where it was not tried, half of the way from the best that is in it to the best
+        that it is in, without the mends that it leaves out.
+        """
+        if name(option) in self.screen:
+            return value_of(self.screen, option)
+        kept = {mend.key for mend in option}
+        left_out = {mend.key for mend in chosen} - kept
+        low, high = [0.0], []
+        for arm in self.screen.arms:
+            parts = parts_of(arm)
+            if parts < kept:
+                low.append(self.screen.gain(arm).value)
+            elif parts > kept and not parts & left_out:
+                high.append(self.screen.gain(arm).value)
+        most = max(high, default=value_of(self.screen, chosen))
+        return UNTRIED * (max(low) + max(*low, most))
 
     def _best_alone(self, kept: tuple[Mend, ...]) -> tuple[Mend, ...]:
         """Answer a cause that is left alone by what did best alone, not in company."""
@@ -315,7 +331,9 @@ class Confirmation:
         others = [m for m in best.values() if m.cause not in {c.cause for c in chosen}]
         options = [(*chosen, m) for m in others]
         if len(together) > len(chosen) and all(m in together for m in chosen):
-            options.append(together)
+            causes = {m.cause for m in together}
+            options += [together]
+            options += [(*together, m) for m in others if m.cause not in causes]
         gains = [
             (option, confirm.gain(name(option), over=name(chosen)))
             for option in options

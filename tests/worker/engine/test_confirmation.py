@@ -127,6 +127,57 @@ def test_where_time_is_short_what_is_known_to_be_needed_is_confirmed(tried, kept
     assert sorted(m.key for m in chosen) == kept
 
 
+def rate_and_length() -> tuple[Mend, Mend, Mend]:
+    """A rate that is needed beside a long training, and what is not."""
+    patches = [{"optimizer": {"lr": 0.1}}, {"epochs": 800}]
+    rate, long = (RecipeChange(patch=patch) for patch in patches)
+    raw = NetworkChange(name="output")
+    return (
+        Mend(Cause.UNSUITABLE_ACTIVATION, "raw", "", (raw,)),
+        Mend(Cause.LEARNING_RATE_TOO_LOW, "lr", "", (rate,)),
+        Mend(Cause.INSUFFICIENT_TRAINING, "long", "", (long,)),
+    )
+
+
+def test_what_was_not_tried_is_weighed_by_what_it_holds_and_what_holds_it():
+    """The dearest is not left out where the others failed without it in company."""
+    raw, rate, long = together = rate_and_length()
+    short, _, _ = confirmation(1e-9)
+    hits = {
+        "baseline": 40,
+        "long": 65,
+        "lr": 43,
+        name(together): 80,
+        "raw + standardize + lr": 43,
+        "raw + standardize + long": 70,
+        "standardize + lr + long": 80,
+    }
+    short.screen = trained(hits, (0, 1))
+    unit = short.trainer.cost(short._arms_of(together), SEEDS_CONFIRMING[:6]) / 1e-9
+    short.trainer.costs = Costs(one=0.0, each=0.8 * short.trainer.left / unit)
+
+    assert short._hoped((raw, rate), together) == pytest.approx(0.03)
+    assert short._hoped((rate, long), together) == pytest.approx(0.325)
+    assert short.affordable(together) == (rate, long)
+
+
+def test_the_repaired_model_is_made_of_the_best_that_was_confirmed():
+    raw, rate, long = rate_and_length()
+    settled, _, _ = confirmation(1e-9)
+    hits = {
+        "baseline": 40,
+        "lr": 50,
+        name([raw, rate]): 50,
+        name([raw, rate, long]): 80,
+    }
+    confirm = trained(hits, tuple(range(8)))
+    best = {mend.cause: mend for mend in (raw, rate, long)}
+
+    chosen = settled.enriched(confirm, (raw, rate), (rate,), best)
+
+    assert name(chosen) == name([raw, rate, long])
+
+
 @pytest.mark.parametrize(("alone", "kept"), [(75, "lr=0.005"), (60, "lr=0.001")])
 def test_what_is_left_of_a_combination_is_the_best_answer_without_the_rest(alone, kept):
     """The rate that went best with ten times the epochs is too low without them."""
