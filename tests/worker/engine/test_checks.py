@@ -311,6 +311,35 @@ def test_labels_that_the_recipe_learns_in_another_order_are_exchanged_themselves
     assert "weak" not in finding.summary
 
 
+@pytest.mark.parametrize(
+    ("confidence", "usual", "verdict"),
+    [
+        (0.56, 0.6, "not_found"),  # fresh weights fit one of the two orders
+        (0.8, 0.6, "found"),  # they have learned it
+        (0.56, 0.83, "found"),  # what the recipe yields is as unsure
+    ],
+)
+def test_of_two_orders_fresh_weights_fit_one_by_accident(confidence, usual, verdict):
+    order = {
+        "gain": {"value": 0.6, "standard_error": 0.03},
+        "permutation": [1, 0],
+        "train_before": 0.15,
+        "train_after": 0.85,
+        "sure": {"accuracy": 0.85, "confidence": confidence},
+    }
+    case = Case(
+        measures={"label_order": order},
+        retrained=gain(0.45),
+        delivered=0.15,
+        baseline={"train_balanced_accuracy": usual},
+    )
+
+    finding = LabelOrderMismatch().judge(make_subject(counts=(600, 600)), case)
+
+    assert finding.verdict == verdict
+    assert ("by accident" in finding.summary) is (verdict == "not_found")
+
+
 def test_an_order_that_helps_a_weak_model_a_little_is_no_mismatch():
     measures = {
         "label_order": {

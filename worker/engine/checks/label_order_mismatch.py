@@ -7,9 +7,11 @@ Source:    Kuhn 1955, The Hungarian method for the assignment problem.
            about as well as the reordered outputs: else the model is weak in any order.
            Or where it shows on training rows: those the weights fit, in that order
            alone, as the recipe's own trainings do.
+           Of two classes, weights that have not learned hit one order or the other.
 Blind to:  models too weak to tell the classes apart in any order.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,6 +29,7 @@ from worker.engine.check import (
     undecided,
 )
 from worker.engine.subject import Subject
+from worker.engine.sureness import has_not_learned
 
 METHOD = "outputs reordered against as delivered, paired over rows"
 
@@ -48,6 +51,8 @@ class LabelOrderMismatch:
     learns: float = 0.1  # balanced accuracy above chance that they must reach
     unstable_share: float = 0.1  # of them, that may end no better than what was given
     fits: float = 0.05  # balanced accuracy below the recipe's own, on training rows
+    short: float = 0.1  # balanced accuracy there, by which trainings may miss it
+    by_chance: float = 0.3  # nats an answer; what is worth more is no accident
     apart: float = 0.2  # of balanced accuracy there, between the two orders
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -69,6 +74,15 @@ class LabelOrderMismatch:
             return clear(
                 self.cause,
                 "No other order of the outputs fits the labels better.",
+                gain=gain,
+                method=METHOD,
+            )
+        if self._is_accidental(subject, case):
+            return clear(
+                self.cause,
+                "Another order would fit better, but by accident: the outputs hardly "
+                "differ, as those of weights that have not learned, and training does "
+                "not reach as much.",
                 gain=gain,
                 method=METHOD,
             )
@@ -154,6 +168,22 @@ class LabelOrderMismatch:
         if len(to) > self.shown_whole:
             return f"{text}; `permutation` in the JSON report holds the class of each."
         return f"{text}. The class that each output stands for: {whole}."
+
+    def _is_accidental(self, subject: Subject, case: Case) -> bool:
+        """Whether weights that have not learned happen to fit in that order.
+
+        Of two classes they always fit in one. What a recipe yields may be unsure, too.
+        """
+        values = case.measures.get("label_order", {})
+        after, usual = (
+            values.get("train_after"),
+            case.baseline.get("train_balanced_accuracy", 0.0),
+        )
+        if isinstance(after, float) and usual >= after - self.short:
+            return False
+        is_one_of_two = subject.data.classes == 2  # noqa: PLR2004
+        most = math.inf if is_one_of_two else self.by_chance
+        return has_not_learned(subject, values.get("sure"), most)
 
     def _fits_in_that_order(self, subject: Subject, case: Case) -> bool:
         """Whether the weights have learned the training rows, in that order alone.

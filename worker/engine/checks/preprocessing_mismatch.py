@@ -37,9 +37,9 @@ from worker.engine.check import (
 )
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
+from worker.engine.sureness import IN_NATS, has_not_learned
 from worker.engine.wording import form_words
 
-IN_NATS = ("cross_entropy", "nll", "bce", "bce_with_logits")  # as the log loss is
 METHOD = "inputs transformed against as given, paired over rows"
 
 
@@ -65,7 +65,6 @@ class PreprocessingMismatch:
     moved: float = (
         0.8  # area from which held-out inputs have another form by themselves
     )
-    sure: float = 0.5  # confidence over accuracy, both above chance
     by_chance: float = 0.3  # nats an answer that one of many forms may bring
     norm_off: float = 0.5  # stored deviations, or nats of a ratio: another form
     norm_nearer: float = 0.25  # of that, what is left in the form of the training
@@ -228,21 +227,9 @@ class PreprocessingMismatch:
         return usual_loss is None or loss <= self.fits_loss * usual_loss
 
     def _has_not_learned(self, subject: Subject, case: Case) -> bool:
-        """Whether the weights, in that form, are far less sure than right.
-
-        Outputs of fresh weights lie close together. One form of many may put them on
-        the right side; only training moves them apart.
-        """
+        """Whether the weights, in that form, are far less sure than right."""
         sure = case.measures.get("preprocessing", {}).get("sure")
-        if subject.recipe.loss.name not in IN_NATS or not isinstance(sure, dict):
-            return False
-        accuracy, confidence = sure.get("accuracy"), sure.get("confidence")
-        if not (isinstance(accuracy, float) and isinstance(confidence, float)):
-            return False
-        classes = subject.data.classes
-        if _nats(accuracy, classes) > self.by_chance:
-            return False
-        return confidence - 1 / classes < self.sure * (accuracy - 1 / classes)
+        return has_not_learned(subject, sure, self.by_chance)
 
     def _has_moved(self, case: Case) -> bool:
         """Whether held-out inputs are told from training ones at a glance."""
@@ -273,15 +260,3 @@ def _off(norm: JsonValue) -> float | None:
     if not (isinstance(shift, float) and isinstance(ratio, float)) or ratio <= 0:
         return None
     return max(shift, abs(math.log(ratio)))
-
-
-def _nats(hit: float, classes: int) -> float:
-    """What an answer tells that is right so often, and else any other class.
-
-    Source: Fano 1961, Transmission of information.
-    """
-    if not 1 / classes < hit < 1:
-        return math.log(classes) if hit >= 1 else 0.0
-    miss = 1 - hit
-    doubt = -hit * math.log(hit) - miss * math.log(miss / (classes - 1))
-    return math.log(classes) - doubt

@@ -29,6 +29,7 @@ from worker.engine.probes.material import (
     Material,
     Values,
     choose,
+    finite,
     integer,
     note,
     sample_places,
@@ -74,10 +75,16 @@ def measure(material: Material, settings: Values) -> Values:
     values["stable"] = stable
     values["before"] = balanced(before, y)
     values["after"] = balanced(after, y)
-    values["train_before"] = values["train_after"] = None
+    values["train_before"] = values["train_after"] = values["sure"] = None
     if moved:
         y_train = training_sample(material).y
-        seen = predictions(material, training_answers(material))
+        raw = training_answers(material)
+        seen = predictions(material, raw)
+        confidence = material.head.log_probabilities(raw).double().exp().amax(1)
+        values["sure"] = {
+            "accuracy": float((whole[seen] == y_train).mean()),
+            "confidence": finite(float(confidence.mean())),
+        }
         values["train_before"] = balanced(seen == y_train, y_train)
         values["train_after"] = balanced(whole[seen] == y_train, y_train)
     return values
