@@ -67,6 +67,20 @@ def test_many_contradicted_labels_are_not_cleared_for_want_of_a_gain(least, verd
     assert finding.gain.value == -0.01
 
 
+@pytest.mark.parametrize(("hit", "verdict"), [(0.49, "suspected"), (0.75, "found")])
+def test_labels_of_classes_that_overlap_still_more_are_not_called_wrong(hit, verdict):
+    measures = make_noise(reference={"value": hit, "low": 0.4, "high": 0.8})
+    mend = LabelNoise().mends(make_subject(), measures)[0]
+    gain = PairedGain(value=0.065, error=0.01, degrees=100, seeds=8)
+    trial = Trial(mend, gain, confirmed=True, decision="found", role="primary")
+
+    finding = LabelNoise().judge(make_subject(), Case(measures=measures, trial=trial))
+
+    assert finding.verdict == verdict
+    assert ("cannot be told" in finding.summary) is (verdict == "suspected")
+    assert "+6.5 points" in finding.summary
+
+
 @pytest.mark.parametrize(("least", "verdict"), [(0.12, "found"), (0.03, "suspected")])
 def test_many_labels_that_are_surely_wrong_are_a_fault_whatever_they_cost(
     least, verdict

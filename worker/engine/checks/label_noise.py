@@ -11,6 +11,8 @@ Source:    Northcutt et al. 2021, Confident Learning, arXiv:1911.00068; margins 
            early epochs: Pleiss et al. 2020, arXiv:2001.10528; smoothing: Lukasik et al.
            2020, Does label smoothing mitigate label noise?, arXiv:2003.02819; forward
            correction: Patrini et al. 2017, arXiv:1609.03683.
+           Where the classes overlap more than labels are thought wrong, nobody can tell
+           one from the other, and the cause is suspected at most.
 Blind to:  mistakes that follow the features, or that are often of one class for one
            other and in held-out labels, too.
 """
@@ -31,6 +33,7 @@ from worker.engine.check import (
     judge_gain,
     least_noise_rate,
     noise_rate,
+    points,
     undecided,
 )
 from worker.engine.doubted_labels import SECOND_LOOK, corrected, dropped
@@ -173,6 +176,13 @@ class LabelNoise:
                 "than clean data show.",
                 evidence=evidence,
             )
+        return self._tried(case, noise, evidence)
+
+    def _tried(
+        self, case: Case, noise: Mapping[str, JsonValue], evidence: list[Evidence]
+    ) -> Finding:
+        """What their gain says, and what it does not."""
+        rate = noise_rate(case.measures)
         # What is left once they are dropped does not bring what right labels would.
         is_certain = least_noise_rate(case.measures) >= self.certain_share
         floors = Floors()
@@ -183,8 +193,18 @@ class LabelNoise:
             evidence=evidence,
             fault=floors.material if is_certain else floors.fault,
         )
-        tried = case.trial is not None
-        if tried and is_certain and finding.verdict == "not_found":
+        if case.trial is None:
+            return finding
+        if finding.verdict == "found" and rate < _overlap(noise, rate):
+            summary = (
+                f"{case.trial.mend.text}: {points(case.trial.gain.value)} balanced "
+                "accuracy. Whether these labels are wrong cannot be told: the classes "
+                "overlap, so that models that never saw them contradict still more."
+            )
+            return finding.model_copy(
+                update={"verdict": "suspected", "summary": summary}
+            )
+        if finding.verdict == "not_found" and is_certain:
             reason = (
                 f"About {100 * rate:.0f} % of the training labels are contradicted by "
                 "models that never saw them, yet leaving these out or correcting them "
@@ -193,6 +213,13 @@ class LabelNoise:
             update = {"verdict": "inconclusive", "reason": reason, "summary": reason}
             return finding.model_copy(update=update)
         return finding
+
+
+def _overlap(noise: Mapping[str, JsonValue], rate: float) -> float:
+    """Share of the labels that are contradicted and not thought wrong."""
+    reference = noise.get("reference")
+    hit = reference.get("value") if isinstance(reference, dict) else None
+    return 1 - hit - rate if isinstance(hit, float) else 0.0
 
 
 def _others(doubtful: JsonValue) -> str:
