@@ -67,9 +67,15 @@ def test_many_contradicted_labels_are_not_cleared_for_want_of_a_gain(least, verd
     assert finding.gain.value == -0.01
 
 
-@pytest.mark.parametrize(("hit", "verdict"), [(0.49, "suspected"), (0.75, "found")])
-def test_labels_of_classes_that_overlap_still_more_are_not_called_wrong(hit, verdict):
-    measures = make_noise(reference={"value": hit, "low": 0.4, "high": 0.8})
+@pytest.mark.parametrize(
+    ("contradicted", "by_held_out", "verdict"),
+    [(0.51, False, "suspected"), (0.51, True, "found"), (0.25, False, "found")],
+)
+def test_labels_of_classes_that_overlap_still_more_are_not_called_wrong(
+    contradicted, by_held_out, verdict
+):
+    counts = {"contradicted": contradicted}
+    measures = make_noise(counts=counts, by_held_out=by_held_out)
     mend = LabelNoise().mends(make_subject(), measures)[0]
     gain = PairedGain(value=0.065, error=0.01, degrees=100, seeds=8)
     trial = Trial(mend, gain, confirmed=True, decision="found", role="primary")

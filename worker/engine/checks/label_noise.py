@@ -195,7 +195,7 @@ class LabelNoise:
         )
         if case.trial is None:
             return finding
-        if finding.verdict == "found" and rate < _overlap(noise, rate):
+        if finding.verdict == "found" and _is_rather_overlap(noise, rate):
             summary = (
                 f"{case.trial.mend.text}: {points(case.trial.gain.value)} balanced "
                 "accuracy. Whether these labels are wrong cannot be told: the classes "
@@ -215,11 +215,16 @@ class LabelNoise:
         return finding
 
 
-def _overlap(noise: Mapping[str, JsonValue], rate: float) -> float:
-    """Share of the labels that are contradicted and not thought wrong."""
-    reference = noise.get("reference")
-    hit = reference.get("value") if isinstance(reference, dict) else None
-    return 1 - hit - rate if isinstance(hit, float) else 0.0
+def _is_rather_overlap(noise: Mapping[str, JsonValue], rate: float) -> bool:
+    """Whether most contradicted labels are thought right, as where classes overlap.
+
+    Held-out labels that differ from the training ones tell that these are wrong.
+    """
+    counts = noise.get("counts")
+    share = counts.get("contradicted") if isinstance(counts, dict) else None
+    if not isinstance(share, float) or noise.get("by_held_out"):
+        return False
+    return rate < share - rate
 
 
 def _others(doubtful: JsonValue) -> str:

@@ -7,8 +7,9 @@ Values:
     rate: share of wrong labels, `value`, `low`, `high`; absent where the reference
         predicts no better than chance. `low` and `high` tell how well these rows know
         it, not how far the reference errs.
-    counts: shares of labels: `mistakes`, by what explains the labels best; `surest`,
-        contradicted among the rows that the first look is surest of. looks: 1 or 2.
+    counts: shares of labels: `mistakes`, by what explains the labels best;
+        `contradicted` by the first look, for whatever reason; `surest`, those among the
+        rows that it is surest of. looks: 1 or 2.
         by_held_out: whether held-out labels told of the mistakes.
     reference: its balanced accuracy out of fold.
     suspects: `row` (in the uploaded split), `given`, `suggested` (names), `score` (the
@@ -94,7 +95,11 @@ def measure(material: Material, settings: Values) -> Values:
         )
         return values
     values["rate"] = rate_of(doubts, len(y)).model_dump()
-    values["counts"] = {"mistakes": doubts.mistakes.rate, "surest": doubts.surest}
+    values["counts"] = {
+        "mistakes": doubts.mistakes.rate,
+        "contradicted": float((doubts.first.argmax(1) != y).mean()),
+        "surest": doubts.surest,
+    }
     values["looks"] = doubts.looks
     values["by_held_out"] = doubts.by_held_out
     values["aimed"] = doubts.mistakes.aimed
