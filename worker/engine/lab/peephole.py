@@ -96,6 +96,8 @@ def streamlined(module: GraphModule, rows: Tensor, members: int) -> Compiled:
         _join_bias(node)
         _join_picture_bias(node)
         _narrow(node)
+        _divide_first(node)
+        _lie_alike(node)
     _sweep(module)
     _share(module)
     for node in list(module.graph.nodes):
@@ -391,6 +393,52 @@ def _stack(
             _read_as(result, (members, shape[0] // members, *shape[1:]))
 
 
+def _divide_first(node: Node) -> None:
+    """Divide before values are spread over a picture, as a mean's gradient is."""
+    source = node.args[0] if node.args else None
+    if (
+        node.target != _aten.div.Scalar
+        or not isinstance(source, Node)
+        or source.target != _aten.expand.default
+        or len(source.users) != 1
+    ):
+        return
+    small, shape = source.args
+    with node.graph.inserting_before(node):
+        made = node.graph.call_function(_aten.div.Scalar, (small, node.args[1]))
+    made.meta.update({**small.meta, "dtype": node.meta.get("dtype")})  # type: ignore[union-attr]
+    node.target, node.args = _aten.expand.default, (made, shape)
+
+
+def _lie_alike(node: Node) -> None:
+    """Let two stacks of pictures that meet lie alike."""
+    if node.target not in _MEETING or node.kwargs:
+        return
+    first, second, *rest = node.args
+    shapes = [shape_of(one) for one in (first, second)]
+    if shapes[0] != shapes[1] or len(shapes[0] or ()) not in _STACKED:
+        return
+    with node.graph.inserting_before(node):
+        made = node.graph.call_function(pictures.alike, (first, second))
+    made.meta.update(first.meta)  # type: ignore[union-attr]
+    node.args = (made, second, *rest)
+
+
+# A gradient, or whatever comes first, and values of the same shape.
+_MEETING = {
+    _aten.add.Tensor,
+    _aten.elu_backward.default,
+    _aten.gelu_backward.default,
+    _aten.hardtanh_backward.default,
+    _aten.hardswish_backward.default,
+    _aten.leaky_relu_backward.default,
+    _aten.mul.Tensor,
+    _aten.sigmoid_backward.default,
+    _aten.silu_backward.default,
+    _aten.softplus_backward.default,
+    _aten.tanh_backward.default,
+    _aten.threshold_backward.default,
+}
 _ELEMENTWISE = {
     _aten.relu.default: _aten.relu_.default,
     _aten.neg.default: _aten.neg_.default,

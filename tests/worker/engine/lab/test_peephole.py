@@ -2,6 +2,7 @@
 
 import torch
 
+from worker.engine.lab import pictures
 from worker.engine.lab.peephole import streamlined
 from worker.engine.lab.recording import recorded
 
@@ -45,4 +46,46 @@ def test_what_is_run_calls_the_shorter_way():
     compiled = streamlined(recorded(step, *given), given[0], 2)
 
     assert "aten" not in compiled.step.__code__.co_names
+    torch.testing.assert_close(list(compiled(*given)), step(*given))
+
+
+def lying(*shape: int, last: bool) -> torch.Tensor:
+    """A stack of pictures, as a convolution leaves it or as it comes from a matrix."""
+    members, rows, channels, height, width = shape
+    folded = torch.randn(rows, members * channels, height, width)
+    if last:
+        folded = folded.contiguous(memory_format=torch.channels_last)
+    return folded.view(rows, members, channels, height, width).transpose(0, 1)
+
+
+def test_values_that_meet_lie_alike():
+    shape = (2, 4, 3, 5, 6)
+    x, other = lying(*shape, last=True), lying(*shape, last=False)
+
+    assert pictures.alike(x, x) is x
+    spread = torch.ones(2, 4, 3, 1, 1).expand(shape)
+    assert pictures.alike(spread, x) is spread  # it lies anywhere
+    laid = pictures.alike(other, x)
+    assert laid.stride() == x.stride()
+    assert torch.equal(laid, other)
+
+
+def test_the_gradient_of_a_mean_is_divided_once_and_meets_what_lies_alike():
+    def step(rows, x, flat):
+        active = torch.relu(x)
+        mean = torch.ops.aten.div.Scalar(rows[:, :, :, None, None].expand_as(x), 30)
+        backward = torch.ops.aten.threshold_backward
+        both = backward(mean, active, 0) + backward(flat.view(x.shape), active, 0)
+        return [both.sum((1, 3, 4))]
+
+    shape = (2, 4, 3, 5, 6)
+    given = torch.randn(shape[:3]), lying(*shape, last=True), torch.randn(2, 4, 90)
+
+    compiled = streamlined(recorded(step, *given), given[0], 2)
+
+    nodes = compiled.step.__self__.graph.nodes
+    divided = [n for n in nodes if n.target is torch.ops.aten.div.Scalar]
+    assert [n.meta["shape"] for n in divided] == [(2, 4, 3, 1, 1)]
+    targets = [n.target for n in nodes]
+    assert pictures.alike in targets
     torch.testing.assert_close(list(compiled(*given)), step(*given))
