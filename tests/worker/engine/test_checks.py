@@ -888,6 +888,28 @@ def test_dead_weights_are_held_against_the_recipe_without_the_deliverys_other_fa
     assert DegenerateWeights().judge(make_subject(), case).verdict == verdict
 
 
+@pytest.mark.parametrize(("cost", "verdict"), [(0.9, "not_found"), (0.6, "found")])
+def test_a_form_that_wins_little_of_a_move_back_is_not_the_form(cost, verdict):
+    moved = found_in_delivery(
+        Cause.DISTRIBUTION_SHIFT,
+        gain(cost),
+        summary="",
+        text="",
+        evidence=[],
+        method="",
+    )
+    case = Case(
+        measures=in_form(0.4, "divide_255"),
+        retrained=gain(0.4),
+        judged={Cause.DISTRIBUTION_SHIFT: moved},
+    )
+
+    finding = PreprocessingMismatch().judge(make_subject(), case)
+
+    assert finding.verdict == verdict
+    assert ("they moved otherwise" in finding.summary) is (verdict == "not_found")
+
+
 @pytest.mark.parametrize(("lost", "shown"), [(None, None), (0.12, 0.12), (0.0, 0.0)])
 def test_a_shift_costs_what_unseen_training_rows_are_judged_better_by(lost, shown):
     measures = {"shift": {"auc": {"value": 0.9}, "p_value": 1e-6, "features": []}}

@@ -42,13 +42,39 @@ from worker.engine.wording import form_words
 
 METHOD = "inputs transformed against as given, paired over rows"
 
+# Why another form that helps is not the form of the training.
+_OF_TRAINING = (
+    "training anew on the data as they are does no better: the scale is a matter of "
+    "training"
+)
+_OF_THE_ORDER = "its outputs in their right order do better, on the inputs as they are"
+_OF_A_MOVE = (
+    "that wins back little of what it costs that the inputs moved between training and "
+    "held-out data: they moved otherwise"
+)
+_OF_THE_FIT = (
+    "it fits the training rows as they are just as the recipe's own trainings do: it "
+    "was trained on this form"
+)
+_OF_CHANCE = (
+    "its outputs hardly tell the classes apart in that form either: what it hits "
+    "there, it hits by chance"
+)
+_OF_WEAKNESS = (
+    "leaves it far below what training reaches on these data: the weakness lies "
+    "elsewhere"
+)
+
 
 @dataclass(frozen=True)
 class PreprocessingMismatch:
     """Transform the inputs of the delivered model."""
 
     cause: ClassVar[Cause] = Cause.PREPROCESSING_MISMATCH
-    after: ClassVar[tuple[Cause, ...]] = (Cause.LABEL_ORDER_MISMATCH,)
+    after: ClassVar[tuple[Cause, ...]] = (
+        Cause.LABEL_ORDER_MISMATCH,
+        Cause.DISTRIBUTION_SHIFT,
+    )
 
     bar: Bar = Bar()
     # What a batch norm has stored needs less proof beside it.
@@ -65,6 +91,7 @@ class PreprocessingMismatch:
     moved: float = (
         0.8  # area from which held-out inputs have another form by themselves
     )
+    least_of_the_move: float = 0.5  # of what that costs, that the form must win back
     by_chance: float = 0.3  # nats an answer that one of many forms may bring
     norm_off: float = 0.5  # stored deviations, or nats of a ratio: another form
     norm_nearer: float = 0.25  # of that, what is left in the form of the training
@@ -164,36 +191,23 @@ class PreprocessingMismatch:
         reached, chance = case.delivered + gain.low, 1 / subject.data.classes
         is_good = 0 < self.as_good * case.best_trained <= reached
         learned = self.above_chance * (case.best_trained - chance)
-        if not learns_anyway and not (is_good and reached - chance >= learned):
-            return (
-                "training anew on the data as they are does no better: the scale is a "
-                "matter of training"
-            )
-        if self._is_ordered_otherwise(case, gain.value):
-            return (
-                "its outputs in their right order do better, on the inputs as they are"
-            )
-        if self._fits_as_given(subject, case) and not self._has_moved(case):
-            return (
-                "it fits the training rows as they are just as the recipe's own "
-                "trainings do: it was trained on this form"
-            )
-        if self._has_not_learned(subject, case):
-            return (
-                "its outputs hardly tell the classes apart in that form either: what "
-                "it hits there, it hits by chance"
-            )
         restored = case.delivered + gain.value
         yielded = case.delivered + case.anew
-        if not found_again and (
-            restored < self.near_best * case.best_trained
-            or restored - chance < self.near_yield * (yielded - chance)
-        ):
-            return (
-                "leaves it far below what training reaches on these data: the weakness "
-                "lies elsewhere"
-            )
-        return None
+        objections = {
+            _OF_TRAINING: not learns_anyway
+            and not (is_good and reached - chance >= learned),
+            _OF_THE_ORDER: self._is_ordered_otherwise(case, gain.value),
+            _OF_A_MOVE: self._is_a_small_part_of_the_move(case, gain.value),
+            _OF_THE_FIT: self._fits_as_given(subject, case)
+            and not self._has_moved(case),
+            _OF_CHANCE: self._has_not_learned(subject, case),
+            _OF_WEAKNESS: not found_again
+            and (
+                restored < self.near_best * case.best_trained
+                or restored - chance < self.near_yield * (yielded - chance)
+            ),
+        }
+        return next((why for why, applies in objections.items() if applies), None)
 
     def _is_nearer(self, one: float | None, other: float | None) -> bool:
         """Whether what a norm has stored is found again in one form only."""
@@ -209,6 +223,13 @@ class PreprocessingMismatch:
         reached = case.delivered + order.gain.value
         is_enough = reached >= self.as_good * case.best_trained
         return order.gain.value > gained and is_enough
+
+    def _is_a_small_part_of_the_move(self, case: Case, gained: float) -> bool:
+        """Whether held-out inputs moved, and that form hardly undoes it."""
+        shift = case.judged.get(Cause.DISTRIBUTION_SHIFT)
+        if shift is None or shift.verdict != "found" or shift.gain is None:
+            return False
+        return gained < self.least_of_the_move * shift.gain.value
 
     def _fits_as_given(self, subject: Subject, case: Case) -> bool:
         """Whether the weights do on training rows what the recipe yields there.
