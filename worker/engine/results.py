@@ -313,19 +313,22 @@ def against_delivered(results: Results, mask: str, arm: str = BASELINE) -> Paire
     return paired_gain(*_beside_delivered(results, mask, arm))
 
 
-def share_of_relapses(results: Results, mask: str, *, within: float) -> float:
-    """Share of trainings by the baseline that end no better than delivered hits.
+def share_of_relapses(
+    results: Results, mask: str, arm: str = BASELINE, *, within: float
+) -> float:
+    """Share of trainings by an arm that end no better than delivered hits.
 
     The larger of what was seen and of what a t distribution through the seeds predicts
     for one more training: a few seeds show no rare relapse. One or two do not even show
     how far seeds lie apart; then what is usual counts as well.
 
     Args:
-        results: of a round with the baseline.
+        results: of a round with the arm.
         mask: the delivered model's hits on held-out rows, packed.
+        arm: the recipe as it was.
         within: balanced accuracy that does not count as better.
     """
-    after, before, rows = _beside_delivered(results, mask)
+    after, before, rows = _beside_delivered(results, mask, arm)
     levels = by_seed(after, rows)
     limit = float(by_seed(before, rows)[0]) + within
     seen = float((levels <= limit).mean())

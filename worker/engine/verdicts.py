@@ -16,6 +16,7 @@ from worker.engine.results import (
 )
 from worker.engine.stats.decisions import LOOKS, Floors, decide, holm
 from worker.engine.stats.pairs import PairedGain
+from worker.engine.wording import FULL_LENGTH
 
 
 @dataclass(frozen=True)
@@ -314,10 +315,18 @@ def relapses(learned: Learned) -> Callable[[float], float]:
     return share
 
 
-def _trained_anew(learned: Learned) -> tuple[Results, str] | None:
-    """The baseline's results on the freshest seeds, and the delivered hits."""
-    screen = learned.confirm if learned.confirm is not None else learned.screen
+def _trained_anew(learned: Learned) -> tuple[Results, str, str] | None:
+    """Results, the delivered hits, and the arm that is the recipe as it was.
+
+    On the freshest seeds. On a subsample it is the recipe for as many updates as all
+    rows make, where that was trained: fewer make less of any recipe.
+    """
     mask = delivered_hits(learned.measures)
-    if screen is None or BASELINE not in screen or mask is None:
+    rounds = [results for results in (learned.confirm, learned.screen) if results]
+    if mask is None or not rounds:
         return None
-    return screen, mask
+    if learned.subsample is not None:
+        for results in rounds:
+            if FULL_LENGTH in results:
+                return results, mask, FULL_LENGTH
+    return (rounds[0], mask, BASELINE) if BASELINE in rounds[0] else None

@@ -28,6 +28,7 @@ from worker.engine.ledger import (
 from worker.engine.prescription import with_the_delivery
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.transcript import limits_of
+from worker.engine.verdicts import retrained
 from worker.engine.wording import FULL_LENGTH
 
 HEADER = {
@@ -469,3 +470,20 @@ def test_limits_name_no_arm_and_no_cause_by_its_identifier():
         ),
     ]
     assert remarks[-1] in limits_of(learned, has_remedy=True)
+
+
+@pytest.mark.parametrize(("subsample", "brings"), [(456, 0.3), (None, 0.1)])
+def test_what_the_recipe_yields_anew_is_told_by_as_many_updates(subsample, brings):
+    """A part of the rows makes fewer updates, and less of any recipe."""
+    held_out = pack_mask(np.arange(100) < 50)
+    learned = SimpleNamespace(
+        subsample=subsample,
+        screen=trained({"baseline": 60, FULL_LENGTH: 80}, (0,)),
+        confirm=trained({"baseline": 60}, (0,)),
+        measures={"delivered": {"correct": {"decide": held_out}}},
+    )
+
+    anew = retrained(learned)
+
+    assert anew is not None
+    assert anew.value == pytest.approx(brings)
