@@ -224,13 +224,19 @@ def _doubted(
 
 
 def _is_due_to_brevity(learned: Learned, trial: Trial) -> bool:
-    """Whether as many updates as all rows make bring a subsample about as much."""
+    """Whether as many updates as all rows make bring a subsample about as much.
+
+    What was gained over these already is not.
+    """
+    material = Floors().material
+    if trial.over == FULL_LENGTH and trial.gain.value >= material:
+        return False
     screen, level = learned.screen, _at_full_length(learned)
     if screen is None or level is None or BASELINE not in screen:
         return False
     more = trial.on_top.value if trial.on_top else 0.0
     by_length = level - screen.accuracy(BASELINE)
-    return max(trial.gain.value, more) - by_length < Floors().material
+    return max(trial.gain.value, more) - by_length < material
 
 
 def misled_by_the_form(

@@ -319,6 +319,16 @@ def test_what_only_shortens_a_training_on_a_subsample_is_no_suspect(
     )
 
 
+def test_what_was_gained_over_a_training_in_full_is_not_held_against_it_again():
+    cause = Cause.LEARNING_RATE_TOO_LOW
+    found, trials = finding(cause, 0.13), primary_trial(cause, 0.13)
+    trials[cause] = replace(trials[cause], over=FULL_LENGTH)
+    hits = {"baseline": 35, "k": 70, FULL_LENGTH: 55}
+    learned = SimpleNamespace(subsample=456, screen=trained(hits, (0, 1)))
+
+    assert _doubted(found, None, trials, learned) == found
+
+
 def test_short_trainings_say_nothing_of_a_model_that_was_trained_in_full():
     cause = Cause.INSUFFICIENT_CAPACITY
     found, trials = finding(cause, 0.05), primary_trial(cause, 0.05)
