@@ -7,6 +7,7 @@ once into a flat list of operations, which a step then merely repeats. `direct`:
 are faster so.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -30,9 +31,12 @@ _Ready = tuple[Callable[..., Sequence[Tensor]], Sequence[Tensor]]
 # What forward keeps for backward, of all members of a block. Measured on convolutions
 # of 28 x 28 pictures (2 MB a member): 4 to 8 at once were fastest.
 _CACHE_BYTES = 16 << 20
+# Recurrent ones make many small calls, which cost less the more members share them.
+_RECURRENT_BYTES = 128 << 20
 # Operators of a forward pass. To trace one takes half a millisecond, beyond which the
 # first hundred steps do not earn it; and a layer's steps gain less and less by company.
 _MOST_TRACED, _MOST_WRITTEN_OUT = 1_500, 5_000
+_MANY_STEPS, _MOST_TRACED_FOR_MANY = 200, 3_000
 
 
 class Batch(NamedTuple):
@@ -115,6 +119,8 @@ class Gradients:
         capture: trace a step once a shape, instead of working it out every time; given
             up where the network has too many operators for that.
         graphs: what was traced so far; stacks of one network may share it.
+        steps: how many will be made.
+        trace_seconds: what the last trace took.
         threads: that pay for a step, known after the first one.
     """
 
@@ -123,6 +129,8 @@ class Gradients:
     layout: Layout
     capture: bool
     graphs: Graphs = field(default_factory=dict, repr=False)
+    steps: int = 0
+    trace_seconds: float = 0.0
     threads: int = 1
     _block: int | None = None
     _is_alone: bool = False
@@ -214,13 +222,16 @@ class Gradients:
                 batch.target[0],
                 batch.weight[0],
             )
-        self.capture &= seen.operators <= _MOST_TRACED
+        is_long_run = self.steps >= _MANY_STEPS
+        most = _MOST_TRACED_FOR_MANY if is_long_run else _MOST_TRACED
+        self.capture &= seen.operators <= most
         is_long = bool(self.network.cells) and seen.operators > _MOST_WRITTEN_OUT
         self._is_alone = is_long or not self.network.stacked
         self._block = len(rows)
         if rows.device.type != "cpu":
             return
-        self._block = max(1, _CACHE_BYTES // max(1, sum(held.values())))
+        room = _RECURRENT_BYTES if self.network.cells else _CACHE_BYTES
+        self._block = max(1, room // max(1, sum(held.values())))
         together = 1 if self._is_alone else min(self._block, len(rows))
         self.threads = seen.work.threads(together)
 
@@ -266,8 +277,11 @@ class Gradients:
             gradient, loss, fresh = self._direct(rows, held, again)
             return [gradient, loss, *(fresh[name] for name in names)]
 
+        began = time.perf_counter()
         graph = recorded(step, rows, *buffers.values(), *_tensors(batch))
-        return streamlined(graph, rows, len(rows))
+        compiled = streamlined(graph, rows, len(rows))
+        self.trace_seconds = time.perf_counter() - began
+        return compiled
 
     def _looped(self, rows: Tensor, buffers: Buffers, batch: Batch) -> _Answer:
         gradients, losses, fresh = [], [], []

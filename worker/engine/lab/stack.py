@@ -119,6 +119,7 @@ class Stack:
             self.layout,
             capture=steps * _CAPTURE_SAVES > _CAPTURE_SECONDS,
             graphs=graphs,
+            steps=steps,
         )
         self._has_norm = bool(self.buffers)
         self._scheduled = any(one.recipe.schedule for one in self.members)
@@ -391,9 +392,8 @@ class Stack:
             return
         remaining = max(track.member.steps for track in left) - step
         share = 1 - len(left) / len(self._tracks)
-        if (
-            self.gradients.capture
-            and remaining * share * self._seconds() < _CAPTURE_SECONDS
+        if self.gradients.capture and remaining * share * self._seconds() < max(
+            _CAPTURE_SECONDS, self.gradients.trace_seconds
         ):
             return
         places = torch.tensor([track.place for track in left], device=self.rows.device)
