@@ -293,19 +293,23 @@ def _rates(recipe: CompleteRecipe, repaired: tuple[Mend, ...]) -> Iterable[Mend]
 def _wider(subject: Subject, repaired: tuple[Mend, ...]) -> Iterable[Mend]:
     if subject.network.smallest_width is None:
         return
-    widths = [
-        change.factor or 1.0
+    made = [
+        change
         for mend in repaired
         for change in mend.changes
         if isinstance(change, NetworkChange) and change.name == "width"
     ]
-    factor = WIDER * (widths[0] if widths else 1.0)
+    known = made[0] if made else NetworkChange(name="width", factor=1.0)
+    factor = WIDER * (known.factor or 1.0)
     if 1.0 < factor <= WIDEST:
+        text = f"Make the hidden layers {factor:g} times wider"
+        if known.least:
+            text += f", and of no fewer than {known.least} units"
         yield Mend(
             cause=Cause.INSUFFICIENT_CAPACITY,
             key=f"width×{factor:g}",
-            text=f"Make the hidden layers {factor:g} times wider",
-            changes=(NetworkChange(name="width", factor=factor),),
+            text=text,
+            changes=(known.model_copy(update={"factor": factor}),),
         )
 
 

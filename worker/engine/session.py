@@ -420,6 +420,7 @@ def _network_shape(network: Network) -> NetworkShape:
         dropout=shown.dropout_p,
         linear_stack=shown.linear_stack,
         smallest_width=min(widths) if widths else None,
+        usual_width=int(np.median(widths)) if widths else None,
     )
 
 

@@ -49,6 +49,7 @@ class NetworkShape:
         dropout: the largest dropout probability, 0 where there is none.
         linear_stack: two weighted layers follow each other without an activation.
         smallest_width: the narrowest hidden layer, None where there is none.
+        usual_width: the median of the hidden layers, likewise.
     """
 
     parameters: int
@@ -59,6 +60,7 @@ class NetworkShape:
     dropout: float = 0.0
     linear_stack: bool = False
     smallest_width: int | None = None
+    usual_width: int | None = None
 
     def has(self, *kinds: str) -> bool:
         """Whether any layer is of one of these kinds."""

@@ -17,6 +17,7 @@ from worker.engine.check import (
 from worker.engine.checks.class_imbalance import ClassImbalance
 from worker.engine.checks.degenerate_weights import DegenerateWeights
 from worker.engine.checks.distribution_shift import DistributionShift
+from worker.engine.checks.insufficient_capacity import InsufficientCapacity
 from worker.engine.checks.insufficient_data import LENT, InsufficientData
 from worker.engine.checks.label_order_mismatch import LabelOrderMismatch
 from worker.engine.checks.learning_rate_too_low import LearningRateTooLow
@@ -412,6 +413,26 @@ def test_an_order_in_which_alone_training_rows_are_fitted_is_that_of_the_trainin
     )
 
     assert LabelOrderMismatch().judge(make_subject(), case).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("smallest", "usual", "keys"),
+    [
+        (2, 40, ["width≥40", "width×4", "width×2"]),
+        (16, 80, ["width≥80", "width×2"]),
+        (2, 2, ["width×8", "width×4", "width×2"]),
+        (16, 32, ["width×4", "width×2"]),
+    ],
+)
+def test_a_layer_far_narrower_than_the_others_is_widened_alone(smallest, usual, keys):
+    shape = replace(network("none"), smallest_width=smallest, usual_width=usual)
+
+    mends = InsufficientCapacity().mends(make_subject(network=shape), {})
+
+    wider = [mend for mend in mends if not mend.control]
+    assert [mend.key for mend in wider] == keys
+    assert all(mend.evident for mend in wider[:1]) is (smallest == 2)
+    assert wider[0].urgent is (smallest == 2)
 
 
 def test_a_scale_that_retraining_does_not_mind_is_a_fault_of_the_delivery():

@@ -1,8 +1,8 @@
 """Insufficient capacity: the model cannot represent the relation, however trained.
 
 Idea:      retrain wider at the given learning rate, the widest also at a third of it
-           against the given network at that rate; without hidden layers, retrain a
-           dense reference.
+           against the given network at that rate; where a layer is far narrower than
+           the others, widen it alone; without hidden layers, retrain a dense reference.
 Source:    Zhang et al. 2017, Understanding deep learning requires rethinking
            generalization, arXiv:1611.03530, on what width lets a network fit.
 Blind to:  relations that need another type of layer (see `unsuitable_layers`).
@@ -26,6 +26,7 @@ class InsufficientCapacity:
     cause: ClassVar[Cause] = Cause.INSUFFICIENT_CAPACITY
 
     narrow: int = 8  # channels; from here down also try eight times the width
+    bottleneck: float = 0.25  # of the usual width, from here down
     wide: int = 64  # channels; from here up only double, more costs too much
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -47,13 +48,27 @@ class InsufficientCapacity:
                     evident=True,
                 )
             ]
+        usual = subject.network.usual_width or smallest
+        is_narrow, found = smallest <= self.narrow, []
+        if smallest <= self.bottleneck * usual:
+            found.append(
+                Mend(
+                    cause=self.cause,
+                    key=f"width≥{usual}",
+                    text=f"Widen the hidden layers of fewer than {usual} units to "
+                    f"{usual}",
+                    changes=(NetworkChange(name="width", factor=1.0, least=usual),),
+                    urgent=is_narrow,
+                    evident=smallest <= self.narrow // 2,
+                )
+            )
+            smallest = usual
         factors = [4, 2]
         if smallest <= self.narrow:
             factors = [8, 4, 2]
         elif smallest >= self.wide:
             factors = [2]
         slower = rate_change(round_rate(subject.recipe.optimizer.lr / 3))
-        found = []
         for factor in factors:
             wide = NetworkChange(name="width", factor=float(factor))
             text = f"Make the hidden layers {factor} times wider"
@@ -86,7 +101,7 @@ class InsufficientCapacity:
         wider = [
             figures.get("train_accuracy", 0.0)
             for key, figures in case.arms.items()
-            if key.startswith(("width×", "dense"))
+            if key.startswith(("width×", "width≥", "dense"))
         ]
         evidence = []
         if wider:

@@ -114,7 +114,7 @@ class NetworkChange(_Value):
       layers have none between them, `to` is put there.
     - `output`: the activations after the last weighted layer are removed, so that the
       network returns its raw scores. With `classes` given, a one-output head stays.
-    - `width`: hidden channels times `factor` (at least 1 each).
+    - `width`: hidden channels times `factor`, and no fewer than `least` (1) a layer.
     - `depth`: `factor` 2 repeats each square hidden layer; 0.5 drops every other.
     - `dropout`: existing dropout gets probability `p`; where there is none and p > 0 it
       is put after each hidden activation. p = 0 removes it.
@@ -139,6 +139,7 @@ class NetworkChange(_Value):
     ]
     to: str | None = None
     factor: float | None = None
+    least: int | None = None
     p: float | None = None
 
 

@@ -36,9 +36,9 @@ class Axes:
         claims: axes of parameters and buffers that follow variables.
     """
 
-    def __init__(self, edited: Edited, factor: float) -> None:
+    def __init__(self, edited: Edited, factor: float, least: int = 1) -> None:
         self.edited = edited
-        self.widths = Widths(factor)
+        self.widths = Widths(factor, least)
         self.producers = edited.program.producers()
         self.last = edited.last_weighted()
         self.known: dict[int, Axis | None] = {0: None}

@@ -20,13 +20,18 @@ from worker.engine.network.program import Node
 _BY_OPERATOR = {**JOINS, **SHAPES}
 
 
-def widened(edited: Edited, factor: float) -> Edited:
+def widened(edited: Edited, factor: float, least: int = 1) -> Edited:
     """Scale every hidden axis that can be followed.
+
+    Args:
+        edited: the network.
+        factor: times which its channels are due.
+        least: channels that each has then.
 
     Raises:
         SurgeryImpossible: none can.
     """
-    axes = Axes(edited, factor)
+    axes = Axes(edited, factor, least)
     for node in edited.nodes:
         _follow(axes, node)
     axes.pin_operand(edited.program.output)

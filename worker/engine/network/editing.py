@@ -46,6 +46,10 @@ class Change(Protocol):
         """Of width or depth."""
 
     @property
+    def least(self) -> int | None:
+        """Of width: channels that every hidden layer has."""
+
+    @property
     def p(self) -> float | None:
         """Probability of dropout."""
 

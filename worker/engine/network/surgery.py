@@ -188,7 +188,7 @@ def _width(edited: Edited, change: Change, _classes: int) -> Edited:
         raise SurgeryImpossible(
             f"width times {change.factor}; a positive factor is due"
         )
-    return widened(edited, change.factor)
+    return widened(edited, change.factor, change.least or 1)
 
 
 def _depth(edited: Edited, change: Change, _classes: int) -> Edited:

@@ -20,13 +20,15 @@ class Widths:
 
     Attributes:
         factor: by which free variables are scaled.
+        least: size that each of them has then.
         sizes: as they are, by variable.
         pinned: roots that keep their size.
         steps: of which a root's new size must be a multiple.
     """
 
-    def __init__(self, factor: float) -> None:
+    def __init__(self, factor: float, least: int = 1) -> None:
         self.factor = factor
+        self.least = least
         self.sizes: list[int] = []
         self.ties: list[int] = []
         self.pinned: set[int] = set()
@@ -92,7 +94,8 @@ class Widths:
         if root in self.pinned:
             return self.sizes[root]
         step = self.steps.get(root, 1)
-        return max(step, round(self.sizes[root] * self.factor / step) * step)
+        scaled = round(self.sizes[root] * self.factor / step)
+        return max(scaled, math.ceil(self.least / step)) * step
 
     def total(self, parts: Parts) -> int:
         """New size of an axis."""

@@ -46,6 +46,31 @@ def test_width_follows_every_hidden_channel(name, factor):
     runs_everywhere(wider, x)
 
 
+class Necked(nn.Module):
+    """Convolutions that a layer of two channels follows, before the last one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 12, 3), nn.BatchNorm2d(12)
+        self.neck, self.last = nn.Conv2d(12, 2, 1), nn.Linear(2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.first(x)))
+        return self.last(torch.relu(self.neck(x)).mean((2, 3)))
+
+
+def test_narrow_layers_alone_can_be_widened():
+    network = lifted(Necked().eval(), x := torch.randn(4, 3, 8, 8))
+
+    wider = changed(network, x, name="width", factor=1.0, least=10)
+
+    shapes = {name: tuple(value.shape) for name, value in wider.parameters.items()}
+    assert shapes["first.weight"] == (12, 3, 3, 3)
+    assert shapes["neck.weight"] == (10, 12, 1, 1)
+    assert shapes["last.weight"] == (3, 10)
+    runs_everywhere(wider, x)
+
+
 @pytest.mark.parametrize("how", ["scripted", "traced"])
 @pytest.mark.parametrize(
     "pool",
