@@ -435,6 +435,35 @@ def test_a_layer_far_narrower_than_the_others_is_widened_alone(smallest, usual, 
     assert wider[0].urgent is (smallest == 2)
 
 
+@pytest.mark.parametrize(
+    ("weights", "balancing", "loss"),
+    [
+        (None, ["balanced", "class_weights"], []),
+        # The largest class weighs most.
+        ([1.0, 0.5, 0.1], ["balanced", "class_weights"], ["no class weights"]),
+        ([0.1, 0.3, 0.9], ["balanced"], []),  # as they are due
+    ],
+)
+def test_class_weights_that_favour_large_classes_are_replaced(weights, balancing, loss):
+    recipe = Recipe(
+        optimizer=Optimizer(name="sgd", lr=0.1),
+        loss=Loss(name="cross_entropy", class_weights=weights),
+        epochs=10,
+    )
+    subject = make_subject(recipe=recipe, counts=(900, 300, 100))
+
+    mends = {m.key: m.patch or {} for m in ClassImbalance().mends(subject, {})}
+    others = [m.key for m in UnsuitableLoss().mends(subject, {}) if m.evident]
+
+    assert list(mends) == balancing
+    dropped = {"loss": {"class_weights": None}} if weights else {}
+    assert mends["balanced"] == {"sampler": "balanced", **dropped}
+    if "class_weights" in balancing:
+        due = mends["class_weights"]["loss"]["class_weights"]
+        assert due == pytest.approx([1300 / 2700, 1300 / 900, 1300 / 300], abs=1e-3)
+    assert others == loss
+
+
 def test_a_scale_that_retraining_does_not_mind_is_a_fault_of_the_delivery():
     measures = in_form(0.4, "divide_255")
     check, subject = PreprocessingMismatch(), make_subject()

@@ -8,8 +8,11 @@ Source:    Buda et al. 2018, A systematic study of the class imbalance problem,
 Blind to:  minorities with so few rows that no weighting helps (too little data).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+from pydantic import JsonValue
 
 from service.contract.causes import BY_CAUSE, Cause
 from service.contract.report import Evidence, Finding, Recommendation
@@ -28,6 +31,7 @@ class ClassImbalance:
     least_ratio: float = 1.5  # largest class over smallest
     urgent_ratio: float = 4.0  # below, a gain is but one of another threshold
     far_less: float = 0.5  # of the largest class's recall, that the smallest has
+    alike: float = 1.5  # most that class weights differ by from the due ones
     given_up: float = 0.6  # a minority recall below this share of chance is given up
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -43,19 +47,24 @@ class ClassImbalance:
         total, classes = sum(counts), len(counts)
         weights = [round(total / (classes * max(1, n)), 4) for n in counts]
         urgent = ratio >= self.urgent_ratio
-        found = []
+        given, found = subject.recipe.loss.class_weights, []
         if subject.recipe.sampler != "balanced":
+            patch: dict[str, JsonValue] = {"sampler": "balanced"}
+            text = "Draw balanced batches"
+            if given is not None:  # both would balance twice, or against each other
+                patch["loss"] = {"class_weights": None}
+                text += " and drop the class weights"
             found.append(
                 Mend(
                     cause=self.cause,
                     key="balanced",
-                    text="Draw balanced batches",
-                    changes=(RecipeChange(patch={"sampler": "balanced"}),),
+                    text=text,
+                    changes=(RecipeChange(patch=patch),),
                     urgent=urgent,
                     evident=urgent,
                 )
             )
-        if subject.recipe.loss.class_weights is None:
+        if given is None or self._differ(given, weights):
             found.append(
                 Mend(
                     cause=self.cause,
@@ -67,6 +76,13 @@ class ClassImbalance:
                 )
             )
         return found
+
+    def _differ(self, given: Sequence[float], weights: Sequence[float]) -> bool:
+        """Whether class weights are others than these, whatever they are times."""
+        ratios = [
+            mine / max(due, 1e-9) for mine, due in zip(given, weights, strict=True)
+        ]
+        return max(ratios) > self.alike * min(ratios)
 
     def judge(self, subject: Subject, case: Case) -> Finding:
         """The run as it was against the balanced one."""

@@ -9,6 +9,7 @@ Blind to:  losses outside the recipe's vocabulary.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -35,6 +36,7 @@ class UnsuitableLoss:
     cause: ClassVar[Cause] = Cause.UNSUITABLE_LOSS
 
     uneven_weights: float = 20.0  # largest over smallest class weight
+    more_uneven: float = 2.0  # times as uneven as the classes, that these make them
 
     def obstacle(self, subject: Subject) -> str | None:
         """Need the name of the loss."""
@@ -72,13 +74,20 @@ class UnsuitableLoss:
                 )
             )
         weights = recipe.loss.class_weights
-        if weights and max(weights) > self.uneven_weights * max(min(weights), 1e-9):
+        if weights and self._are_odd(weights, subject.data.class_counts):
             found.append(self._without(WEIGHTS, "Drop the class weights"))
         if recipe.loss.transition_matrix is not None:
             found.append(
                 self._without(MATRIX, "Let the loss take the labels as they are")
             )
         return found
+
+    def _are_odd(self, weights: Sequence[float], counts: Sequence[int]) -> bool:
+        """Whether class weights are very uneven, or favour classes of many rows."""
+        if _unevenness(weights) > self.uneven_weights:
+            return True
+        weighed = [w * n for w, n in zip(weights, counts, strict=True)]
+        return _unevenness(weighed) > self.more_uneven * _unevenness(counts)
 
     def judge(self, subject: Subject, case: Case) -> Finding:
         """The loss as it is against the fitting one."""
@@ -160,3 +169,8 @@ def _use(loss: str, current: str, output: str) -> str:
             f"drop the {output} and {verb} cross_entropy)"
         )
     return text
+
+
+def _unevenness(values: Sequence[float]) -> float:
+    """The largest over the smallest."""
+    return max(values) / max(min(values), 1e-9)
