@@ -4,8 +4,10 @@ What to do is the primary finding's, and so is what it brings. The repaired mode
 its own steps, often others or more; they stand with its own figures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from pydantic import JsonValue
 
 from service.contract.causes import BY_CAUSE, Cause
 from service.contract.report import Finding, Gain, Interval, Remedy, Report
@@ -18,6 +20,7 @@ from service.render.figures import (
     share_interval,
 )
 
+FAR_BETTER = 0.1  # balanced accuracy, by which a simple learner beats a model
 MOST_UNDECIDED = 0.25  # fraction of the causes tested; beyond, no clean bill
 
 
@@ -130,6 +133,7 @@ def _without_cause(report: Report) -> Headline:
     suspected = with_verdict(report, "suspected")
     crashed = [f for f in report.findings if f.check == "crashed"]
     undecided = with_verdict(report, "inconclusive")
+    weaker = _than_a_simple_learner(report)
     if found:
         tone, verdict = "bad", f"{len(found)} faults found, none of them primary"
     elif crashed:
@@ -139,14 +143,18 @@ def _without_cause(report: Report) -> Headline:
     elif is_mostly_open([finding.verdict for finding in report.findings]):
         tone = "unsure"
         verdict = f"Undecided: {len(undecided)} causes could not be judged"
+    elif weaker and undecided:
+        tone, verdict = "unsure", "Undecided: a simple learner does better"
     else:
         tone, verdict = "good", "No fault found"
     named = found or suspected
     if named:
         why = "; ".join(f.summary for f in named[:3])
+        if not any(f.gain for f in named):
+            why += f" What that costs is not known. {_looked_for(report)}"
         remedy = " ".join(f.recommendation.text for f in named[:3] if f.recommendation)
     else:
-        why = _looked_for(report)
+        why = f"{weaker} {_looked_for(report)}" if weaker else _looked_for(report)
         remedy = (
             "Nothing: keep the model as it is."
             if tone == "good"
@@ -166,6 +174,30 @@ def _without_cause(report: Report) -> Headline:
         else "Not known yet; see the findings.",
         repair=_repair(report.remedy, named[0] if len(named) == 1 else None),
     )
+
+
+def _than_a_simple_learner(report: Report) -> str:
+    """Say that a simple learner does far better than the model, where one does."""
+    for finding in report.findings:
+        if finding.cause is not Cause.NO_LEARNABLE_SIGNAL:
+            continue
+        for evidence in finding.evidence:
+            learner, reached = evidence.values.get("best"), _balanced(evidence.values)
+            delivered = evidence.values.get("delivered")
+            model = _balanced(delivered) if isinstance(delivered, dict) else None
+            if reached is None or model is None or reached < model + FAR_BETTER:
+                continue
+            return (
+                f"On the same data {learner} reaches {share(reached)} balanced "
+                f"accuracy, the model {share(model)}."
+            )
+    return ""
+
+
+def _balanced(values: Mapping[str, JsonValue]) -> float | None:
+    score = values.get("balanced_accuracy")
+    value = score.get("value") if isinstance(score, dict) else None
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _looked_for(report: Report) -> str:

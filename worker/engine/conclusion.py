@@ -38,6 +38,7 @@ from worker.engine.wording import FULL_LENGTH
 
 LOGGER = logging.getLogger(__name__)
 VERDICT_ORDER = ("found", "suspected", "inconclusive", "not_found", "not_applicable")
+MOSTLY = 0.5  # of a gain alone, that comes on top of what is said to explain it
 NEARLY_ALL = 0.9  # of what retraining gains, from which a fault of the delivery leads
 NO_MATTER_OF_TRAINING = (
     Cause.DEGENERATE_WEIGHTS,
@@ -65,7 +66,7 @@ def conclude(
     explained = {
         c: t.explained_by
         for c, t in trials.items()
-        if t.explained_by and t.decision == "found"
+        if t.explained_by and t.decision == "found" and not _adds(t)
     }
     if misled := misled_by_the_form(judged, learned, trials, delivered):
         judged = [_of_another_form(f) if f.cause in misled else f for f in judged]
@@ -107,6 +108,12 @@ def conclude(
         timings=timings_of(learned),
         limits=limits,
     )
+
+
+def _adds(trial: Trial) -> bool:
+    """Whether a gain is not explained by another mend: most of it comes on top."""
+    on_top = trial.on_top
+    return on_top is not None and on_top.value >= MOSTLY * trial.gain.value
 
 
 def _judge_all(

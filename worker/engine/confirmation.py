@@ -324,12 +324,15 @@ class Confirmation:
     ) -> tuple[Mend, ...]:
         """Add to what was borne out what else did the repaired model good.
 
-        Too little to be named as a cause, yet the best that was seen.
+        Too little to be named as a cause, or not likely enough, yet the best that was
+        seen: another mend alone, too.
         """
         if confirm is None or name(chosen) not in confirm or not chosen:
             return chosen
         others = [m for m in best.values() if m.cause not in {c.cause for c in chosen}]
         options = [(*chosen, m) for m in others]
+        if len(chosen) == 1:
+            options += [(m,) for m in others]
         if len(together) > len(chosen) and all(m in together for m in chosen):
             causes = {m.cause for m in together}
             options += [together]

@@ -411,9 +411,12 @@ def _network_shape(network: Network) -> NetworkShape:
         for layer in shown.layers
         if layer.kind in ("linear", "conv", "recurrent") and "out" in layer.detail
     ][:-1]
+    kinds = [layer.kind for layer in shown.layers]
+    if shown.has_attention and "attention" not in kinds:
+        kinds.append("attention")
     return NetworkShape(
         parameters=shown.parameters,
-        layer_kinds=tuple(layer.kind for layer in shown.layers),
+        layer_kinds=tuple(kinds),
         activations=tuple(shown.activations),
         output_activation=shown.output_activation,
         outputs=shown.outputs,

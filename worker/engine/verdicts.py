@@ -161,7 +161,7 @@ def _with_roles(
         if extra.value >= least and extra.low > floors.proven:
             chosen.add(cause)
     primary = _primary({c: found[c] for c in chosen})
-    near = NEAR_SHARE * found[primary].gain.value
+    near = NEAR_SHARE * _worth(found[primary])
     roles = dict(trials)
     for cause, trial in found.items():
         if cause == primary:

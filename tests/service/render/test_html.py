@@ -115,6 +115,40 @@ def test_a_healthy_model_is_told_so() -> None:
     assert "keep the model as it is" in text
 
 
+@pytest.mark.parametrize(
+    ("model", "verdict"),
+    [(0.08, "Undecided: a simple learner does better"), (0.55, "No fault found")],
+)
+def test_a_model_that_a_simple_learner_beats_gets_no_clean_bill(
+    model: float, verdict: str
+) -> None:
+    evidence = Evidence(
+        kind="permutation_test",
+        statement="",
+        values={
+            "best": "logistic regression",
+            "balanced_accuracy": {"value": 0.57},
+            "delivered": {"balanced_accuracy": {"value": model}},
+        },
+    )
+    healthy = make_healthy_report()
+    changed = {
+        Cause.NO_LEARNABLE_SIGNAL: {"evidence": [evidence]},
+        Cause.INSUFFICIENT_CAPACITY: {"verdict": "inconclusive"},
+    }
+    findings = [
+        finding.model_copy(update=changed.get(finding.cause, {}))
+        for finding in healthy.findings
+    ]
+
+    text = render_html(healthy.model_copy(update={"findings": findings}))
+
+    assert f'<h1 id="verdict">{verdict}</h1>' in text
+    is_beaten = model < 0.5
+    assert ("logistic regression reaches 57.0 %" in text) is is_beaten
+    assert ("keep the model as it is" in text) is not is_beaten
+
+
 def test_every_cause_is_listed_once_with_its_page() -> None:
     text = render_html(make_report(), docs_base="http://host:1")
 

@@ -341,6 +341,40 @@ def test_of_two_orders_fresh_weights_fit_one_by_accident(confidence, usual, verd
     assert ("by accident" in finding.summary) is (verdict == "not_found")
 
 
+@pytest.mark.parametrize(("runs", "verdict"), [(-0.08, "not_found"), (0.05, "found")])
+def test_the_order_is_that_of_the_mode_in_which_the_file_runs(runs, verdict):
+    """Stored statistics that do not fit exchange classes in evaluation mode alone."""
+    order = {
+        "gain": {"value": 0.1, "standard_error": 0.01},
+        "permutation": [1, 0, 2],
+    }
+    determinism = {"gain": {"value": runs, "standard_error": 0.01}}
+    measures = {"label_order": order, "determinism": determinism}
+
+    finding = LabelOrderMismatch().judge(
+        make_subject(), Case(measures=measures, retrained=gain(0.1))
+    )
+
+    assert finding.verdict == verdict
+    assert ("runs in training mode" in finding.summary) is (verdict == "not_found")
+
+
+@pytest.mark.parametrize("brings", [-0.08, 0.05])
+def test_evaluation_mode_that_loses_is_not_all_there_is_to_do(brings):
+    determinism = {
+        "varies": True,
+        "repeat": {"changed": 0.3},
+        "gain": {"value": brings, "standard_error": 0.01},
+    }
+    case = Case(measures={"determinism": determinism})
+
+    finding = TrainingModeLeftOn().judge(make_subject(), case)
+
+    assert finding.verdict == "found"
+    assert ("do not fit the data" in finding.summary) is (brings < 0)
+    assert ("training it anew" in finding.recommendation.text) is (brings < 0)
+
+
 def test_an_order_that_helps_a_weak_model_a_little_is_no_mismatch():
     measures = {
         "label_order": {

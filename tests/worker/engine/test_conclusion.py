@@ -11,6 +11,7 @@ from tests.worker.engine.test_results import trained
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Mend, Trial
 from worker.engine.conclusion import (
+    _adds,
     _doubted,
     _primary,
     _trained_in_full,
@@ -175,6 +176,16 @@ def test_a_repaired_model_is_given_where_a_fault_was_proven():
     assert report.remedy is not None
     assert report.remedy.gain is not None
     assert report.remedy.gain.value > 0
+
+
+@pytest.mark.parametrize(("more", "is_explained"), [(0.01, True), (0.04, False)])
+def test_what_comes_on_top_of_another_mend_is_not_explained_by_it(more, is_explained):
+    cause = Cause.CLASS_IMBALANCE
+    trial = primary_trial(cause, 0.05)[cause]
+    on_top = PairedGain(value=more, error=0.01, degrees=100, seeds=8)
+
+    assert _adds(replace(trial, on_top=on_top)) is not is_explained
+    assert not _adds(trial)  # where it was not measured
 
 
 def test_of_two_rates_that_gain_as_much_either_is_said_to_be_enough():

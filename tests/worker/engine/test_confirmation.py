@@ -178,6 +178,17 @@ def test_the_repaired_model_is_made_of_the_best_that_was_confirmed():
     assert name(chosen) == name([raw, rate, long])
 
 
+def test_the_repaired_model_may_be_made_by_another_mend_that_was_confirmed():
+    raw, rate, long = rate_and_length()
+    settled, _, _ = confirmation(1e-9)
+    best = {mend.cause: mend for mend in (raw, rate, long)}
+
+    hits = {"baseline": 40, "lr": 60, "long": 75, "raw": 61}
+    chosen = settled.enriched(trained(hits, tuple(range(8))), (rate,), (rate,), best)
+
+    assert chosen == (long,)
+
+
 @pytest.mark.parametrize(("alone", "kept"), [(75, "lr=0.005"), (60, "lr=0.001")])
 def test_what_is_left_of_a_combination_is_the_best_answer_without_the_rest(alone, kept):
     """The rate that went best with ten times the epochs is too low without them."""

@@ -28,8 +28,34 @@ from worker.engine.check import (
     points,
     undecided,
 )
+from worker.engine.stats.decisions import Floors
+from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 from worker.engine.sureness import has_not_learned
+
+# Why another order that fits better is not the order of the training.
+_IN_TRAINING_MODE = (
+    "Another order would fit in evaluation mode, but the file runs in training mode, "
+    "in which it does better as it is: the statistics that its norms have stored are "
+    "at fault, not the order."
+)
+_BY_ACCIDENT = (
+    "Another order would fit better, but by accident: the outputs hardly differ, as "
+    "those of weights that have not learned, and training does not reach as much."
+)
+_AS_THE_RECIPE = (
+    "Another order would fit the held-out labels better, but the recipe itself yields "
+    "the order as it is: labels of the training rows are rather exchanged for each "
+    "other, or those of the held-out ones."
+)
+_IN_ANY_ORDER = (
+    "Another order would fit the held-out labels better, but the outputs are too weak "
+    "in any order for that to be the fault."
+)
+_FAR_BELOW = (
+    "Another order would fit better, but stays far below what training reaches on "
+    "these data: the weakness lies elsewhere."
+)
 
 METHOD = "outputs reordered against as delivered, paired over rows"
 
@@ -77,44 +103,9 @@ class LabelOrderMismatch:
                 gain=gain,
                 method=METHOD,
             )
-        if self._is_accidental(subject, case):
-            return clear(
-                self.cause,
-                "Another order would fit better, but by accident: the outputs hardly "
-                "differ, as those of weights that have not learned, and training does "
-                "not reach as much.",
-                gain=gain,
-                method=METHOD,
-            )
-        fits = self._fits_in_that_order(subject, case)
-        least = self.least_share * max(gain.value, case.anew)
-        after = values.get("after")
-        if min(gain.value, case.anew) < least and not fits:
-            why = "the outputs are too weak in any order for that to be the fault"
-            if isinstance(after, int | float) and after >= case.best_trained:
-                why = (
-                    "the recipe itself yields the order as it is: labels of the "
-                    "training rows are rather exchanged for each other, or those of "
-                    "the held-out ones"
-                )
-            return clear(
-                self.cause,
-                f"Another order would fit the held-out labels better, but {why}.",
-                gain=gain,
-                method=METHOD,
-            )
-        is_weak = isinstance(after, int | float) and after < (
-            self.near_best * case.best_trained
-        )
-        is_usual = fits or self._is_all_that_recipe_yields(subject, case, gain.value)
-        if is_weak and not is_usual:
-            return clear(
-                self.cause,
-                "Another order would fit better, but stays far below what training "
-                "reaches on these data: the weakness lies elsewhere.",
-                gain=gain,
-                method=METHOD,
-            )
+        why = self._objection(subject, case, gain)
+        if why:
+            return clear(self.cause, why, gain=gain, method=METHOD)
         names = [name[: self.longest_name] for name in subject.data.class_names]
         # An output stands for itself where the probe found no class.
         places = [
@@ -150,6 +141,28 @@ class LabelOrderMismatch:
             ],
             method=METHOD,
         )
+
+    def _objection(self, subject: Subject, case: Case, gain: PairedGain) -> str | None:
+        """Why another order that fits better is not the order of the training."""
+        values = case.measures.get("label_order", {})
+        runs = pair_of(case.measures.get("determinism", {}).get("gain"))
+        after = values.get("after")
+        fits = self._fits_in_that_order(subject, case)
+        is_weak = isinstance(after, int | float) and after < (
+            self.near_best * case.best_trained
+        )
+        is_usual = fits or self._is_all_that_recipe_yields(subject, case, gain.value)
+        least = self.least_share * max(gain.value, case.anew)
+        is_little = min(gain.value, case.anew) < least and not fits
+        is_learned = isinstance(after, int | float) and after >= case.best_trained
+        objections = {
+            _IN_TRAINING_MODE: runs is not None and runs.value <= -Floors().material,
+            _BY_ACCIDENT: self._is_accidental(subject, case),
+            _AS_THE_RECIPE: is_little and is_learned,
+            _IN_ANY_ORDER: is_little,
+            _FAR_BELOW: is_weak and not is_usual,
+        }
+        return next((why for why, applies in objections.items() if applies), None)
 
     def _to_do(self, to: list[str]) -> str:
         """Name the order, where it is short enough to be read in a sentence."""

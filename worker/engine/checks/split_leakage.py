@@ -22,6 +22,8 @@ from worker.engine.check import Case, Measures, Mend, clear, undecided
 from worker.engine.stats.decisions import severity_of
 from worker.engine.subject import Subject
 
+LEAST_SHOWN = 0.0005  # balanced accuracy
+
 
 @dataclass(frozen=True)
 class SplitLeakage:
@@ -93,7 +95,7 @@ class SplitLeakage:
             confidence=0.99,
             summary=(
                 f"{100 * share:.1f} % of the held-out rows also stand in the training "
-                f"data; they flatter balanced accuracy by {100 * worth:.1f} points."
+                f"data; {_flattered(worth)}."
             ),
             evidence=evidence,
             recommendation=Recommendation(
@@ -140,3 +142,10 @@ def _among_themselves(values: Mapping[str, JsonValue]) -> str:
             "multiplied before they were split."
         )
     return said
+
+
+def _flattered(worth: float) -> str:
+    """Say by how much a score is better for the rows that stand in both parts."""
+    if worth < LEAST_SHOWN:
+        return "balanced accuracy is hardly better for them"
+    return f"they flatter balanced accuracy by {100 * worth:.1f} points"

@@ -18,8 +18,10 @@ from worker.engine.check import (
     clear,
     found_in_delivery,
     pair_of,
+    points,
     undecided,
 )
+from worker.engine.stats.decisions import Floors
 from worker.engine.subject import Subject
 
 METHOD = "evaluation mode against as delivered, paired over rows"
@@ -68,9 +70,10 @@ class TrainingModeLeftOn:
                 "The outputs are the same from call to call and in any company.",
                 evidence=evidence,
             )
-        worth = (
-            f" Evaluation mode brings {100 * gain.value:+.1f} points." if gain else ""
-        )
+        worth = f" Evaluation mode brings {points(gain.value)}." if gain else ""
+        loses = gain is not None and gain.value <= -Floors().material
+        if loses:
+            worth += " The statistics that its norms have stored do not fit the data."
         return found_in_delivery(
             self.cause,
             gain,
@@ -79,7 +82,13 @@ class TrainingModeLeftOn:
                 f"{100 * changed:.1f} % of its answers depend on chance or on the "
                 "other samples in the batch." + worth
             ),
-            text="Call `model.eval()` before exporting the model.",
+            text="Call `model.eval()` before exporting the model"
+            + (
+                ", after passing training data through it until its stored statistics "
+                "fit, or after training it anew."
+                if loses
+                else "."
+            ),
             evidence=evidence,
             method=METHOD,
         )

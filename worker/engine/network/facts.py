@@ -61,6 +61,7 @@ class NetworkFacts(BaseModel):
         dropout_p: the largest probability.
         has_norm: batch, layer, group or instance norm.
         has_batch_norm: with statistics over the batch.
+        has_attention: as a layer, or written out: a softmax that weighs values.
         baked_training: dropout or batch statistics are on whatever the training flag
             says.
         outputs: width of the last weighted layer; 0 where it cannot be told.
@@ -83,6 +84,7 @@ class NetworkFacts(BaseModel):
     dropout_p: float = 0.0
     has_norm: bool = False
     has_batch_norm: bool = False
+    has_attention: bool = False
     baked_training: bool = False
     outputs: int = 0
     takes_tokens: bool = False
@@ -425,6 +427,8 @@ def facts_of(
         dropout_p=max(drops, default=0.0),
         has_norm="norm" in kinds,
         has_batch_norm=any(node.kind == "net::batch_norm" for node, _ in found),
+        has_attention="attention" in kinds
+        or any(is_attention_softmax(node, readers) for node, _ in found),
         baked_training=baked_training,
         outputs=int(str(final.get("out") or 0)),
         takes_tokens=first is not None and first.kind == "embedding",
