@@ -21,6 +21,7 @@ from worker.engine.subject import Subject
 from worker.engine.wording import cause_words, counted
 
 Measures = dict[str, dict[str, JsonValue]]
+MOST_BY_ONE_PAIR = 0.95  # confidence; one pair does not show how far seeds lie apart
 Role = Literal["primary", "component", "equivalent", "explained", "none"]
 
 
@@ -523,7 +524,10 @@ def _said_of(
         return "not_found", sure_of_absence, f"{perhaps}{_once(trial, by)}."
     if trial.decision == "not_found":
         tried = f"Tried without a gain to speak of: {trial.mend.text}"
-        return "not_found", 1 - gain.p_below(0.025), f"{tried} ({points(gain.value)})."
+        sure_of_absence = 1 - gain.p_below(0.025)
+        if gain.seeds == 1:
+            sure_of_absence = min(sure_of_absence, MOST_BY_ONE_PAIR)
+        return "not_found", sure_of_absence, f"{tried} ({points(gain.value)})."
     return "inconclusive", 0.5, _open(trial)
 
 
@@ -576,6 +580,8 @@ def _trial_evidence(trial: Trial) -> list[Evidence]:
     }
     pairs = counted(trial.gain.seeds, "pair")
     stage = "on fresh seeds" if trial.confirmed else "of first trainings"
+    if trial.gain.seeds == 1:
+        stage += ", an interval for the rows alone"
     found = [
         Evidence(
             kind="paired_gain",

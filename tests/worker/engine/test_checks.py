@@ -246,6 +246,24 @@ def test_the_verdict_follows_decision_and_role(trial, verdict):
     assert (finding.severity != "info") is acts
 
 
+@pytest.mark.parametrize(("seeds", "most"), [(1, 0.95), (8, 1.0)])
+def test_one_pair_makes_nobody_quite_sure(seeds, most):
+    check = LearningRateTooLow()
+    trial = Trial(
+        mend=mend(check.cause, RecipeChange(patch={"epochs": 2})),
+        gain=gain(-0.5, seeds=seeds),
+        confirmed=False,
+        decision="not_found",
+    )
+
+    finding = judge_gain(check, Case(measures={}, trial=trial), says="It is too low")
+
+    assert finding.verdict == "not_found"
+    assert finding.confidence == pytest.approx(most, abs=1e-3)
+    statement = finding.evidence[-1].statement
+    assert ("an interval for the rows alone" in statement) is (seeds == 1)
+
+
 @pytest.mark.parametrize(
     ("role", "instead", "said"),
     [
