@@ -185,7 +185,8 @@ class Network:
         given = self.prepared(x)
         if training:
             return self._train.run(parameters, given, run), run.buffers
-        return self._eval.run(parameters, _laid_out(given), run), run.buffers
+        laid = _laid_out(given, parameters)
+        return self._eval.run(parameters, laid, run), run.buffers
 
     def noise_shapes(self, x: torch.Tensor) -> list[tuple[int, ...]]:
         """List the dropout sites' shapes for this batch, in order of execution."""
@@ -236,7 +237,7 @@ class Network:
                 seen.append(Seen(layer.name, layer.kind, layer.op, result))
 
         run = Run(training=False, buffers=dict(buffers))
-        given = _laid_out(self.prepared(x))
+        given = _laid_out(self.prepared(x), parameters)
         Machine(self.eval_program, watch).run(parameters, given, run)
         return seen
 
@@ -631,7 +632,11 @@ def copied(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     return loaded(buffer)
 
 
-def _laid_out(x: torch.Tensor) -> torch.Tensor:
-    """Lay pictures out as they are convolved fastest; under `vmap` they stay."""
-    is_here = x.device.type == "cpu" and not is_batched(x)
-    return channels_last(x) if is_here else x
+def _laid_out(x: torch.Tensor, parameters: Tensors) -> torch.Tensor:
+    """Lay pictures out as they are convolved fastest.
+
+    Under `vmap` they stay as they are: some operators ask how they lie, which it
+    cannot tell of the members of a stack.
+    """
+    is_one = not is_batched(x, *parameters.values())
+    return channels_last(x) if is_one and x.device.type == "cpu" else x

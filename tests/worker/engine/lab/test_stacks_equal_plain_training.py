@@ -312,11 +312,27 @@ def volumes() -> nn.Module:
     ).double()
 
 
+def grouped() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1),
+        nn.GroupNorm(2, 4),
+        nn.SiLU(),
+        nn.Conv2d(4, 4, 3, groups=4),
+        nn.InstanceNorm2d(4, affine=True),
+        nn.ReLU6(),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, lab.CLASSES),
+    ).double()
+
+
 @pytest.mark.parametrize("capture", [True, False], ids=["captured", "direct"])
 @pytest.mark.parametrize(
     ("make", "shape"),
     [
         (conv, (2, 8, 8)),
+        (grouped, (2, 8, 8)),
         (normed, (2, 8, 8)),
         (residual, (6,)),
         (temporal, (2, 12)),
@@ -324,7 +340,7 @@ def volumes() -> nn.Module:
         (skipping, (1, 8, 8)),
         (volumes, (1, 4, 4, 4)),
     ],
-    ids=["conv", "batch norm", "residual", "temporal", "series", "skipping", "volumes"],
+    ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_every_kind_of_layer_trains_to_the_plain_weights(make, shape, capture):
     # Adam would blow the rounding of a bias before batch norm up, whose gradient is 0.
