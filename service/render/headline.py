@@ -196,7 +196,7 @@ def _than_a_simple_learner(report: Report) -> str:
 
 def _balanced(values: Mapping[str, JsonValue]) -> float | None:
     score = values.get("balanced_accuracy")
-    value = score.get("value") if isinstance(score, dict) else None
+    value = score.get("value") if isinstance(score, dict) else score
     return float(value) if isinstance(value, int | float) else None
 
 

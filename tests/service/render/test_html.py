@@ -128,7 +128,7 @@ def test_a_model_that_a_simple_learner_beats_gets_no_clean_bill(
         values={
             "best": "logistic regression",
             "balanced_accuracy": {"value": 0.57},
-            "delivered": {"balanced_accuracy": {"value": model}},
+            "delivered": {"p_value": 0.001, "balanced_accuracy": model},
         },
     )
     healthy = make_healthy_report()
