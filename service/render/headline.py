@@ -295,13 +295,12 @@ def _relation(steps: tuple[str, ...], advised: str | None) -> str:
         return "It is made by:"
     if steps == (advised,):
         return "It is made by that step."
-    others = len(steps) - (advised in steps)
-    which = ("another step" if others == 1 else f"{others} other steps") + ":"
-    return (
-        f"It is made by that step and {which}"
-        if advised in steps
-        else f"It is made by {which}"
-    )
+    if advised not in steps:
+        which = "this" if len(steps) == 1 else f"these {len(steps)} steps"
+        return f"It is made by {which} instead:"
+    others = len(steps) - 1
+    which = "another step" if others == 1 else f"{others} other steps"
+    return f"It is made by that step and {which}:"
 
 
 def _scores_of(remedy: Remedy, before: Interval | None, after: Interval | None) -> str:

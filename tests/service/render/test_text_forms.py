@@ -165,7 +165,7 @@ def test_what_to_do_stands_with_its_own_gain_and_the_repair_with_its_steps() -> 
         "+44.3 points (+42.0 to +46.7) of balanced accuracy."
     )
     assert answers["The repaired model"] == (
-        "It is made by 2 other steps: (1) Lower the learning rate from 0.5 to 0.05. "
+        "It is made by these 2 steps instead: (1) Lower the learning rate from 0.5 to 0.05. "
         "(2) Drop 78 suspected labels. Balanced accuracy 61.2 % → 97.1 % (96.1 to "
         "98.1), judged on 180 samples that no decision had looked at."
     )
@@ -184,7 +184,7 @@ def test_the_repaired_model_is_said_to_have_taken_the_step_or_more() -> None:
     assert (
         relation(advised, "Drop rows.") == "It is made by that step and another step:"
     )
-    assert relation("Drop rows.") == "It is made by another step:"
+    assert relation("Drop rows.") == "It is made by this instead:"
 
 
 def test_a_predicted_gain_is_not_passed_off_as_measured() -> None:
@@ -213,4 +213,4 @@ def test_a_repair_without_scores_is_shown_by_its_steps() -> None:
     repair = headline(make_report(remedy=bare)).repair
 
     assert repair is not None
-    assert repair.in_one_line == "It is made by another step: Drop rows."
+    assert repair.in_one_line == "It is made by this instead: Drop rows."

@@ -643,6 +643,8 @@ def test_signal_in_real_data_is_beyond_doubt(healthy_digits, healthy_cancer):
         assert values["p_value"] <= 0.001
         assert values["delivered"]["p_value"] <= 0.001
         assert values["balanced_accuracy"]["low"] > values["chance"]
+        assert values["delivered"]["balanced_accuracy"] > values["chance"]
+        assert values["best"] in values["learners"]
 
 
 def test_an_interaction_of_two_features_is_signal():
