@@ -165,9 +165,9 @@ def test_what_to_do_stands_with_its_own_gain_and_the_repair_with_its_steps() -> 
         "+44.3 points (+42.0 to +46.7) of balanced accuracy."
     )
     assert answers["The repaired model"] == (
-        "It is made by these 2 steps instead: (1) Lower the learning rate from 0.5 to 0.05. "
-        "(2) Drop 78 suspected labels. Balanced accuracy 61.2 % → 97.1 % (96.1 to "
-        "98.1), judged on 180 samples that no decision had looked at."
+        "It is made by these 2 steps instead: (1) Lower the learning rate from 0.5 to "
+        "0.05. (2) Drop 78 suspected labels. Balanced accuracy 61.2 % → 97.1 % (96.1 "
+        "to 98.1), judged on 180 samples that no decision had looked at."
     )
 
 
