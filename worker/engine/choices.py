@@ -129,7 +129,9 @@ def _sweeps(
         return [m for m in mends.get(cause, ()) if m.key in screen]
 
     # The given rate lies between the lower and the higher ones, and gains nothing.
-    lower, higher = (sorted(tried(cause), key=_rate) for cause in RATES)
+    lower, higher = (
+        sorted(filter(_is_rate, tried(cause)), key=_rate) for cause in RATES
+    )
     rates = [*lower, None, *higher]
     lengths = [None, *sorted(tried(Cause.INSUFFICIENT_TRAINING), key=_epochs)]
     return {**dict.fromkeys(RATES, rates), Cause.INSUFFICIENT_TRAINING: lengths}
@@ -141,6 +143,8 @@ def _steadiest(screen: Results, row: Sequence[Mend | None], best: Mend) -> Mend:
     Few seeds cannot tell a rate at the edge of what the network bears from one in the
     middle, nor a length that is just enough from one that is not; those beside can.
     """
+    if best not in row:  # it sets no value of the sweep
+        return best
     gains = {m.key: gain_of(screen, m) for m in row if m}
     top = gains[best.key]
     values = [gains[m.key].value if m else 0.0 for m in row]
@@ -165,11 +169,18 @@ def between(options: Sequence[Mend], chosen: Mend) -> list[Mend]:
         options: the rates on the chosen one's side of the given one.
         chosen: one of them.
     """
+    if not _is_rate(chosen):
+        return []
     too_high = chosen.cause is RATES[0]
-    nearest_first = sorted(options, key=_rate, reverse=too_high)
+    nearest_first = sorted(filter(_is_rate, options), key=_rate, reverse=too_high)
     short_of = [m for m in nearest_first if (_rate(m) > _rate(chosen)) == too_high]
     short_of = [m for m in short_of if m.key != chosen.key]
     return short_of[:: max(1, -(-len(short_of) // MOST_BETWEEN))]
+
+
+def _is_rate(mend: Mend) -> bool:
+    """Whether a mend sets the rate, rather than what a schedule leaves of it."""
+    return "lr" in (mend.patch or {}).get("optimizer", {})
 
 
 def _rate(mend: Mend) -> float:

@@ -246,6 +246,43 @@ def test_the_verdict_follows_decision_and_role(trial, verdict):
     assert (finding.severity != "info") is acts
 
 
+@pytest.mark.parametrize(
+    ("schedule", "evident"),
+    [
+        (None, None),
+        ({"name": "cosine"}, None),
+        ({"name": "step", "step_epochs": 4, "gamma": 0.1}, None),  # .38 on average
+        ({"name": "step", "step_epochs": 1, "gamma": 0.2}, True),  # .12
+        ({"name": "step", "step_epochs": 1, "gamma": 0.6}, False),  # .25
+    ],
+    ids=str,
+)
+def test_a_schedule_that_leaves_little_of_the_rate_is_dropped(schedule, evident):
+    recipe = Recipe(
+        optimizer=Optimizer(name="adam", lr=1e-3),
+        loss=Loss(name="cross_entropy"),
+        epochs=10,
+        schedule=schedule,
+    )
+    check, subject = LearningRateTooLow(), make_subject(recipe=recipe)
+
+    mends = check.mends(subject, {})
+
+    dropped = [m for m in mends if m.key == "no schedule"]
+    assert [m.evident for m in dropped] == ([] if evident is None else [evident])
+    if dropped:
+        assert dropped[0].patch == {"schedule": None}
+        trial = Trial(
+            mend=dropped[0],
+            gain=gain(0.1),
+            confirmed=True,
+            decision="found",
+            role="primary",
+        )
+        finding = check.judge(subject, Case(measures={}, trial=trial))
+        assert "lowers the learning rate too early" in finding.summary
+
+
 @pytest.mark.parametrize(("seeds", "most"), [(1, 0.95), (8, 1.0)])
 def test_one_pair_makes_nobody_quite_sure(seeds, most):
     check = LearningRateTooLow()

@@ -89,3 +89,19 @@ def test_an_evident_answer_does_not_lose_by_a_hair(bare, taken):
     screen = trained({"baseline": 50, "raw output": bare, "tanh": 80}, (0, 1, 2))
 
     assert best_of_each(screen, {cause: [raw, other]})[cause].key == taken
+
+
+@pytest.mark.parametrize(("hits", "taken"), [(85, "no schedule"), (62, "lr=0.1")])
+def test_a_rate_that_is_kept_to_the_end_stands_beside_the_sweep(hits, taken):
+    change = RecipeChange(patch={"schedule": None})
+    kept = Mend(HIGHER, "no schedule", "Keep it", (change,), evident=True)
+    rates = [rate(HIGHER, 0.01), rate(HIGHER, 0.1)]
+    screen = trained(
+        {"baseline": 60, "no schedule": hits, "lr=0.01": 70, "lr=0.1": 84}, (0, 1, 2)
+    )
+
+    best = best_of_each(screen, {HIGHER: [kept, *rates]})
+
+    assert best[HIGHER].key == taken
+    assert between([kept, *rates], rates[1]) == [rates[0]]
+    assert between([kept, *rates], kept) == []
