@@ -217,7 +217,7 @@ def test_a_gain_that_nothing_confirmed_is_said_to_be_so():
     assert "in 1 pair of first trainings. No fresh seeds confirmed that" in (
         found.summary
     )
-    assert "over 1 pair of first trainings." in found.evidence[0].statement
+    assert "over 1 pair of first trainings," in found.evidence[0].statement
 
 
 def test_what_is_open_only_with_the_rest_mended_does_not_look_settled():
