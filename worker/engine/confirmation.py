@@ -331,8 +331,6 @@ class Confirmation:
             return chosen
         others = [m for m in best.values() if m.cause not in {c.cause for c in chosen}]
         options = [(*chosen, m) for m in others]
-        if len(chosen) == 1:
-            options += [(m,) for m in others]
         if len(together) > len(chosen) and all(m in together for m in chosen):
             causes = {m.cause for m in together}
             options += [together]
@@ -348,7 +346,26 @@ class Confirmation:
             for option, gain in gains
             if gain.value >= max(floor, gain.error)
         ]
-        return max(worth, key=lambda item: item[1])[0] if worth else chosen
+        if worth or len(chosen) > 1:
+            return max(worth, key=lambda item: item[1])[0] if worth else chosen
+        return self._far_better_alone(confirm, chosen, others)
+
+    def _far_better_alone(
+        self, confirm: Results, chosen: tuple[Mend, ...], others: Sequence[Mend]
+    ) -> tuple[Mend, ...]:
+        """Another mend in place of a single one, where it is surely worth more."""
+        gains = [
+            (mend, confirm.gain(mend.key, over=name(chosen)))
+            for mend in others
+            if mend.key in confirm
+        ]
+        worth = [
+            (mend, gain.value)
+            for mend, gain in gains
+            if gain.value >= max(self.floors.material, 2 * gain.error)
+        ]
+        best = max(worth, key=lambda item: item[1], default=None)
+        return (best[0],) if best else chosen
 
     def _singles(
         self, chosen: tuple[Mend, ...], best: Mapping[Cause, Mend]
