@@ -7,6 +7,7 @@ from service.contract.causes import Cause
 from worker.engine.check import Mend
 from worker.engine.lab.experiment import Arm, Change, NetworkChange, RecipeChange
 from worker.engine.results import BASELINE
+from worker.engine.wording import AND
 
 # Of causes whose mending brings about as much, the cheapest to mend comes first.
 CHEAPEST_FIRST: tuple[Cause, ...] = (
@@ -29,7 +30,6 @@ CHEAPEST_FIRST: tuple[Cause, ...] = (
 )
 
 
-_AND = " + "  # between the mends that an arm makes, in its name
 EVIDENT_SHARE = 0.8  # of the best gain; from here on an evident mend is named first
 SHARE_OF_FAR_FETCHED = 0.6  # likewise, where nothing speaks for what gains most
 NEAR_SHARE = 0.9  # of the best gain; from here on the order of preference decides
@@ -101,12 +101,12 @@ def goes_with(mend: Mend, others: Iterable[Mend]) -> bool:
 
 def name(mends: Iterable[Mend]) -> str:
     """Name the arm that makes several mends at once."""
-    return _AND.join(mend.key for mend in _ordered(mends))
+    return AND.join(mend.key for mend in _ordered(mends))
 
 
 def parts_of(arm: str) -> set[str]:
     """List the keys of the mends that an arm makes, from its name."""
-    return set(arm.split(_AND))
+    return set(arm.split(AND))
 
 
 def compose(mends: Sequence[Mend]) -> Arm:

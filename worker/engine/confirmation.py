@@ -1,6 +1,6 @@
 """The round `confirm`: survivors on fresh seeds, alone and within the combination."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from service.contract.causes import Cause
@@ -335,37 +335,16 @@ class Confirmation:
             causes = {m.cause for m in together}
             options += [together]
             options += [(*together, m) for m in others if m.cause not in causes]
-        gains = [
-            (option, confirm.gain(name(option), over=name(chosen)))
-            for option in options
-            if name(option) in confirm
-        ]
-        floor = self.floors.proven
-        worth = [
-            (option, gain.value)
-            for option, gain in gains
-            if gain.value >= max(floor, gain.error)
-        ]
-        if worth or len(chosen) > 1:
-            return max(worth, key=lambda item: item[1])[0] if worth else chosen
-        return self._far_better_alone(confirm, chosen, others)
-
-    def _far_better_alone(
-        self, confirm: Results, chosen: tuple[Mend, ...], others: Sequence[Mend]
-    ) -> tuple[Mend, ...]:
-        """Another mend in place of a single one, where it is surely worth more."""
-        gains = [
-            (mend, confirm.gain(mend.key, over=name(chosen)))
-            for mend in others
-            if mend.key in confirm
-        ]
-        worth = [
-            (mend, gain.value)
-            for mend, gain in gains
-            if gain.value >= max(self.floors.material, 2 * gain.error)
-        ]
-        best = max(worth, key=lambda item: item[1], default=None)
-        return (best[0],) if best else chosen
+        floors = self.floors
+        better = _best_over(
+            confirm, chosen, options, lambda gain: max(floors.proven, gain.error)
+        )
+        if better is None and len(chosen) == 1:  # another, if it is surely better
+            alone = [(m,) for m in others]
+            better = _best_over(
+                confirm, chosen, alone, lambda g: max(floors.material, 2 * g.error)
+            )
+        return better or chosen
 
     def _singles(
         self, chosen: tuple[Mend, ...], best: Mapping[Cause, Mend]
@@ -529,3 +508,21 @@ class Confirmation:
         """Whether a gain will be found: among so many, looked at alone and on top."""
         allowed = self.floors.error_rate * max(shares[mend.cause] for mend in made)
         return LOOKS * gain.p_above(self.floors.proven) <= allowed
+
+
+def _best_over(
+    results: Results,
+    chosen: tuple[Mend, ...],
+    options: Sequence[tuple[Mend, ...]],
+    least: Callable[[PairedGain], float],
+) -> tuple[Mend, ...] | None:
+    """The option that gains most over what is chosen, of those that gain enough."""
+    gains = [
+        (option, results.gain(name(option), over=name(chosen)))
+        for option in options
+        if name(option) in results
+    ]
+    worth = [
+        (option, gain.value) for option, gain in gains if gain.value >= least(gain)
+    ]
+    return max(worth, key=lambda item: item[1])[0] if worth else None

@@ -3,7 +3,9 @@
 import math
 from dataclasses import dataclass
 
+from service.contract.causes import Cause
 from service.contract.recipe import OptimizerName
+from worker.engine.check import Mend
 from worker.engine.lab.experiment import RecipeChange
 from worker.engine.recipe import (
     CompleteOptimizer,
@@ -109,6 +111,36 @@ def duration_factors(subject: Subject) -> list[int]:
         between = round(math.sqrt(factors[-1] * enough))
         factors += [between, enough]
     return factors
+
+
+def rate_mends(
+    subject: Subject, cause: Cause, *, higher: bool, high_rate: float = math.inf
+) -> list[Mend]:
+    """Train with each of `rates`, the customary one first.
+
+    Args:
+        subject: what is audited.
+        cause: that these rates mend.
+        higher: rates above the given one, or below it.
+        high_rate: given rate from which all are urgent, where it is not unusual.
+    """
+    given, found = subject.recipe.optimizer.lr, rates(subject, higher=higher)
+    custom = customary_rate(subject, found, higher=higher)
+    found.sort(key=lambda rate: rate != custom)
+    return [
+        Mend(
+            cause=cause,
+            key=f"lr={rate:g}",
+            text=f"{'Raise' if higher else 'Lower'} the learning rate "
+            f"from {given:g} to {rate:g}",
+            changes=(rate_change(rate),),
+            sane=rate == custom,
+            evident=custom is not None,
+            urgent=is_tried_first(subject, rate)
+            or (custom is None and given >= high_rate),
+        )
+        for rate in found
+    ]
 
 
 def customary_rate(

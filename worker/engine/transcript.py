@@ -18,7 +18,7 @@ from worker.engine.ledger import (
     Untried,
 )
 from worker.engine.results import figures
-from worker.engine.wording import arm_words, cause_words, listed
+from worker.engine.wording import AND, arm_words, cause_words, listed
 
 OF_THE_REPAIRED_MODEL = "The repaired model "
 
@@ -121,7 +121,7 @@ def _in_words(remark: Remark, texts: dict[str, str]) -> str:
                 f"confirm more than: {arm_words(kept, texts)}."
             )
         case Untried(arm):
-            together = " together" if " + " in arm else ""
+            together = " together" if AND in arm else ""
             return f"There was no time to try{together}: {arm_words(arm, texts)}."
         case LeftOut(arm, why):
             return f"This was left out ({arm_words(arm, texts)}): {why}."

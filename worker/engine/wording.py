@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from service.contract.causes import Cause
 
+AND = " + "  # between the mends that an arm makes, in its name
 CONTROL = "|control"  # at the end of an arm's name, see `Mend.control_arm`
 # The recipe on a subsample, trained for as many updates as all rows take.
 FULL_LENGTH = f"full length{CONTROL}"
@@ -60,7 +61,7 @@ def arm_words(name: str, texts: Mapping[str, str]) -> str:
     if name == FULL_LENGTH:
         return "the recipe as it is, with as many updates as all rows would give"
     key = name.removesuffix(CONTROL)
-    parts = [_lowered(texts.get(part, part)) for part in key.split(" + ")]
+    parts = [_lowered(texts.get(part, part)) for part in key.split(AND)]
     words = "; ".join(parts)
     return f"what to compare “{words}” with" if key != name else words
 

@@ -38,6 +38,12 @@ def gain(value: float, error: float = 0.01, seeds: int = 8) -> PairedGain:
     return PairedGain(value=value, error=error, degrees=50, seeds=seeds)
 
 
+def in_delivery(cause: Cause, value: float):
+    """A finding of a fault of the delivery that costs `value`."""
+    words = {"summary": "", "text": "", "method": ""}
+    return found_in_delivery(cause, gain(value), evidence=[], **words)
+
+
 def in_form(value: float, best: str) -> dict[str, dict]:
     """What the probe `preprocessing` measures where another form gains `value`."""
     return {
@@ -1009,14 +1015,7 @@ def test_dead_weights_that_the_recipe_often_yields_are_the_recipes_fault(
 def test_dead_weights_are_held_against_the_recipe_without_the_deliverys_other_faults(
     regained, verdict
 ):
-    swapped = found_in_delivery(
-        Cause.LABEL_ORDER_MISMATCH,
-        gain(regained),
-        summary="",
-        text="",
-        evidence=[],
-        method="",
-    )
+    swapped = in_delivery(Cause.LABEL_ORDER_MISMATCH, regained)
     case = Case(
         measures={"weights": {"dead": {"1:relu": 0.9}}},
         retrained=gain(0.6),
@@ -1029,14 +1028,7 @@ def test_dead_weights_are_held_against_the_recipe_without_the_deliverys_other_fa
 
 @pytest.mark.parametrize(("cost", "verdict"), [(0.9, "not_found"), (0.6, "found")])
 def test_a_form_that_wins_little_of_a_move_back_is_not_the_form(cost, verdict):
-    moved = found_in_delivery(
-        Cause.DISTRIBUTION_SHIFT,
-        gain(cost),
-        summary="",
-        text="",
-        evidence=[],
-        method="",
-    )
+    moved = in_delivery(Cause.DISTRIBUTION_SHIFT, cost)
     case = Case(
         measures=in_form(0.4, "divide_255"),
         retrained=gain(0.4),

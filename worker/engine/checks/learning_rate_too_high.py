@@ -13,7 +13,7 @@ from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
 from worker.engine.check import Case, Measures, Mend, judge_gain, missing_field
 from worker.engine.subject import Subject
-from worker.engine.sweeps import customary_rate, is_tried_first, rate_change, rates
+from worker.engine.sweeps import rate_mends
 
 
 @dataclass(frozen=True)
@@ -30,23 +30,7 @@ class LearningRateTooHigh:
 
     def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
         """List the rates below the given one."""
-        given = subject.recipe.optimizer.lr
-        found = rates(subject, higher=False)
-        custom = customary_rate(subject, found, higher=False)
-        found.sort(key=lambda rate: rate != custom)
-        return [
-            Mend(
-                cause=self.cause,
-                key=f"lr={rate:g}",
-                text=f"Lower the learning rate from {given:g} to {rate:g}",
-                changes=(rate_change(rate),),
-                sane=rate == custom,
-                evident=custom is not None,
-                urgent=is_tried_first(subject, rate)
-                or (custom is None and given >= self.high_rate),
-            )
-            for rate in found
-        ]
+        return rate_mends(subject, self.cause, higher=False, high_rate=self.high_rate)
 
     def judge(self, subject: Subject, case: Case) -> Finding:
         """The given rate against the best below it."""

@@ -16,7 +16,7 @@ from worker.engine.check import Case, Measures, Mend, judge_gain, missing_field
 from worker.engine.lab.experiment import RecipeChange
 from worker.engine.lab.schedules import factor
 from worker.engine.subject import Subject
-from worker.engine.sweeps import customary_rate, is_tried_first, rate_change, rates
+from worker.engine.sweeps import rate_mends
 
 _NO_SCHEDULE = "no schedule"
 
@@ -35,26 +35,11 @@ class LearningRateTooLow:
         return missing_field(subject, "optimizer.lr")
 
     def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
-        """List the rates above the given one."""
-        found = rates(subject, higher=True)
-        custom = customary_rate(subject, found, higher=True)
-        found.sort(key=lambda rate: rate != custom)
+        """Keep the rate where a schedule does not, or raise it."""
         return [
             *self._without_schedule(subject),
-            *(self._raised(subject, rate, custom) for rate in found),
+            *rate_mends(subject, self.cause, higher=True),
         ]
-
-    def _raised(self, subject: Subject, rate: float, custom: float | None) -> Mend:
-        given = subject.recipe.optimizer.lr
-        return Mend(
-            cause=self.cause,
-            key=f"lr={rate:g}",
-            text=f"Raise the learning rate from {given:g} to {rate:g}",
-            changes=(rate_change(rate),),
-            sane=rate == custom,
-            evident=custom is not None,
-            urgent=is_tried_first(subject, rate),
-        )
 
     def _without_schedule(self, subject: Subject) -> list[Mend]:
         """Keep the rate, where a schedule soon leaves little of it."""

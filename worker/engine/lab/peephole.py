@@ -68,7 +68,6 @@ _DIRECT: dict[Any, Callable[..., Any]] = {
     _aten.sum.dim_IntList: torch.sum,
     _aten.tanh.default: torch.tanh,
     _aten.transpose.int: torch.transpose,
-    _aten.unsqueeze.default: torch.unsqueeze,
 }
 
 
@@ -217,7 +216,7 @@ def _constant(node: Any) -> float | None:  # noqa: ANN401 - any argument
     if node.target == _aten.neg.default:
         inner = _constant(node.args[0])
         return None if inner is None else -inner
-    passing = RESHAPES | {_aten.expand.default, _aten.unsqueeze.default}
+    passing = RESHAPES | {_aten.expand.default}
     return _constant(node.args[0]) if node.target in passing else None
 
 
@@ -264,7 +263,7 @@ def _join_picture_bias(node: Node) -> None:
         if found is None or not isinstance(bias, Node) or shape is None:
             continue
         source = bias
-        while source.target in RESHAPES | {_aten.unsqueeze.default}:
+        while source.target in RESHAPES:
             source = source.args[0]  # type: ignore[assignment]
         stack = shape_of(node) or ()
         wanted = (stack[0], 1, stack[2], *[1] * (len(stack) - 3))

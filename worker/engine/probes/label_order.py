@@ -29,11 +29,11 @@ from worker.engine.probes.material import (
     Material,
     Values,
     choose,
-    finite,
     integer,
     note,
     sample_places,
 )
+from worker.engine.probes.scores import sureness
 from worker.engine.probes.selection import (
     as_values,
     balanced,
@@ -80,13 +80,10 @@ def measure(material: Material, settings: Values) -> Values:
         y_train = training_sample(material).y
         raw = training_answers(material)
         seen = predictions(material, raw)
-        confidence = material.head.log_probabilities(raw).double().exp().amax(1)
-        values["sure"] = {
-            "accuracy": float((whole[seen] == y_train).mean()),
-            "confidence": finite(float(confidence.mean())),
-        }
+        hits = whole[seen] == y_train
+        values["sure"] = sureness(material.head, raw, hits)
         values["train_before"] = balanced(seen == y_train, y_train)
-        values["train_after"] = balanced(whole[seen] == y_train, y_train)
+        values["train_after"] = balanced(hits, y_train)
     return values
 
 

@@ -35,13 +35,12 @@ from worker.engine.probes.material import (
     Values,
     choose,
     few,
-    finite,
     integer,
     note,
     on_device,
     sample_places,
 )
-from worker.engine.probes.scores import correct
+from worker.engine.probes.scores import correct, sureness
 from worker.engine.probes.selection import (
     as_values,
     balanced,
@@ -177,11 +176,7 @@ def _sureness(
     raw = _outputs(material, train, prepare, name, known)
     if raw is None:
         return None
-    confidence = material.head.log_probabilities(raw).double().exp().amax(1)
-    return {
-        "accuracy": float(correct(material.head, raw, train.y).mean()),
-        "confidence": finite(float(confidence.mean())),
-    }
+    return sureness(material.head, raw, correct(material.head, raw, train.y))
 
 
 def _outputs(

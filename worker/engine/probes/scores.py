@@ -5,7 +5,14 @@ import torch
 from torch import Tensor
 
 from service.contract.report import ClassScore, Interval, Scores
-from worker.engine.probes.material import AnyHead, Flags, Floats, Labels
+from worker.engine.probes.material import (
+    AnyHead,
+    Flags,
+    Floats,
+    Labels,
+    Values,
+    finite,
+)
 from worker.engine.stats.calibration import calibration, macro_f1
 from worker.engine.stats.intervals import (
     balanced_accuracy,
@@ -28,6 +35,15 @@ def correct(head: AnyHead, raw: Tensor, y: Labels) -> Flags:
     """Return which rows are hit: bool, (rows,)."""
     predicted = np.asarray(head.predict(raw).cpu().numpy(), dtype=np.int64)
     return np.asarray(predicted == y, dtype=np.bool_)
+
+
+def sureness(head: AnyHead, raw: Tensor, hits: Flags) -> Values:
+    """How often outputs are right, and how sure: `accuracy`, mean `confidence`."""
+    confidence = head.log_probabilities(raw).double().exp().amax(1)
+    return {
+        "accuracy": float(hits.mean()),
+        "confidence": finite(float(confidence.mean())),
+    }
 
 
 def score(
