@@ -70,7 +70,7 @@ def reported_gains(report: Report) -> Iterator[ReportedGain]:
     ]
     for finding in report["findings"]:
         gain = finding["gain"]
-        if not gain or not gain["seeds"] or gain["method"] not in (ALONE, WITHIN):
+        if not gain or not gain["seeds"] or _kind(gain) is None:
             continue
         found = _arms_behind(finding, rounds)
         if found is None:
@@ -79,7 +79,7 @@ def reported_gains(report: Report) -> Iterator[ReportedGain]:
         yield ReportedGain(
             cause=finding["cause"],
             verdict=finding["verdict"],
-            kind="alone" if gain["method"] == ALONE else "within",
+            kind=_kind(gain) or "",
             after=trained.arms[after],
             before=trained.arms[before],
             low=gain["low"],
@@ -90,6 +90,12 @@ def reported_gains(report: Report) -> Iterator[ReportedGain]:
             rows=trained.settings.get("rows_asked"),
             folds=trained.settings.get("folds"),
         )
+
+
+def _kind(gain: dict[str, Any]) -> str | None:
+    """Tell by its method how a gain was measured; a part of the rows may follow."""
+    method = gain["method"].partition(", both on ")[0]
+    return {ALONE: "alone", WITHIN: "within"}.get(method)
 
 
 def uses_rows_left_out(report: Report) -> bool:
@@ -130,7 +136,7 @@ def _arms_behind(
         if evidence["kind"] == "paired_gain":
             tried = evidence["values"].get("tried", {})
     gain = finding["gain"]
-    pairs_of = _alone if gain["method"] == ALONE else _within
+    pairs_of = _alone if _kind(gain) == "alone" else _within
     best: tuple[float, _Round, str, str] | None = None
     for trained in rounds:
         is_exact = not trained.settings.get("folds")

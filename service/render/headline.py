@@ -262,14 +262,17 @@ def _effect(finding: Finding) -> str:
 
 def _how_known(known: Gain) -> str:
     """Say what a gain is where it is no plain measurement of the one mend."""
+    said = ""
     for part, words in (
         ("within the best combination", " once the other steps are taken"),
         ("extrapolated", ": predicted, not measured"),
         ("training rows that the recipe did not see", " at most: so much it costs"),
     ):
         if part in known.method:
-            return words
-    return ""
+            said = words
+            break
+    _, of_a_part, rows = known.method.partition(", both on ")
+    return f"{said}, where both train on {rows} only" if of_a_part else said
 
 
 def _repair(remedy: Remedy | None, finding: Finding | None) -> Repair | None:

@@ -85,6 +85,15 @@ def test_a_gain_within_a_combination_is_that_of_what_it_adds():
     assert names(found) == ("a + b", "b")
 
 
+def test_a_gain_of_a_part_of_the_rows_counts_like_any_other():
+    confirm = make_experiment("confirm", make_arm("baseline", 0.5), make_arm("a", 0.9))
+    method = "paired retraining, both on 752 training rows"
+
+    found = only(confirm, finding=make_finding(0.4, 1, "a", method=method))
+
+    assert (found.kind, names(found)) == ("alone", ("a", "baseline"))
+
+
 def test_a_gain_over_a_control_is_not_taken_for_one_over_the_baseline():
     confirm = make_experiment(
         "confirm",

@@ -480,6 +480,8 @@ def judge_gain(
     if named and trial.on_top is not None and trial.on_top.value > gain.value:
         shown = trial.on_top
         method = "paired retraining within the best combination"
+    if case.subsample is not None:
+        method += f", both on {case.subsample} training rows"
     verdict, confidence, summary = _said_of(trial, shown, says, fault)
     acts = verdict in ("found", "suspected")
     return Finding(

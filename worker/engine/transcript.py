@@ -1,6 +1,6 @@
 """What was run, as the report shows it: experiments, arms, timings and limits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import JsonValue
@@ -13,7 +13,6 @@ from worker.engine.ledger import (
     Entry,
     Learned,
     LeftOut,
-    Remark,
     Unconfirmed,
     Untried,
 )
@@ -97,32 +96,51 @@ def limits_of(learned: Learned, *, has_remedy: bool) -> list[str]:
         has_remedy: whether a repaired model is given; else nothing is said of it.
     """
     texts = {mend.key: mend.text for mend in _mends(learned)}
+    remarks = list(dict.fromkeys(learned.ledger.limits))
+    untried = [remark.arm for remark in remarks if isinstance(remark, Untried)]
     found = [
         _in_words(remark, texts)
-        for remark in learned.ledger.limits
-        if has_remedy or not _is_of_the_repaired_model(remark)
+        for remark in remarks
+        if not isinstance(remark, Untried)
+        and (has_remedy or not _is_of_the_repaired_model(remark))
     ]
-    untried = [c for c, why in learned.skipped.items() if why == NOT_REACHED]
-    if untried:
-        named = listed([cause_words(cause) for cause in untried])
+    found += _untried(untried, texts)
+    unreached = [c for c, why in learned.skipped.items() if why == NOT_REACHED]
+    if unreached:
+        named = listed([cause_words(cause) for cause in unreached])
         found.append(f"Not tried: {named} ({NOT_REACHED}).")
     return list(dict.fromkeys(found))
 
 
-def _is_of_the_repaired_model(remark: Remark) -> bool:
+def _is_of_the_repaired_model(remark: str | Unconfirmed | LeftOut) -> bool:
     return isinstance(remark, str) and remark.startswith(OF_THE_REPAIRED_MODEL)
 
 
-def _in_words(remark: Remark, texts: dict[str, str]) -> str:
+def _untried(arms: Sequence[str], texts: dict[str, str]) -> list[str]:
+    """Say what there was no time for: changes, then combinations of several."""
+    alone = [arm_words(arm, texts) for arm in arms if AND not in arm]
+    found = [f"There was no time to try: {'; '.join(alone)}."] if alone else []
+    several = [arm for arm in arms if AND in arm]
+    if len(several) == 1:
+        words = arm_words(several[0], texts)
+        found.append(f"There was no time to try together: {words}.")
+    elif several:
+        parts = dict.fromkeys(part for arm in several for part in arm.split(AND))
+        words = "; ".join(arm_words(part, texts) for part in parts)
+        found.append(
+            f"There was no time to try {len(several)} combinations of these changes: "
+            f"{words}."
+        )
+    return found
+
+
+def _in_words(remark: str | Unconfirmed | LeftOut, texts: dict[str, str]) -> str:
     match remark:
         case Unconfirmed(arm, kept):
             return (
                 f"Of these changes ({arm_words(arm, texts)}) there was no time to "
                 f"confirm more than: {arm_words(kept, texts)}."
             )
-        case Untried(arm):
-            together = " together" if AND in arm else ""
-            return f"There was no time to try{together}: {arm_words(arm, texts)}."
         case LeftOut(arm, why):
             return f"This was left out ({arm_words(arm, texts)}): {why}."
     first = remark.split(maxsplit=1)[:1]

@@ -2,6 +2,7 @@ import io
 import json
 from xml.etree import ElementTree as ET
 
+import pytest
 from rich.console import Console
 
 from service.contract.causes import Cause
@@ -194,6 +195,31 @@ def test_a_predicted_gain_is_not_passed_off_as_measured() -> None:
     found = headline(make_report(findings=[make_rate_finding(gain=more)]))
 
     assert found.effect.endswith("of balanced accuracy: predicted, not measured.")
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("paired retraining", ""),
+        (
+            "paired retraining, both on 752 training rows",
+            ", where both train on 752 training rows only",
+        ),
+        (
+            "paired retraining within the best combination, both on 752 training rows",
+            (
+                " once the other steps are taken, where both train on 752 training rows "
+                "only"
+            ),
+        ),
+    ],
+)
+def test_a_gain_of_a_part_of_the_rows_says_so(method: str, said: str) -> None:
+    brings = Gain(value=0.1, low=0.05, high=0.12, seeds=6, method=method)
+
+    found = headline(make_report(findings=[make_rate_finding(gain=brings)]))
+
+    assert found.effect.endswith(f"of balanced accuracy{said}.")
 
 
 def test_every_form_shows_the_repaired_model_apart_from_what_to_do() -> None:

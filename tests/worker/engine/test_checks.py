@@ -355,6 +355,30 @@ def test_a_small_gain_is_worth_having_and_no_fault(alone, on_top, verdict):
     assert finding.recommendation is not None
 
 
+@pytest.mark.parametrize(
+    ("subsample", "method"),
+    [
+        (None, "paired retraining"),
+        (752, "paired retraining, both on 752 training rows"),
+    ],
+)
+def test_a_gain_says_on_how_many_rows_it_was_measured(subsample, method):
+    check = LearningRateTooLow()
+    trial = Trial(
+        mend=mend(check.cause, RecipeChange(patch={"epochs": 2})),
+        gain=gain(0.1),
+        confirmed=True,
+        decision="found",
+        role="primary",
+    )
+    case = Case(measures={}, trial=trial, subsample=subsample)
+
+    finding = judge_gain(check, case, says="It is too low")
+
+    assert finding.gain is not None
+    assert finding.gain.method == method
+
+
 def test_labels_that_the_recipe_learns_in_another_order_are_exchanged_themselves():
     order = {
         "gain": {"value": 0.25, "standard_error": 0.01},

@@ -467,15 +467,6 @@ def test_limits_name_no_arm_and_no_cause_by_its_identifier():
 
     assert limits == [
         (
-            "There was no time to try: the recipe as it is, with as many updates as "
-            "all rows would give."
-        ),
-        "There was no time to try: what to compare “make it 4 times wider” with.",
-        (
-            "There was no time to try together: lower the rate to 0.0009; make it 4 "
-            "times wider."
-        ),
-        (
             "Of these changes (lower the rate to 0.0009; make it 4 times wider) there "
             "was no time to confirm more than: lower the rate to 0.0009."
         ),
@@ -486,11 +477,24 @@ def test_limits_name_no_arm_and_no_cause_by_its_identifier():
         "Signal was looked for in 4000 training rows.",
         "class_names was not given.",
         (
+            "There was no time to try: the recipe as it is, with as many updates as "
+            "all rows would give; what to compare “make it 4 times wider” with."
+        ),
+        (
+            "There was no time to try together: lower the rate to 0.0009; make it 4 "
+            "times wider."
+        ),
+        (
             "Not tried: excess capacity and insufficient data (not reached within the "
             "budget)."
         ),
     ]
     assert remarks[-1] in limits_of(learned, has_remedy=True)
+    learned.ledger.limits.append(Untried(f"{both} + batches"))
+    assert (
+        "There was no time to try 2 combinations of these changes: lower the rate to "
+        "0.0009; make it 4 times wider; batches."
+    ) in limits_of(learned, has_remedy=False)
 
 
 @pytest.mark.parametrize(("subsample", "brings"), [(456, 0.3), (None, 0.1)])
