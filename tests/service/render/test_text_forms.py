@@ -208,8 +208,8 @@ def test_a_predicted_gain_is_not_passed_off_as_measured() -> None:
         (
             "paired retraining within the best combination, both on 752 training rows",
             (
-                " once the other steps are taken, where both train on 752 training rows "
-                "only"
+                " once the other steps are taken, where both train on 752 training "
+                "rows only"
             ),
         ),
     ],
