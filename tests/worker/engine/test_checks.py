@@ -630,6 +630,22 @@ def test_a_form_is_that_of_the_training_only_where_it_restores_what_the_recipe_y
 
 
 @pytest.mark.parametrize(
+    ("delivered", "verdict"), [(0.38, "not_found"), (0.5, "found")]
+)
+def test_what_hits_less_than_chance_comes_back_to_it_in_any_form(delivered, verdict):
+    """A recipe that yields little more than chance proves no form."""
+    case = Case(
+        measures=in_form(0.69 - delivered, "scale_to_unit+per_sample_standardize"),
+        retrained=gain(0.55 - delivered if verdict == "not_found" else 0.17),
+        delivered=delivered,
+        arms={"lr=0.11": {"balanced_accuracy": 0.78}},
+    )
+    subject = make_subject(counts=(600, 600))
+
+    assert PreprocessingMismatch().judge(subject, case).verdict == verdict
+
+
+@pytest.mark.parametrize(
     ("reached", "verdict"), [(0.1, "found"), (0.88, "found"), (0.98, "not_found")]
 )
 def test_weights_that_do_well_in_another_form_were_trained_on_it(reached, verdict):
@@ -679,7 +695,7 @@ def test_weights_that_are_far_less_sure_than_right_were_not_trained_on_a_form(
         "accuracy": accuracy,
         "confidence": confidence,
     }
-    case = Case(measures=measures, retrained=gain(0.25), delivered=0.27)
+    case = Case(measures=measures, retrained=gain(0.45), delivered=0.27)
     recipe = Recipe(
         optimizer=Optimizer(name="sgd", lr=0.1), loss=Loss(name=loss), epochs=10
     )

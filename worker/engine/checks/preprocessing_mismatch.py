@@ -183,12 +183,15 @@ class PreprocessingMismatch:
             found_again: whether a norm's stored figures are found again in it alone;
                 then it need not be the very form, and do as well.
         """
-        learns_anyway = case.anew >= self.least_share * gain.value and (
-            gain.value >= self.least_recovered * case.anew
+        reached, chance = case.delivered + gain.low, 1 / subject.data.classes
+        # What hits less than chance comes back to chance by any change.
+        below = max(0.0, chance - case.delivered)
+        brings, anew = gain.value - below, case.anew - below
+        learns_anyway = (
+            anew >= self.least_share * brings and brings >= self.least_recovered * anew
         )
         # Weights that do so well in another form were trained on that form: either the
         # held-out data alone have changed, or all data have since.
-        reached, chance = case.delivered + gain.low, 1 / subject.data.classes
         is_good = 0 < self.as_good * case.best_trained <= reached
         learned = self.above_chance * (case.best_trained - chance)
         restored = case.delivered + gain.value
