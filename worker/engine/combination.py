@@ -217,7 +217,7 @@ def _touched(changes: Sequence[Change]) -> set[str]:
             touched |= _leaves(change.patch, "")
         elif isinstance(change, NetworkChange):
             touched.add(f"network.{change.name}")
-            if change.name == "output":
+            if change.name == "output" and change.to is None:
                 touched.add("loss.name")
             if change.name == "reference":
                 touched |= {"network.width", "network.activation", "network.dropout"}

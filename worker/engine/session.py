@@ -419,6 +419,7 @@ def _network_shape(network: Network) -> NetworkShape:
         layer_kinds=tuple(kinds),
         activations=tuple(shown.activations),
         output_activation=shown.output_activation,
+        before_output=shown.before_output,
         outputs=shown.outputs,
         dropout=shown.dropout_p,
         linear_stack=shown.linear_stack,

@@ -45,6 +45,7 @@ class NetworkShape:
         layer_kinds: kind of each layer in order: linear, conv, norm, dropout, …
         activations: hidden activations in order.
         output_activation: what follows the last weighted layer, or `none`.
+        before_output: another activation between that layer and it, or `none`.
         outputs: values returned for one sample.
         dropout: the largest dropout probability, 0 where there is none.
         linear_stack: two weighted layers follow each other without an activation.
@@ -61,6 +62,7 @@ class NetworkShape:
     linear_stack: bool = False
     smallest_width: int | None = None
     usual_width: int | None = None
+    before_output: str = "none"
 
     def has(self, *kinds: str) -> bool:
         """Whether any layer is of one of these kinds."""

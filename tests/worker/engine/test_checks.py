@@ -137,6 +137,23 @@ def test_layers_without_activation_between_them_get_one():
     assert first.evident
 
 
+@pytest.mark.parametrize(
+    ("loss", "output", "key"),
+    [
+        ("nll", "log_softmax", "nothing before the output"),
+        ("cross_entropy", "softmax", "raw output"),  # which takes off both
+    ],
+)
+def test_a_relu_between_the_last_layer_and_its_softmax_is_taken_away(loss, output, key):
+    subject = with_loss(loss, output)
+    shape = replace(subject.network, before_output="relu")
+
+    first = UnsuitableActivation().mends(replace(subject, network=shape), {})[0]
+
+    assert first.key == key
+    assert first.evident is (loss == "nll")  # else the loss may be to blame
+
+
 def test_a_rate_far_from_custom_is_compared_with_the_customary_one():
     recipe = Recipe(optimizer=Optimizer(name="sgd", lr=1e-5))
     subject = make_subject(recipe=recipe)

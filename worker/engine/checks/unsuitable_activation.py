@@ -37,11 +37,22 @@ class UnsuitableActivation:
         hidden = self._hidden(subject)
         output = self._output(subject)
         found = []
+        network = subject.network
+        if network.before_output != "none" and not output:
+            found.append(
+                self._mend(
+                    "nothing before the output",
+                    f"Remove the {network.before_output} between the last layer and "
+                    f"the {network.output_activation}",
+                    (NetworkChange(name="output", to="last"),),
+                    urgent=True,
+                )
+            )
         if output:
             found.append(
                 self._mend(
                     "raw output",
-                    f"Remove the {subject.network.output_activation} after the last "
+                    f"Remove the {network.output_activation} after the last "
                     "layer and let the loss apply the fitting one",
                     output,
                     urgent=True,
@@ -63,7 +74,7 @@ class UnsuitableActivation:
             found.append(
                 self._mend(
                     f"raw output, activation={hidden[0][0]}",
-                    f"Remove the {subject.network.output_activation} after the last "
+                    f"Remove the {network.output_activation} after the last "
                     f"layer and use {hidden[0][0]} between the layers",
                     (swap, *output),
                     urgent=True,
@@ -76,18 +87,24 @@ class UnsuitableActivation:
         ratio = case.baseline.get("gradient_ratio")
         dead = case.baseline.get("dead_share")
         saturated = case.baseline.get("saturated_share")
+        network = subject.network
+        before = network.before_output
+        output = network.output_activation + (
+            f" of what a {before} lets through" if before != "none" else ""
+        )
         evidence = [
             Evidence(
                 kind="activations",
                 statement=(
                     "Hidden activations: "
-                    + (", ".join(dict.fromkeys(subject.network.activations)) or "none")
-                    + f"; output: {subject.network.output_activation}."
+                    + (", ".join(dict.fromkeys(network.activations)) or "none")
+                    + f"; output: {output}."
                 ),
                 values={
-                    "hidden": list(subject.network.activations[:50]),
-                    "output": subject.network.output_activation,
-                    "linear_stack": subject.network.linear_stack,
+                    "hidden": list(network.activations[:50]),
+                    "output": network.output_activation,
+                    "before_output": before,
+                    "linear_stack": network.linear_stack,
                     "gradient_ratio": ratio,
                     "dead_share": dead,
                     "saturated_share": saturated,
@@ -95,7 +112,7 @@ class UnsuitableActivation:
             )
         ]
         says = "The activations hold the training back"
-        if subject.network.linear_stack:
+        if network.linear_stack:
             says = "Consecutive layers have no activation between them"
         return judge_gain(self, case, says=says, evidence=evidence)
 

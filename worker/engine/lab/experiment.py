@@ -113,7 +113,7 @@ class NetworkChange(_Value):
     - `activation`: every hidden activation becomes `to`; where consecutive weighted
       layers have none between them, `to` is put there.
     - `output`: the activations after the last weighted layer are removed, so that the
-      network returns its raw scores. With `classes` given, a one-output head stays.
+      network returns its raw scores; with `to` = `last` all but the last of them.
     - `width`: hidden channels times `factor`, and no fewer than `least` (1) a layer.
     - `depth`: `factor` 2 repeats each square hidden layer; 0.5 drops every other.
     - `dropout`: existing dropout gets probability `p`; where there is none and p > 0 it

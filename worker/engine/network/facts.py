@@ -54,6 +54,7 @@ class NetworkFacts(BaseModel):
         layers: in order of execution.
         activations: hidden ones, in order.
         output_activation: what follows the last weighted layer; `none` for scores.
+        before_output: another activation between that layer and it, or `none`.
         missing_activations: weighted layers that feed the next one without any
             non-linearity between.
         linear_stack: there is such a layer.
@@ -78,6 +79,7 @@ class NetworkFacts(BaseModel):
     layers: tuple[LayerFacts, ...]
     activations: tuple[str, ...]
     output_activation: str
+    before_output: str = "none"
     missing_activations: tuple[str, ...] = ()
     linear_stack: bool = False
     has_dropout: bool = False
@@ -421,6 +423,7 @@ def facts_of(
         layers=tuple(layer for _, layer in found),
         activations=tuple(hidden),
         output_activation=_output_name(output),
+        before_output=output[0] if output[1:] else "none",
         missing_activations=tuple(layer_name(node) for node in missing),
         linear_stack=bool(missing),
         has_dropout=any(p > 0 for p in drops),

@@ -31,6 +31,7 @@ ACTIVATION_NODES: dict[str, tuple[str, tuple[object, ...]]] = {
     "selu": ("aten::selu", ()),
     "silu": ("aten::silu", ()),
 }
+KEEP_LAST = "last"  # of the output's activations
 # Not element-wise, or no activation that a hidden layer of this shape could swap.
 _NOT_SWAPPED = frozenset({"aten::glu", "aten::clamp"})
 
@@ -91,10 +92,12 @@ def _with_cell(node: Node, name: str) -> Node:
     return replace(node, inputs=(Constant(settings), *node.inputs[1:]))
 
 
-def _output(edited: Edited, _change: Change, _classes: int) -> Edited:
+def _output(edited: Edited, change: Change, _classes: int) -> Edited:
     found = edited.output_activations()
+    if change.to == KEEP_LAST:
+        found = found[:-1]
     if not found:
-        raise SurgeryImpossible("there is no activation after the last layer")
+        raise SurgeryImpossible("there is no such activation after the last layer")
     return edited.without(found)
 
 

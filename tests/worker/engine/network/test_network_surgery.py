@@ -150,6 +150,25 @@ def test_removing_the_output_activation_returns_what_went_into_it():
     assert network.facts.output_activation == "none"
 
 
+def test_what_stands_before_the_output_is_taken_away_alone():
+    layers = [nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3), nn.ReLU()]
+    module, x = nn.Sequential(*layers, nn.LogSoftmax(-1)).eval(), torch.randn(6, 4)
+    network = lifted(module, x)
+
+    freed = changed(network, x, name="output", to="last")
+
+    assert (network.facts.before_output, network.facts.output_activation) == (
+        "relu",
+        "log_softmax",
+    )
+    assert freed.facts.before_output == "none"
+    assert freed.facts.output_activation == "log_softmax"
+    raw, _ = freed.forward(freed.parameters, freed.buffers, x, training=False)
+    torch.testing.assert_close(raw, module[4](module[:3](x)))
+    with pytest.raises(SurgeryImpossible, match="no such activation"):
+        changed(freed, x, name="output", to="last")
+
+
 def test_dropout_is_set_added_and_removed():
     x = settled("perceptron")[1]
     network = lifted(*settled("perceptron"))
