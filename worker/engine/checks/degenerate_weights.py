@@ -51,6 +51,7 @@ class DegenerateWeights:
     untouched_share: float = 0.3  # of the comparable values
     dead_share: float = 0.7  # units of an activation that never fire
     unstable_share: float = 0.05  # of trainings that end as the delivered one did
+    unlucky_share: float = 0.02  # likewise, where nothing else speaks of damage
     far_off: float = 0.15  # balanced accuracy that training anew brings at least
     explaining_share: float = 0.5  # of what training anew brings
     needed: tuple[str, ...] = ("optimizer.name", "optimizer.lr", "epochs")
@@ -117,13 +118,18 @@ class DegenerateWeights:
         if better and other is None and all(map(subject.was_given, self.needed)):
             assert gain is not None
             # So far off is no run of a sound recipe, whatever the weights look like.
-            is_far_off = gain.low >= self.far_off and not recipe_at_fault
+            is_far_off = (
+                gain.low >= self.far_off
+                and not recipe_at_fault
+                and relapses < self.unlucky_share
+            )
             return found_in_delivery(
                 self.cause,
                 gain,
                 summary=(
                     "The delivered weights do worse than the recipe yields: training "
                     f"anew brings {points(gain.value)}, though the weights look sound."
+                    f"{self._unlucky(relapses)}"
                 ),
                 text="Check that the exported file holds the final weights.",
                 evidence=evidence,
@@ -141,6 +147,15 @@ class DegenerateWeights:
         shown = gain if gain is not None and gain.value > 0 else None
         return clear(
             self.cause, f"{summary}.", evidence=evidence, gain=shown, method=METHOD
+        )
+
+    def _unlucky(self, relapses: float) -> str:
+        """Say that the weights may be a training that went wrong by chance."""
+        if relapses < self.unlucky_share:
+            return ""
+        return (
+            f" Yet about {100 * relapses:.0f} % of the trainings by the same recipe "
+            "may end as low by chance."
         )
 
     def _worth(self, gain: PairedGain | None, relapses: float) -> tuple[str, str]:
