@@ -17,8 +17,9 @@ from worker.engine.trainer import Trainer
 MOST_FOR_WEIGHING = 0.01  # of the budget, for one network
 INSPECTIONS = (
     "cost", "delivered", "weights", "determinism", "label_order", "preprocessing",
-    "inputs", "leakage", "shift", "signal", "segments", "noise",
+    "order", "inputs", "leakage", "shift", "signal", "segments", "noise",
 )  # fmt: skip
+WITH_STEPS = ("series", "tokens")  # kinds of data whose samples have an order to tell
 
 
 def inspect(trainer: Trainer) -> Round[Measures]:
@@ -26,7 +27,7 @@ def inspect(trainer: Trainer) -> Round[Measures]:
     asked = tuple(
         Measurement(question=f"What does the probe {probe} see?", name=probe)
         for probe in INSPECTIONS
-        if probe != "noise" or Cause.LABEL_NOISE in trainer.subject.wanted
+        if _is_of_use(probe, trainer)
     )
     answers = yield Ask("inspect", "inspecting model and data", asked)
     trainer.note(asked, answers)
@@ -37,6 +38,19 @@ def inspect(trainer: Trainer) -> Round[Measures]:
             measures[measurement.name] = outcome.values
     trainer.costs = Costs.from_measure(measures.get("cost", {}))
     return measures
+
+
+def _is_of_use(probe: str, trainer: Trainer) -> bool:
+    """Whether a probe tells something of this subject that is asked for."""
+    match probe:
+        case "noise":
+            return Cause.LABEL_NOISE in trainer.subject.wanted
+        case "order":
+            return (
+                Cause.UNSUITABLE_LAYERS in trainer.subject.wanted
+                and trainer.subject.data.kind in WITH_STEPS
+            )
+    return True
 
 
 def weigh_networks(

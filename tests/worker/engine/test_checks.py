@@ -25,6 +25,7 @@ from worker.engine.checks.no_learnable_signal import NoLearnableSignal
 from worker.engine.checks.preprocessing_mismatch import PreprocessingMismatch
 from worker.engine.checks.training_mode_left_on import TrainingModeLeftOn
 from worker.engine.checks.unsuitable_activation import UnsuitableActivation
+from worker.engine.checks.unsuitable_layers import UnsuitableLayers
 from worker.engine.checks.unsuitable_loss import UnsuitableLoss
 from worker.engine.combination import choose_compatible, compatible, first_to_name
 from worker.engine.lab.experiment import UNTOUCHED, NetworkChange, RecipeChange
@@ -1291,3 +1292,31 @@ def test_a_steep_curve_is_enough_where_a_class_holds_few_samples(a_class, verdic
     assert finding.gain is not None
     assert 0.03 <= finding.gain.value < 0.05
     assert finding.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("kinds", "blind", "keys", "controlled"),
+    [
+        (("linear",), True, ["conv reference", "conv reference, lr÷10"], True),
+        (("attention", "linear"), False, [], None),
+        (("attention", "linear"), None, [], None),
+        (
+            ("attention", "linear"),
+            True,
+            ["conv reference", "conv reference, lr÷10"],
+            False,
+        ),
+    ],
+)
+def test_attention_is_doubted_only_where_it_tells_no_order(
+    kinds, blind, keys, controlled
+):
+    shape = replace(network("none"), layer_kinds=kinds)
+    subject = make_subject(kind="series", network=shape)
+
+    mends = UnsuitableLayers().mends(subject, {"order": {"blind": blind}})
+
+    assert [mend.key for mend in mends] == keys
+    if mends:
+        assert bool(mends[0].control) is controlled
+        assert ("positions of the steps" in mends[0].text) is not controlled

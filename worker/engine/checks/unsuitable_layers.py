@@ -3,7 +3,9 @@
 Idea:      train a convolutional reference of about equal size, for token ids a
            recurrent one. Its advantage must come from the order of the inputs: with
            one random order of pixels or time steps it must vanish. The same at a tenth
-           of the rate must beat the given network at that rate.
+           of the rate must beat the given network at that rate. Of networks that have
+           such layers only those are doubted that return the same for the steps in any
+           order, such as attention that is told no positions; that is proof enough.
 Source:    LeCun et al. 1989, Generalization and network design strategies.
 Blind to:  pictures and series that were flattened into a table before the upload.
 """
@@ -34,7 +36,8 @@ class UnsuitableLayers:
 
     def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
         """Train the reference, at the given and at a lower rate."""
-        if subject.network.has("conv", "recurrent", "attention"):
+        has_them = subject.network.has("conv", "recurrent", "attention")
+        if has_them and not self._is_blind(measures):
             return []
         family = "recurrent" if subject.data.kind == "tokens" else "conv"
         turned = subject.data.layout == CHANNELS_FIRST
@@ -44,14 +47,19 @@ class UnsuitableLayers:
         slower = rate_change(round_rate(subject.recipe.optimizer.lr / 10))
         shuffled = DataChange(name="permute_features")
         text = f"Use {'recurrent' if family == 'recurrent' else 'convolutional'} layers"
+        if has_them:
+            text = (
+                f"Tell the layers the positions of the steps, or {text[:1].lower()}"
+                f"{text[1:]}, as the experiment did"
+            )
         return [
             Mend(
                 cause=self.cause,
                 key=f"{family} reference",
                 text=text,
                 changes=(change,),
-                control=(change, shuffled),
-                late_control=True,
+                control=() if has_them else (change, shuffled),
+                late_control=not has_them,
                 urgent=True,
                 evident=True,
             ),
@@ -83,9 +91,11 @@ class UnsuitableLayers:
                     values={"in_order": first, "out_of_order": second},
                 )
             )
-        return judge_gain(
-            self,
-            case,
-            says="The layers do not see the structure of the data",
-            evidence=evidence,
-        )
+        says = "The layers do not see the structure of the data"
+        if self._is_blind(case.measures):
+            says = "The network returns the same for the steps in any order"
+        return judge_gain(self, case, says=says, evidence=evidence)
+
+    def _is_blind(self, measures: Measures) -> bool:
+        """Whether the network tells nothing of the order of the steps."""
+        return measures.get("order", {}).get("blind") is True

@@ -21,6 +21,7 @@ from worker.engine.probes import (
     delivered,
     determinism,
     label_order,
+    order,
     preprocessing,
     weights,
 )
@@ -457,3 +458,57 @@ def test_a_constant_weight_and_an_unused_norm_are_named(digits_parts):
 
     assert values["constant"] == ["4.weight"]
     assert values["untouched_norms"] == ["1"]
+
+
+class Attending(torch.nn.Module):
+    """One layer of attention over the steps of a series, and their mean."""
+
+    def __init__(self, features: int, steps: int, *, told: bool) -> None:
+        super().__init__()
+        self.inner = torch.nn.MultiheadAttention(features, 1, batch_first=True)
+        places = torch.randn(1, steps, features) * float(told)
+        self.places = torch.nn.Parameter(places)
+        self.last = torch.nn.Linear(features, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.places
+        return self.last(self.inner(x, x, x)[0].mean(1))
+
+
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("is_dead", [False, True])
+def test_attention_that_is_told_no_positions_is_blind_for_the_order(told, is_dead):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((60, 5, 4)).astype(np.float32), np.arange(60) % 3
+    module = Attending(4, 5, told=told)
+    if is_dead:  # always the same answer, which says nothing of the order
+        torch.nn.init.zeros_(module.last.weight)
+    material = subject(module, (x, y), (x, y), kind="series")
+
+    values = order.measure(material, {})
+
+    assert values["blind"] is (not told and not is_dead)
+
+
+@pytest.mark.parametrize(
+    ("kind", "layout", "shape", "blind"),
+    [
+        ("series", "NCL", (4, 6), True),  # kernel 1 over the steps
+        ("series", None, (4, 6), False),  # the same, steps and features exchanged
+        ("series", None, (4, 1), None),  # too few steps for an order
+        ("image", None, (4, 6), None),
+    ],
+)
+def test_steps_lie_where_the_layout_says(kind, layout, shape, blind):
+    rng = np.random.default_rng(0)
+    channels = shape[0]
+    x = rng.standard_normal((40, *shape)).astype(np.float32)
+    if blind is None and kind == "series":
+        x = x.transpose(0, 2, 1)
+        channels = 1
+    y = np.arange(40) % 3
+    layers = [torch.nn.Conv1d(channels, 5, 1), torch.nn.AdaptiveAvgPool1d(1)]
+    module = torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(5, 3))
+    material = subject(module, (x, y), (x, y), kind=kind, layout=layout)
+
+    assert order.measure(material, {})["blind"] is blind

@@ -1,0 +1,66 @@
+"""Whether the network tells the order of the steps of a sample at all.
+
+Attention without positions, averages and convolutions of kernel 1 return the same for
+the steps in any order, so that nothing they learn can depend on it.
+
+Values:
+    rows: held-out rows looked at.
+    changed: share of predictions that one random order of the steps changes.
+    difference: the largest change of an output, in deviations of the outputs.
+    blind: whether that is arithmetic alone, while samples are told apart; None where a
+        sample has no two steps.
+"""
+
+import numpy as np
+
+from worker.engine.data import channel_axis
+from worker.engine.probes.agreement import compare, exceeds
+from worker.engine.probes.inputs_as_trained import AsTrained, outputs
+from worker.engine.probes.material import (
+    Material,
+    Values,
+    choose,
+    few,
+    integer,
+    sample_places,
+)
+
+MOST_ROWS = 64
+PASSES = 2
+LEAST_ROWS = 8
+SEED = 0
+
+
+def measure(material: Material, settings: Values) -> Values:
+    """Run the delivered weights on steps in and out of order; settings: `rows`."""
+    least = few(material, PASSES, least=LEAST_ROWS)
+    most = min(integer(settings, "rows", MOST_ROWS), least)
+    x = choose(material.decide, sample_places(material.decide.y, most)).x
+    axis = _steps(material, x.ndim - 1)
+    if axis is None or x.shape[axis] < 2 or len(x) < 2:  # noqa: PLR2004 - an order
+        return {"rows": len(x), "blind": None}
+    order = np.random.default_rng(SEED).permutation(x.shape[axis])
+    if (order == np.arange(len(order))).all():
+        order = order[::-1]
+    prepare = AsTrained(material)
+    first = outputs(material, x, prepare)
+    mixed = outputs(material, np.take(x, order, axis=axis), prepare)
+    change = compare(material, first, mixed)
+    between_samples = compare(material, first, first.roll(1, 0))
+    return {
+        "rows": len(x),
+        "changed": change["changed"],
+        "difference": change["difference"],
+        "blind": not exceeds(change) and exceeds(between_samples),
+    }
+
+
+def _steps(material: Material, rank: int) -> int | None:
+    """The axis of a batch along which the steps of its samples stand."""
+    kind, layout = material.dataset.kind, material.dataset.layout
+    if kind == "tokens":
+        return 1
+    if kind != "series":
+        return None
+    channels = channel_axis(kind, layout, rank)
+    return 2 if channels == 0 else 1
