@@ -285,10 +285,29 @@ class Confirmation:
         while len(chosen) > 1:
             fewer = self._without_the_idlest(confirm, chosen)
             if fewer is None:
-                return chosen
+                return self._by_rivals(confirm, chosen)
             chosen = fewer
         [mend] = chosen
         return chosen if gain_of(confirm, mend).value >= material else ()
+
+    def _by_rivals(
+        self, confirm: Results, chosen: tuple[Mend, ...]
+    ) -> tuple[Mend, ...]:
+        """Put the rival of a mend in its place where that does as well there.
+
+        Another optimiser in the best combination may be no better than the given one at
+        its own best rate: then the rate is what was wrong.
+        """
+        for mend in chosen:
+            if mend.rival is None:
+                continue
+            other = (*(m for m in chosen if m != mend), mend.rival)
+            if name(other) not in confirm:
+                continue
+            gain = confirm.gain(name(chosen), over=name(other))
+            if gain.value < self.floors.material:
+                chosen = other
+        return chosen
 
     def _without_the_idlest(
         self, confirm: Results, chosen: tuple[Mend, ...]
@@ -331,7 +350,8 @@ class Confirmation:
             return chosen
         others = [m for m in best.values() if m.cause not in {c.cause for c in chosen}]
         options = [(*chosen, m) for m in others]
-        if len(together) > len(chosen) and all(m in together for m in chosen):
+        known = [*together, *(m.rival for m in together if m.rival)]
+        if together != chosen and all(m in known for m in chosen):
             causes = {m.cause for m in together}
             options += [together]
             options += [(*together, m) for m in others if m.cause not in causes]

@@ -66,7 +66,11 @@ def _on_top(learned: Learned, mend: Mend) -> PairedGain | None:
     confirm, together = learned.confirm, learned.together
     if confirm is None or not together:
         return None
-    rest = [m for m in together if m.cause != mend.cause]
+    rest = [
+        m
+        for m in together
+        if m.cause != mend.cause and not (m.rival and m.rival.key == mend.key)
+    ]
     if not rest:
         return None
     whole, without = name([*rest, mend]), name(rest)

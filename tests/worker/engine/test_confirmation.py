@@ -178,6 +178,57 @@ def test_the_repaired_model_is_made_of_the_best_that_was_confirmed():
     assert name(chosen) == name([raw, rate, long])
 
 
+@pytest.mark.parametrize(("by_rate", "named"), [(79, "lr"), (60, "adam")])
+def test_an_optimiser_no_better_than_the_given_one_at_its_rate_gives_way(
+    by_rate, named
+):
+    """The rate gains more than half alone; the other optimiser hides it."""
+    _, rate, long = rate_and_length()
+    patch = {"optimizer": {"name": "adam", "lr": 0.001}}
+    adam = Mend(
+        Cause.UNSUITABLE_OPTIMIZER, "adam", "", (RecipeChange(patch=patch),), rival=rate
+    )
+    wide = Mend(Cause.INSUFFICIENT_CAPACITY, "wide", "", (NetworkChange(name="width"),))
+    together = (long, adam)
+    hits = {
+        "baseline": 10,
+        "long": 24,
+        "adam": 46,
+        "lr": 60,
+        "wide": 12,
+        name(together): 78,
+        name([long, rate]): by_rate,
+        name([*together, wide]): 87,
+    }
+    confirm = trained(hits, tuple(range(8)))
+    best = {m.cause: m for m in (long, adam, rate, wide)}
+    mends = {cause: [mend] for cause, mend in best.items()}
+    settling, _, _ = confirmation(1e-9)
+
+    chosen = settling.settle(confirm, together, best)
+    repaired = settling.enriched(confirm, together, chosen, best)
+    learned = Learned(
+        measures={},
+        obstacles={},
+        mends=mends,
+        ledger=Ledger(),
+        signal=True,
+        screen=confirm,
+        confirm=confirm,
+        together=together,
+        chosen=chosen,
+        best=best,
+    )
+    trials = weigh(learned, Floors())
+
+    assert {m.key for m in chosen} == {"long", named}
+    assert name(repaired) == name([*together, wide])
+    if named == "lr":
+        assert trials[rate.cause].role == "primary"
+        assert trials[rate.cause].on_top is not None
+        assert trials[rate.cause].on_top.value == pytest.approx(0.55, abs=0.02)
+
+
 def test_the_repaired_model_may_be_made_by_another_mend_that_was_confirmed():
     raw, rate, long = rate_and_length()
     settled, _, _ = confirmation(1e-9)
