@@ -386,6 +386,14 @@ def clear(
     )
 
 
+def flattered_by(leak: Finding | None) -> float:
+    """Balanced accuracy by which a leak that was found flatters the score."""
+    if leak is None or leak.verdict != "found":
+        return 0.0
+    values = (evidence.values.get("inflation") for evidence in leak.evidence)
+    return max((float(v) for v in values if isinstance(v, int | float)), default=0.0)
+
+
 def undecided(
     cause: Cause, reason: str, *, evidence: list[Evidence] | None = None
 ) -> Finding:

@@ -19,7 +19,14 @@ from service.contract.report import (
     Segment,
 )
 from worker.engine.catalog import CATALOG
-from worker.engine.check import Case, Check, Trial, delivered_score, not_applicable
+from worker.engine.check import (
+    Case,
+    Check,
+    Trial,
+    delivered_score,
+    flattered_by,
+    not_applicable,
+)
 from worker.engine.ledger import Learned
 from worker.engine.prescription import (
     bears_out,
@@ -296,8 +303,9 @@ def _primary(
     """The cause to name first.
 
     What no recipe is to blame for, the delivered file or other data than those that it
-    was trained on, comes first where it costs most; then what
-    retraining showed; then what no retraining can mend.
+    was trained on, comes first where it costs most; then rows in both splits, where
+    they flatter the score by more than any mend brings; then what retraining showed;
+    then what no retraining can mend.
     """
     found = {f.cause: f for f in findings if f.verdict == "found"}
     if not found:
@@ -312,6 +320,9 @@ def _primary(
         # Retraining makes good what the delivery spoiled, and a little more by chance.
         if _gain(found[worst]) >= NEARLY_ALL * trained_gain:
             return worst
+    flattered = flattered_by(found.get(Cause.SPLIT_LEAKAGE))
+    if flattered >= max(_gain(finding) for finding in found.values()) > 0:
+        return Cause.SPLIT_LEAKAGE  # of what is measured it makes the most
     if trained in found:
         data = found.get(Cause.INSUFFICIENT_DATA)
         more_data_is_worth_more = data is not None and _gain(data) > trained_gain

@@ -4,6 +4,7 @@ import pytest
 
 from service.contract.causes import Cause
 from service.contract.recipe import Loss, Optimizer, Recipe
+from service.contract.report import Evidence
 from tests.builders_engine import make_subject
 from worker.engine.catalog import CATALOG
 from worker.engine.check import (
@@ -902,6 +903,25 @@ def test_more_data_is_called_for_where_doubling_promises_much(half, quarter, ver
     finding = InsufficientData().judge(make_subject(), case)
 
     assert finding.verdict == verdict
+
+
+@pytest.mark.parametrize(("flattered", "verdict"), [(0.02, "found"), (0.13, None)])
+def test_rows_in_both_splits_make_a_curve_rise(flattered, verdict):
+    leak = in_delivery(Cause.SPLIT_LEAKAGE, 0.1).model_copy(
+        update={
+            "evidence": [
+                Evidence(kind="twins", statement="", values={"inflation": flattered})
+            ]
+        }
+    )
+    gains = {"subset=0.5": gain(-0.10, 0.004), "subset=0.25": gain(-0.24, 0.004)}
+    case = Case(measures={}, gains=gains, judged={Cause.SPLIT_LEAKAGE: leak})
+
+    finding = InsufficientData().judge(make_subject(), case)
+
+    assert finding.verdict == (verdict or "inconclusive")
+    assert ("flatter it by 13.0 points" in finding.summary) is (verdict is None)
+    assert (finding.recommendation is None) is (verdict is None)
 
 
 def test_a_quarter_of_the_rows_that_teaches_nothing_does_not_speak_against_more():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from service.contract.causes import BY_CAUSE, Cause
-from service.contract.report import Finding, Gain, Remedy
+from service.contract.report import Evidence, Finding, Gain, Remedy
 from tests.builders_engine import World, make_subject, no_effect
 from tests.worker.engine.test_results import trained
 from worker.engine.catalog import CATALOG
@@ -80,6 +80,22 @@ def primary_trial(cause: Cause, value: float) -> dict[Cause, Trial]:
 def test_the_primary_cause_is_the_one_that_costs_most(others, expected):
     trained = Cause.LEARNING_RATE_TOO_LOW
     findings = [finding(trained, 0.1), *(finding(c, v) for c, v in others.items())]
+
+    assert _primary(findings, primary_trial(trained, 0.1)) is expected
+
+
+@pytest.mark.parametrize(
+    ("flattered", "expected"),
+    [(0.13, Cause.SPLIT_LEAKAGE), (0.05, Cause.LEARNING_RATE_TOO_LOW)],
+)
+def test_a_leak_that_flatters_more_than_any_mend_brings_comes_first(
+    flattered, expected
+):
+    trained = Cause.LEARNING_RATE_TOO_LOW
+    twins = Evidence(kind="twins", statement="", values={"inflation": flattered})
+    leak = finding(Cause.SPLIT_LEAKAGE, None)
+    leak = leak.model_copy(update={"evidence": [twins]})
+    findings = [finding(trained, 0.1), leak]
 
     assert _primary(findings, primary_trial(trained, 0.1)) is expected
 

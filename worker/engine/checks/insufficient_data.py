@@ -8,6 +8,8 @@ Idea:      where there are many held-out rows, retrain on these as well, by turn
            with all else mended.
 Source:    Viering & Loog 2023, The shape of learning curves,
            doi:10.1109/TPAMI.2022.3220744.
+           Rows that stand in both splits make any curve rise: by what they flatter the
+           score, no lack is named.
 Blind to:  samples unlike these (see `distribution_shift`); curves that bend later.
 """
 
@@ -25,6 +27,7 @@ from worker.engine.check import (
     between,
     clear,
     delivered_score,
+    flattered_by,
     gain_of,
     measured,
     no_room,
@@ -46,6 +49,7 @@ class InsufficientData:
     """Retrain on less, and extrapolate to more."""
 
     cause: ClassVar[Cause] = Cause.INSUFFICIENT_DATA
+    after: ClassVar[tuple[Cause, ...]] = (Cause.SPLIT_LEAKAGE,)
 
     material: float = 0.03  # balanced accuracy that doubling must bring to be suspected
     major: float = 0.05  # and to be found: no retraining proves what is extrapolated
@@ -102,11 +106,37 @@ class InsufficientData:
         """What more data bring, or doubling them is predicted to."""
         # A lack of data that the other mends make good is none.
         seen = case.gains_on_top if case.mended else case.gains
-        by_curve = self._by_curve(subject, case, seen)
+        finding = self._by_curve(subject, case, seen)
         lent = seen.get(LENT)
-        if lent is None or case.subsample:
-            return by_curve
-        return self._by_lent(subject, case, lent, by_curve)
+        if lent is not None and not case.subsample:
+            finding = self._by_lent(subject, case, lent, finding)
+        flattered = flattered_by(case.judged.get(Cause.SPLIT_LEAKAGE))
+        if finding.gain is None or finding.gain.value > flattered:
+            return finding
+        return self._as_leaked(finding, flattered)
+
+    def _as_leaked(self, finding: Finding, flattered: float) -> Finding:
+        """Leave open what rows may explain that stand in both splits.
+
+        The more of them are trained on, the more held-out rows are known by heart.
+        """
+        if finding.verdict not in ("found", "suspected"):
+            return finding
+        reason = (
+            f"{finding.summary} Yet held-out rows that also stand in the training data "
+            f"flatter it by {100 * flattered:.1f} points, and more of them with every "
+            "row: remove them and measure again."
+        )
+        return finding.model_copy(
+            update={
+                "verdict": "inconclusive",
+                "severity": "info",
+                "confidence": 0.5,
+                "summary": reason,
+                "reason": reason,
+                "recommendation": None,
+            }
+        )
 
     def _by_lent(
         self, subject: Subject, case: Case, lent: PairedGain, by_curve: Finding
