@@ -1340,3 +1340,49 @@ def test_attention_is_doubted_only_where_it_tells_no_order(
     if mends:
         assert bool(mends[0].control) is controlled
         assert ("positions of the steps" in mends[0].text) is not controlled
+
+
+@pytest.mark.parametrize("kind", ["table", "series"])
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_layers_that_mix_samples_are_found_whatever_training_brings(kind, recurrent):
+    kinds = ("recurrent", "linear") if recurrent else ("linear",)
+    shape = replace(network("none"), layer_kinds=kinds)
+    subject = make_subject(kind=kind, network=shape)
+    measures = {
+        "determinism": {
+            "varies": True,
+            "mixes": True,
+            "company": {"changed": 0.125},
+            "gain": {"value": 0.0, "standard_error": 0.01},
+        }
+    }
+    check = UnsuitableLayers()
+    mends = check.mends(subject, measures)
+
+    finding = check.judge(subject, Case(measures=measures))
+    left_on = TrainingModeLeftOn().judge(subject, Case(measures=measures))
+
+    assert ("batch first" in [m.key for m in mends]) is recurrent
+    assert finding.verdict == "found"
+    assert "12.5 % of the answers change with the company" in finding.summary
+    assert left_on.verdict == "not_found"
+    assert "mix samples" in left_on.summary
+
+
+def test_a_table_whose_samples_are_kept_apart_has_no_unsuitable_layers():
+    subject, check = make_subject(), UnsuitableLayers()
+
+    assert check.mends(subject, {}) == []
+    assert check.judge(subject, Case(measures={})).verdict == "not_applicable"
+
+
+@pytest.mark.parametrize("baked", [True, False])
+def test_dropout_that_no_mode_turns_off_is_told_apart(baked):
+    values = {"varies": True, "repeat": {"changed": 0.3}, "baked_training": baked}
+
+    finding = TrainingModeLeftOn().judge(
+        make_subject(), Case(measures={"determinism": values})
+    )
+
+    assert finding.recommendation is not None
+    assert ("training=self.training" in finding.recommendation.text) is baked

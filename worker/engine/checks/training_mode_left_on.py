@@ -1,7 +1,8 @@
 """Training mode left on: dropout or batch statistics are active at inference.
 
 Idea:      the same inputs twice, and in other company; outputs of an exported
-           classifier must not change. The graph shows flags that were baked in.
+           classifier must not change. The graph shows flags that were baked in. What
+           depends on the company in evaluation mode, too, is `unsuitable_layers`.
 Source:    PyTorch documentation, `torch.nn.Module.eval`.
 Blind to:  networks whose training mode changes nothing (no dropout, no batch norm).
 """
@@ -70,6 +71,13 @@ class TrainingModeLeftOn:
                 "The outputs are the same from call to call and in any company.",
                 evidence=evidence,
             )
+        if values.get("mixes"):
+            return clear(
+                self.cause,
+                "The answers depend on the other samples in the batch in evaluation "
+                "mode as well: the layers mix samples.",
+                evidence=evidence,
+            )
         worth = f" Evaluation mode brings {points(gain.value)}." if gain else ""
         loses = gain is not None and gain.value <= -Floors().material
         if loses:
@@ -82,16 +90,26 @@ class TrainingModeLeftOn:
                 f"{100 * changed:.1f} % of its answers depend on chance or on the "
                 "other samples in the batch." + worth
             ),
-            text="Call `model.eval()` before exporting the model"
-            + (
-                ", after passing training data through it until its stored statistics "
-                "fit, or after training it anew."
-                if loses
-                else "."
-            ),
+            text=self._to_do(loses=loses, baked=values.get("baked_training") is True),
             evidence=evidence,
             method=METHOD,
         )
+
+    def _to_do(self, *, loses: bool, baked: bool) -> str:
+        """How to export it in evaluation mode."""
+        text = "Call `model.eval()` before exporting the model"
+        if loses:
+            text += (
+                ", after passing training data through it until its stored statistics "
+                "fit, or after training it anew"
+            )
+        if baked:
+            text += (
+                "; in this file dropout or batch statistics are on whatever the mode, "
+                "as in a trace made in training mode, or where `F.dropout` is not told "
+                "`training=self.training`"
+            )
+        return f"{text}."
 
     def _changed(self, part: object) -> float:
         share = part.get("changed") if isinstance(part, dict) else None

@@ -6,6 +6,8 @@ Idea:      train a convolutional reference of about equal size, for token ids a
            of the rate must beat the given network at that rate. Of networks that have
            such layers only those are doubted that return the same for the steps in any
            order, such as attention that is told no positions; that is proof enough.
+           Layers that mix the samples of a batch in evaluation mode are unsuitable
+           whatever is trained; recurrent ones are turned to the right axis.
 Source:    LeCun et al. 1989, Generalization and network design strategies.
 Blind to:  pictures and series that were flattened into a table before the upload.
 """
@@ -15,7 +17,14 @@ from typing import ClassVar
 
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
-from worker.engine.check import Case, Measures, Mend, judge_gain
+from worker.engine.check import (
+    Case,
+    Measures,
+    Mend,
+    found_in_delivery,
+    judge_gain,
+    not_applicable,
+)
 from worker.engine.data import CHANNELS_FIRST
 from worker.engine.lab.experiment import DataChange, NetworkChange
 from worker.engine.subject import Subject
@@ -29,13 +38,15 @@ class UnsuitableLayers:
     cause: ClassVar[Cause] = Cause.UNSUITABLE_LAYERS
 
     def obstacle(self, subject: Subject) -> str | None:
-        """Need samples with an order, and a network that does not look at it."""
-        if subject.data.kind == "table":
-            return "the features of a table have no order that a layer could use"
+        """None: in any network layers may mix samples."""
         return None
 
     def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
-        """Train the reference, at the given and at a lower rate."""
+        """Turn recurrent layers; train the reference, also at a lower rate."""
+        if self._mixes(measures) and subject.network.has("recurrent"):
+            return [self._turned()]
+        if subject.data.kind == "table":
+            return []
         has_them = subject.network.has("conv", "recurrent", "attention")
         if has_them and not self._is_blind(measures):
             return []
@@ -75,6 +86,13 @@ class UnsuitableLayers:
 
     def judge(self, subject: Subject, case: Case) -> Finding:
         """The network as it is against the reference, in order and out of order."""
+        if self._mixes(case.measures):
+            return self._mixing(case)
+        if subject.data.kind == "table":
+            return not_applicable(
+                self.cause,
+                "the features of a table have no order that a layer could use",
+            )
         evidence = []
         ordered = [f for k, f in case.arms.items() if k.endswith("reference")]
         shuffled = [f for k, f in case.arms.items() if k.endswith("reference|control")]
@@ -95,6 +113,47 @@ class UnsuitableLayers:
         if self._is_blind(case.measures):
             says = "The network returns the same for the steps in any order"
         return judge_gain(self, case, says=says, evidence=evidence)
+
+    def _turned(self) -> Mend:
+        return Mend(
+            cause=self.cause,
+            key="batch first",
+            text="Set `batch_first=True` in the recurrent layers, which take the batch "
+            "for time",
+            changes=(NetworkChange(name="batch_first"),),
+            sane=True,
+            urgent=True,
+            evident=True,
+        )
+
+    def _mixing(self, case: Case) -> Finding:
+        """Layers that mix samples: what turning them brings, where that is known."""
+        company = case.measures["determinism"].get("company")
+        values = company if isinstance(company, dict) else {}
+        share = values.get("changed")
+        changed = float(share) if isinstance(share, int | float) else 0.0
+        says = (
+            f"The layers mix the samples of a batch: {100 * changed:.1f} % of the "
+            "answers change with the company, in evaluation mode as well"
+        )
+        evidence = [Evidence(kind="mixed_samples", statement=f"{says}.", values=values)]
+        finding = judge_gain(self, case, says=says, evidence=evidence)
+        if finding.verdict == "found":
+            return finding
+        return found_in_delivery(
+            self.cause,
+            None,
+            summary=f"{says}. What that costs is not known.",
+            text="Find the layer that takes the batch for another axis: a recurrent "
+            "layer without `batch_first`, a softmax over axis 0, a reshape that moves "
+            "values between samples.",
+            evidence=finding.evidence,
+            method="",
+        ).model_copy(update={"experiments": finding.experiments})
+
+    def _mixes(self, measures: Measures) -> bool:
+        """Whether answers depend on the other samples, in evaluation mode as well."""
+        return measures.get("determinism", {}).get("mixes") is True
 
     def _is_blind(self, measures: Measures) -> bool:
         """Whether the network tells nothing of the order of the steps."""

@@ -120,6 +120,7 @@ class NetworkChange(_Value):
       is put after each hidden activation. p = 0 removes it.
     - `initialization`: `to` is `default` (what torch does), `he`, `glorot` or
       `delivered` (start from the delivered weights).
+    - `batch_first`: recurrent layers that take the first axis for time take the second.
     - `reference`: a fresh network of family `to` (`linear`, `dense`, `conv`,
       `recurrent`) with about the same number of parameters.
     - `head`: a fresh last layer that returns one raw score a class, where the delivered
@@ -134,6 +135,7 @@ class NetworkChange(_Value):
         "depth",
         "dropout",
         "initialization",
+        "batch_first",
         "reference",
         "head",
     ]

@@ -269,6 +269,51 @@ def _deepened(edited: Edited, square: list[Node]) -> Edited:
     return replace(made, parameters=parameters)
 
 
+def _batch_first(edited: Edited, _change: Change, _classes: int) -> Edited:
+    """Let recurrent layers take the first axis for the batch, the second for time."""
+    size = edited.program.size
+    starts: dict[int, tuple[Node, ...]] = {}
+    turned: set[int] = set()
+    for node in edited.nodes:
+        held = node.inputs[0] if node.kind == "net::recurrent" else None
+        if not isinstance(held, Constant) or held.value.batch_first:
+            continue
+        turned.add(node.outputs[0])
+        for start in edited.nodes:
+            if Slot(start.outputs[0]) in node.inputs[2:] and start.outputs[0] not in (
+                starts
+            ):
+                starts[start.outputs[0]] = _zeros_a_row(start, node.inputs[1], size)
+                size += 2
+    if not turned:
+        raise SurgeryImpossible("no recurrent layer takes the first axis for time")
+
+    def turn(node: Node) -> Node | tuple[Node, ...]:
+        if node.outputs[0] in starts:
+            return starts[node.outputs[0]]
+        if node.outputs[0] not in turned or not isinstance(node.inputs[0], Constant):
+            return node
+        settings = replace(node.inputs[0].value, batch_first=True)
+        return replace(node, inputs=(Constant(settings), *node.inputs[1:]))
+
+    return edited.replaced(turn)
+
+
+def _zeros_a_row(start: Node, x: Operand, size: int) -> tuple[Node, ...]:
+    """A recurrent layer's initial state of zeros, for as many rows as there are."""
+    shape = start.inputs[0] if start.kind == "aten::zeros" else None
+    if not isinstance(shape, Constant) or len(shape.value) != 3:  # noqa: PLR2004
+        raise SurgeryImpossible("the initial state is not made of zeros")
+    layers, _, width = shape.value
+    rows = Node("aten::size", (x, Constant(0)), (size,))
+    listed = Node(
+        "prim::ListConstruct",
+        (Constant(layers), Slot(size), Constant(width)),
+        (size + 1,),
+    )
+    return rows, listed, replace(start, inputs=(Slot(size + 1), *start.inputs[1:]))
+
+
 Surgeon = Callable[[Edited, Change, int], Edited]
 SURGEONS: dict[str, Surgeon] = {
     "activation": _activation,
@@ -277,4 +322,5 @@ SURGEONS: dict[str, Surgeon] = {
     "head": _head,
     "width": _width,
     "depth": _depth,
+    "batch_first": _batch_first,
 }

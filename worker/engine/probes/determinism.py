@@ -7,6 +7,9 @@ Values:
     repeat: the same batches twice; `changed` (share of predictions), `difference`.
     company: the same rows in other batches; likewise.
     alone: rows one by one; likewise, or `error` where a single row is refused.
+    mixes: whether the company matters in evaluation mode, too, where no layer of the
+        graph takes figures of the batch: then something mixes samples, such as a
+        recurrent layer that takes the batch for time, or a softmax over the batch.
     gain: accuracy in evaluation mode minus that as delivered, paired, on `decide`.
     before, after: balanced accuracy as delivered and in evaluation mode.
     baked_training: what the graph shows, None where it shows nothing.
@@ -70,6 +73,12 @@ def _measure(material: Material, split: Split, prepare: AsTrained) -> Values:
     repeat = compare(material, first, second)
     company = compare(material, first, mixed)
     alone = _alone(material, split.x[:ALONE_ROWS], first[:ALONE_ROWS], prepare)
+    baked = getattr(material.network.facts, "baked_training", None)
+    mixes = (
+        baked is False
+        and (exceeds(company) or exceeds(alone))
+        and _mixes(material, split.x[:COMPANY_ROWS], prepare)
+    )
     before = np.asarray(predictions(material, first) == split.y, dtype=np.bool_)
     after = np.asarray(predictions(material, evaluated) == split.y, dtype=np.bool_)
     refused = alone.get("error")
@@ -84,10 +93,27 @@ def _measure(material: Material, split: Split, prepare: AsTrained) -> Values:
         "gain": as_values(paired_balanced_accuracy(before, after, split.y)),
         "before": balanced(before, split.y),
         "after": balanced(after, split.y),
-        "baked_training": getattr(material.network.facts, "baked_training", None),
+        "baked_training": baked,
+        "mixes": mixes,
         "tolerance": TOLERANCE,
         "varies": any(exceeds(part) for part in (repeat, company, alone)),
     }
+
+
+def _mixes(material: Material, x: Array, prepare: AsTrained) -> bool:
+    """Whether rows get other answers among others, in evaluation mode."""
+    half = max(1, len(x) // 2)
+    together = outputs(material, x, prepare)
+    again = outputs(material, x, prepare)
+    apart = torch.cat(
+        [
+            outputs(material, x[rows], prepare)
+            for rows in (slice(half), slice(half, None))
+        ]
+    )
+    return exceeds(compare(material, together, apart)) and not exceeds(
+        compare(material, together, again)
+    )
 
 
 def _alone(material: Material, x: Array, first: Tensor, prepare: AsTrained) -> Values:

@@ -12,6 +12,7 @@ Values:
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from worker.engine.data import channel_axis
 from worker.engine.probes.agreement import compare, exceeds
@@ -39,9 +40,7 @@ def measure(material: Material, settings: Values) -> Values:
     axis = _steps(material, x.ndim - 1)
     if axis is None or x.shape[axis] < 2 or len(x) < 2:  # noqa: PLR2004 - an order
         return {"rows": len(x), "blind": None}
-    order = np.random.default_rng(SEED).permutation(x.shape[axis])
-    if (order == np.arange(len(order))).all():
-        order = order[::-1]
+    order = _moved(x.shape[axis])
     prepare = AsTrained(material)
     first = outputs(material, x, prepare)
     mixed = outputs(material, np.take(x, order, axis=axis), prepare)
@@ -53,6 +52,14 @@ def measure(material: Material, settings: Values) -> Values:
         "difference": change["difference"],
         "blind": not exceeds(change) and exceeds(between_samples),
     }
+
+
+def _moved(steps: int) -> npt.NDArray[np.int64]:
+    """A random order in which no step keeps its place."""
+    cycle = np.random.default_rng(SEED).permutation(steps)
+    order = np.empty(steps, np.int64)
+    order[cycle] = np.roll(cycle, 1)
+    return order
 
 
 def _steps(material: Material, rank: int) -> int | None:

@@ -369,3 +369,40 @@ def test_a_model_traced_in_training_mode_is_written_as_at_inference():
     )
     torch.testing.assert_close(script(x), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(script(x), script(x))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind: str, *, batch_first: bool, at_rows: bool = False) -> None:
+        super().__init__()
+        made = getattr(nn, kind)
+        self.inner = made(4, 6, 2, batch_first=batch_first, bidirectional=True)
+        self.last = nn.Linear(12, 3)
+        self.at_rows = at_rows
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.inner(x)[0]
+        return self.last(out[-1] if self.at_rows else out[:, -1])
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_recurrent_layers_over_the_batch_are_turned(kind):
+    wrong, right = (Recurrent(kind, batch_first=first) for first in (False, True))
+    right.load_state_dict(wrong.state_dict())
+    x = torch.randn(6, 5, 4)
+    network = lifted(wrong.eval(), x)
+
+    turned = changed(network, x, name="batch_first")
+
+    raw, _ = turned.forward(turned.parameters, turned.buffers, x, training=False)
+    torch.testing.assert_close(raw, right.eval()(x))
+    runs_everywhere(turned, x)
+    with pytest.raises(SurgeryImpossible, match="takes the first axis for time"):
+        changed(turned, x, name="batch_first")
+
+
+def test_what_reads_the_last_step_of_the_first_axis_cannot_be_turned():
+    module = Recurrent("GRU", batch_first=False, at_rows=True).eval()
+    x = torch.randn(6, 6, 4)  # as many steps as rows, or it would not run
+
+    with pytest.raises(SurgeryImpossible):
+        changed(lifted(module, x), x, name="batch_first")

@@ -512,3 +512,51 @@ def test_steps_lie_where_the_layout_says(kind, layout, shape, blind):
     material = subject(module, (x, y), (x, y), kind=kind, layout=layout)
 
     assert order.measure(material, {})["blind"] is blind
+
+
+class OverTheBatch(torch.nn.Module):
+    """An LSTM that takes the first axis of a batch for time."""
+
+    def __init__(self, *, batch_first: bool) -> None:
+        super().__init__()
+        self.inner = torch.nn.LSTM(4, 6, batch_first=batch_first)
+        self.last = torch.nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.inner(x)[0][:, -1])
+
+
+class OverRows(torch.nn.Module):
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(self.inner(x), 0)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_an_lstm_over_the_batch_mixes_samples_in_evaluation_mode(batch_first):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((90, 5, 4)).astype(np.float32), np.arange(90) % 3
+    module = OverTheBatch(batch_first=batch_first)
+
+    values = determinism.measure(subject(module, (x, y), (x, y), kind="series"), {})
+
+    assert values["mixes"] is not batch_first
+    assert values["varies"] is not batch_first
+
+
+def test_what_changes_with_the_company_in_training_mode_alone_mixes_nothing(
+    digits_parts, normed_parts
+):
+    module, train, held = digits_parts
+    over_rows = determinism.measure(subject(OverRows(module), train, held), {})
+    dropping = determinism.measure(subject(AlwaysDropping(module), train, held), {})
+    module, train, held = normed_parts
+    normed = determinism.measure(subject(module, train, held, training=True), {})
+
+    assert over_rows["mixes"] is True
+    assert [dropping["mixes"], normed["mixes"]] == [False, False]
+    assert dropping["varies"]
+    assert normed["varies"]
