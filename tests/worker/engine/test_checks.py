@@ -1376,6 +1376,35 @@ def test_a_table_whose_samples_are_kept_apart_has_no_unsuitable_layers():
     assert check.judge(subject, Case(measures={})).verdict == "not_applicable"
 
 
+@pytest.mark.parametrize(
+    ("weights", "summary"),
+    [
+        ({}, "no numbers for 9.0 %"),
+        ({"non_finite": {"0.weight": 3}}, "Values of 0.weight are not finite"),
+    ],
+)
+def test_outputs_that_are_no_numbers_are_a_fault_whatever_they_score(weights, summary):
+    order = {
+        "gain": {"value": 0.4, "standard_error": 0.01},
+        "permutation": [1, 0, 2],
+        "after": 0.9,
+    }
+    measures = {
+        "weights": {"untouched": {}, **weights},
+        "delivered": {"spoiled": 0.09},
+        "label_order": order,
+    }
+    case = Case(measures=measures, retrained=gain(0.3))
+
+    finding = DegenerateWeights().judge(make_subject(), case)
+
+    assert finding.verdict == "found"
+    assert summary in finding.summary
+    measures["delivered"]["spoiled"] = 0.5
+    told = LabelOrderMismatch().judge(make_subject(), case)
+    assert told.verdict == "inconclusive"
+
+
 @pytest.mark.parametrize("baked", [True, False])
 def test_dropout_that_no_mode_turns_off_is_told_apart(baked):
     values = {"varies": True, "repeat": {"changed": 0.3}, "baked_training": baked}

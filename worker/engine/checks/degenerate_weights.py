@@ -20,12 +20,14 @@ from worker.engine.check import (
     Measures,
     Mend,
     clear,
+    delivered_score,
     found_in_delivery,
     measured,
     points,
     undecided,
 )
 from worker.engine.lab.experiment import UNTOUCHED
+from worker.engine.stats.decisions import severity_of
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 
@@ -69,6 +71,8 @@ class DegenerateWeights:
         values = case.measures.get("weights")
         if not values:
             return undecided(self.cause, "The weights were not read.")
+        if not values.get("non_finite") and (spoiled := self._spoiled(case)):
+            return spoiled
         gain = case.retrained
         exact = any(values.get(name) for name in EXACT_SIGNS)
         better = (self.bar_of_exact if exact else self.bar).passes(gain)
@@ -148,6 +152,28 @@ class DegenerateWeights:
         return clear(
             self.cause, f"{summary}.", evidence=evidence, gain=shown, method=METHOD
         )
+
+    def _spoiled(self, case: Case) -> Finding | None:
+        """Outputs that are no numbers, of finite inputs and finite weights."""
+        share = delivered_score(case.measures, "spoiled") or 0.0
+        if share <= 0:
+            return None
+        said = (
+            f"The model returns no numbers for {100 * share:.1f} % of the held-out "
+            "samples, though inputs and weights are finite."
+        )
+        evidence = Evidence(kind="outputs", statement=said, values={"share": share})
+        finding = found_in_delivery(
+            self.cause,
+            None,
+            summary=said,
+            text="Find the step that yields NaN or infinity on these samples, such as "
+            "a logarithm, a root or a division of what may be 0 or less; mend it, and "
+            "train anew.",
+            evidence=[evidence],
+            method="",
+        )
+        return finding.model_copy(update={"severity": severity_of(share)})
 
     def _unlucky(self, relapses: float) -> str:
         """Say that the weights may be a training that went wrong by chance."""

@@ -23,6 +23,7 @@ from worker.engine.check import (
     Measures,
     Mend,
     clear,
+    delivered_score,
     found_in_delivery,
     pair_of,
     points,
@@ -78,6 +79,7 @@ class LabelOrderMismatch:
     unstable_share: float = 0.1  # of them, that may end no better than what was given
     fits: float = 0.05  # balanced accuracy below the recipe's own, on training rows
     short: float = 0.1  # balanced accuracy there, by which trainings may miss it
+    spoiled: float = 0.1  # of the held-out samples, whose outputs are no numbers
     by_chance: float = 0.3  # nats an answer; what is worth more is no accident
     apart: float = 0.2  # of balanced accuracy there, between the two orders
 
@@ -94,6 +96,8 @@ class LabelOrderMismatch:
         values = case.measures.get("label_order")
         if not values:
             return undecided(self.cause, "The order of the outputs was not measured.")
+        if (delivered_score(case.measures, "spoiled") or 0.0) > self.spoiled:
+            return undecided(self.cause, "Too many outputs are no numbers to tell.")
         gain = pair_of(values.get("gain"))
         order = values.get("permutation")
         if not self.bar.passes(gain) or gain is None or not isinstance(order, list):

@@ -12,7 +12,8 @@ Values:
     recalls: of each class on all held-out rows.
     predicted_shares: share of answers for each class on all held-out rows.
     always: the class that is always answered, else None.
-    non_finite: share of held-out rows whose outputs are not finite.
+    spoiled: share of held-out rows of finite inputs whose outputs are no numbers: NaN,
+        infinite, or nothing but minus infinity.
 """
 
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ from worker.engine.probes.inputs_as_trained import (
     training_sample,
 )
 from worker.engine.probes.material import (
+    Array,
+    Flags,
     Labels,
     Material,
     Values,
@@ -83,6 +86,7 @@ def measure(material: Material, _settings: Values) -> Values:
     held = [name for name in HELD_OUT if len(parts[name])]
     held_raw = torch.cat([raw[name] for name in held])
     held_y = np.concatenate([parts[name].y for name in held])
+    held_x = np.concatenate([_is_finite(parts[name].x) for name in held])
     decide = scores["decide"]
     on_train = scores["train"].balanced_accuracy.value
     values["balanced_accuracy"] = finite(decide.balanced_accuracy.value)
@@ -95,6 +99,14 @@ def measure(material: Material, _settings: Values) -> Values:
         else None
     )
     _answers(material, values, held_raw, held_y)
+    spoiled = _spoiled(held_raw) & held_x
+    values["spoiled"] = float(spoiled.mean())
+    if spoiled.any():
+        note(
+            values,
+            f"the model returns no numbers for {int(spoiled.sum())} of {len(held_y)} "
+            "held-out samples, whose scores mean nothing",
+        )
     return values
 
 
@@ -158,5 +170,16 @@ def _answers(
     values["predicted_shares"] = [float(share) for share in shares]
     only = int(np.argmax(shares))
     values["always"] = material.dataset.class_names[only] if shares[only] == 1 else None
+
+
+def _spoiled(raw: Tensor) -> Flags:
+    """Which rows hold what is no number; the logarithm of 0 is one."""
     rows = raw.reshape(len(raw), -1)
-    values["non_finite"] = float((~torch.isfinite(rows)).any(1).double().mean())
+    odd = torch.isnan(rows).any(1) | torch.isposinf(rows).any(1)
+    return np.asarray((odd | torch.isneginf(rows).all(1)).numpy(), np.bool_)
+
+
+def _is_finite(x: Array) -> Flags:
+    """Which samples hold numbers alone."""
+    rows = x.reshape(len(x), -1)
+    return np.asarray(np.isfinite(rows).all(1), np.bool_)

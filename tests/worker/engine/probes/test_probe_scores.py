@@ -15,7 +15,7 @@ from worker.engine.head import Head
 from worker.engine.lab.experiment import unpack_mask
 from worker.engine.lab.materials import Material
 from worker.engine.probes import inputs_as_trained
-from worker.engine.probes.delivered import measure
+from worker.engine.probes.delivered import _spoiled, measure
 from worker.engine.probes.inputs_as_trained import (
     outputs,
     prepared,
@@ -96,7 +96,7 @@ def test_the_delivered_model_is_scored_on_every_held_out_row(healthy_digits: Mat
     )
     assert hits / 697 == pytest.approx(scores["held_out"].accuracy.value)
     assert values["always"] is None
-    assert values["non_finite"] == 0
+    assert values["spoiled"] == 0
 
 
 def test_the_recipes_normalisation_reaches_the_model(healthy_cancer: Material):
@@ -161,18 +161,40 @@ def test_a_model_that_always_answers_the_same_is_named():
     assert values["predicted_shares"] == [0.0, 1.0, 0.0]
 
 
-def test_outputs_that_are_not_finite_are_counted():
+class Rooted(torch.nn.Module):
+    """Takes a root of what is negative for some samples."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(torch.cat([x[:, :3], x[:, 3:].sqrt()], 1))
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_outputs_that_are_no_numbers_are_counted_where_the_inputs_are(missing):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((90, 4)).astype(np.float32)
+    x[:, 3] = 1.0
     module = fit(mlp(4, 2), x, rng.integers(0, 2, 90), epochs=1)
     y = rng.integers(0, 2, 90)
     broken = x.copy()
-    broken[:9, 0] = np.nan
+    broken[:9, 3] = np.nan if missing else -1.0
 
-    values = measure(subject(module, (x, y), (broken, y)), {})
+    values = measure(subject(Rooted(module), (x, y), (broken, y)), {})
 
     json.dumps(values, allow_nan=False)
-    assert values["non_finite"] == pytest.approx(0.1)
+    assert values["spoiled"] == pytest.approx(0.0 if missing else 0.1)
+    assert any("no numbers for 9 of 90" in n for n in values["notes"]) is not missing
+
+
+def test_a_logarithm_of_nought_is_a_number_unless_every_class_has_it():
+    rows = torch.tensor(
+        [[0.0, -torch.inf], [-torch.inf, -torch.inf], [torch.inf, 0.0], [1.0, 2.0]]
+    )
+
+    assert _spoiled(rows).tolist() == [False, True, True, False]
 
 
 def test_a_sample_of_training_rows_is_announced(healthy_digits: Material, monkeypatch):
