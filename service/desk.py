@@ -34,7 +34,7 @@ class Desk:
         Raises:
             Unavailable: database or blob store do not work.
         """
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         database = Database(settings.database_address)
         database.migrate()
         blobs = open_blobs(settings.blob_address, cache=settings.data_dir / "cache")

@@ -182,7 +182,8 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 def _data_dir(folder: Path) -> Iterator[None]:
     """Claim the data folder for this process, for as long as it lives."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # It holds secrets and other people's data.
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (folder / "serve.lock").open("a+")
     except OSError as error:
         reason = f"cannot use the data folder {folder}: {error.strerror or error}"

@@ -281,7 +281,7 @@ def _shown_again(row: KeyRow, secret: str) -> NewKeyBody:
 def _read_or_write(settings: Settings, make: Callable[[], str]) -> str:
     """Read the key file, or be the one process that writes it."""
     path = settings.key_file
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not path.exists():
         fresh = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

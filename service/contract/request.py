@@ -71,7 +71,7 @@ class DatasetSpec(_Strict):
     )
     class_names: (
         Annotated[
-            list[str],
+            list[Annotated[str, Field(max_length=1_000)]],
             Field(min_length=2, max_length=10_000),
             AfterValidator(_all_different),
         ]

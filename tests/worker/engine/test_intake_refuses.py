@@ -96,6 +96,23 @@ def _with(rows, row, column, value):
         (files.pt({"x": torch.nn.Linear(1, 1)}), "pt", {}, ["objects"]),
         (files.pt([torch.tensor(X)]), "pt", {}, ["list", "dict"]),
         (
+            files.pt(
+                {
+                    "x": torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+                    "y": torch.tensor(Y),
+                }
+            ),
+            "pt",
+            {},
+            ["nested", "dense"],
+        ),
+        (
+            files.csv([[1, "u"], [2, "v" * 1_001]] * 20, "a,label"),
+            "csv",
+            {},
+            ["1,001 characters", "at most 1,000"],
+        ),
+        (
             files.pt({"x": torch.tensor(X).to_sparse(), "y": torch.tensor(Y)}),
             "pt",
             {},

@@ -14,6 +14,7 @@ from worker.engine.intake.raw import MISSING, AnyArray, is_number, shown
 Labels = npt.NDArray[np.int64]
 _CLASS_NAMES = "/spec/class_names"
 _MATRIX = 2
+LONGEST_NAME = 1_000  # characters of a class's name
 
 
 @dataclass
@@ -103,7 +104,8 @@ def _as_text(
     """Turn names into text, an object each.
 
     Raises:
-        UnusableDataset: one is missing, or a word that says so and names no class.
+        UnusableDataset: one is missing, is a word that says so and names no class, or
+            is no name but a text.
     """
     missing = set(MISSING).difference(class_names or ())
     decoded: list[str] = []
@@ -122,6 +124,11 @@ def _as_text(
                 f"the label of {shown(split)}, row {row}, is missing ({quoted(text)}); "
                 "if that is the name of a class, list it in spec.class_names",
                 at=_CLASS_NAMES,
+            )
+        if len(text) > LONGEST_NAME:
+            refuse(
+                f"the label of {shown(split)}, row {row}, has {len(text):,} "
+                f"characters; at most {LONGEST_NAME:,} are allowed"
             )
         decoded.append(text)
     return np.array(decoded, dtype=object)

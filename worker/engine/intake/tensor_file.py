@@ -95,6 +95,8 @@ def _announce(name: str, tensor: torch.Tensor) -> Found:
             f"the tensor {quoted(name)} is {tensor.layout} on {tensor.device}; a "
             "dense one is expected"
         )
+    if tensor.is_nested:  # of rows of several lengths; it has no shape
+        refuse(f"the tensor {quoted(name)} is nested; a dense one is expected")
     stored = _DTYPES.get(tensor.dtype)
     if stored is None:
         refuse(
