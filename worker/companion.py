@@ -11,11 +11,14 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from service.store.blobs import BlobStore
+from worker.engine.planning import EFFORTS
 from worker.recorder import Case
 from worker.sandbox import SESSION, Child, close_templates, warm_up
 from worker.settings import WorkerSettings
 
 LOG = logging.getLogger(__name__)
+LEAST_FOR_OPENING = 60.0  # seconds
+BUDGETS_FOR_OPENING = 2.0  # beside these
 OnProgress = Callable[[float, str], None]
 
 
@@ -137,10 +140,20 @@ class Companion:
                 "request": case.request,
             },
             files={"model": case.model.sha256, "dataset": case.dataset.sha256},
-            seconds=seconds or self._settings.open_seconds,
+            seconds=seconds or self._seconds_to_open(case),
         )
         self._audit_id = case.audit_id
         return child
+
+    def _seconds_to_open(self, case: Case) -> float:
+        """The most that opening takes: what hangs is worth no more than the budget."""
+        budget = case.request.get("budget")
+        if isinstance(budget, dict):
+            seconds = float(budget["seconds"])
+        else:
+            seconds = EFFORTS[budget or "standard"].seconds
+        longest = LEAST_FOR_OPENING + BUDGETS_FOR_OPENING * seconds
+        return min(self._settings.open_seconds, longest)
 
     def used(self) -> None:
         """Note that the child has just been used."""

@@ -331,7 +331,11 @@ class Turn:
 
 def _describe(error: ChildDied | ChildTimedOut) -> str:
     if isinstance(error, ChildTimedOut):
-        return f"The confined process took longer than {error.seconds:g} s."
+        return (
+            f"The confined process took longer than {error.seconds:g} s: the model may "
+            "not come to an end on some input, or take very long. Run the file on two "
+            "samples, and on all."
+        )
     if error.reason:
         return f"The confined process was ended: {error.reason}."
     if error.signal is not None:
