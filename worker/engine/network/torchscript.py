@@ -11,6 +11,7 @@ from worker.engine.network.machine import check_operators
 from worker.engine.network.network import Network, loaded
 from worker.engine.network.opaque import OpaqueNetwork
 from worker.engine.network.program import CannotLift, StateKept
+from worker.engine.network.records import check_records
 
 _EXPECTED = (
     "A classifier is expected: one tensor in; (batch, classes) floats out, or (batch,) "
@@ -22,9 +23,10 @@ def load_torchscript(file: BinaryIO) -> Network:
     """Load an archive. Only ever called inside the confined process.
 
     Raises:
-        BadRequest: it is no TorchScript archive.
+        BadRequest: it is no TorchScript archive, or its weights are cut off.
         UnusableModel: it is one, but no classifier that can be audited.
     """
+    check_records(file)
     try:
         module = loaded(file)
     except (RuntimeError, ValueError, OSError) as error:
