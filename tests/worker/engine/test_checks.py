@@ -1400,6 +1400,12 @@ def test_outputs_that_are_no_numbers_are_a_fault_whatever_they_score(weights, su
 
     assert finding.verdict == "found"
     assert summary in finding.summary
+    rate = mend(Cause.LEARNING_RATE_TOO_HIGH, RecipeChange(patch={"epochs": 2}))
+    astray = Trial(rate, gain(0.2), confirmed=True, decision="found", role="primary")
+    by_training = replace(case, trials={rate.cause: astray})
+    if not weights:
+        again = DegenerateWeights().judge(make_subject(), by_training)
+        assert again.verdict == "suspected"
     measures["delivered"]["spoiled"] = 0.5
     told = LabelOrderMismatch().judge(make_subject(), case)
     assert told.verdict == "inconclusive"

@@ -71,8 +71,6 @@ class DegenerateWeights:
         values = case.measures.get("weights")
         if not values:
             return undecided(self.cause, "The weights were not read.")
-        if not values.get("non_finite") and (spoiled := self._spoiled(case)):
-            return spoiled
         gain = case.retrained
         exact = any(values.get(name) for name in EXACT_SIGNS)
         better = (self.bar_of_exact if exact else self.bar).passes(gain)
@@ -86,6 +84,11 @@ class DegenerateWeights:
             t.role == "primary" and (gain is None or t.gain.value >= gain.value)
             for t in case.trials.values()
         )
+        share = delivered_score(case.measures, "spoiled") or 0.0
+        if share > 0 and not values.get("non_finite"):
+            # A training that went astray leaves such weights, and is named for it.
+            by_training = any(t.role == "primary" for t in case.trials.values())
+            return self._spoiled(share, by_training=by_training)
         is_unexplained = better and not signs and other is None
         if is_unexplained and untouched:
             # A layer that hardly moved is nothing by itself; beside a recipe that
@@ -153,11 +156,8 @@ class DegenerateWeights:
             self.cause, f"{summary}.", evidence=evidence, gain=shown, method=METHOD
         )
 
-    def _spoiled(self, case: Case) -> Finding | None:
+    def _spoiled(self, share: float, *, by_training: bool) -> Finding:
         """Outputs that are no numbers, of finite inputs and finite weights."""
-        share = delivered_score(case.measures, "spoiled") or 0.0
-        if share <= 0:
-            return None
         said = (
             f"The model returns no numbers for {100 * share:.1f} % of the held-out "
             "samples, though inputs and weights are finite."
@@ -172,6 +172,7 @@ class DegenerateWeights:
             "train anew.",
             evidence=[evidence],
             method="",
+            verdict="suspected" if by_training else "found",
         )
         return finding.model_copy(update={"severity": severity_of(share)})
 
