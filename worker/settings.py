@@ -44,7 +44,10 @@ class WorkerSettings(BaseSettings):
         default=600.0, gt=0, description="Most that the inspection of an upload takes."
     )
     open_seconds: float = Field(
-        default=300.0, gt=0, description="Most that opening model and data takes."
+        default=300.0,
+        gt=0,
+        description="Most that opening model and data takes; by the audit's budget "
+        "less.",
     )
     advance_seconds: float = Field(
         default=300.0, gt=0, description="Most that judging a round takes."
