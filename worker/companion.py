@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from service.contract.request import BUDGET_SECONDS
 from service.store.blobs import BlobStore
-from worker.engine.planning import EFFORTS
 from worker.recorder import Case
 from worker.sandbox import SESSION, Child, close_templates, warm_up
 from worker.settings import WorkerSettings
@@ -151,7 +151,7 @@ class Companion:
         if isinstance(budget, dict):
             seconds = float(budget["seconds"])
         else:
-            seconds = EFFORTS[budget or "standard"].seconds
+            seconds = BUDGET_SECONDS[budget or "standard"]
         longest = LEAST_FOR_OPENING + BUDGETS_FOR_OPENING * seconds
         return min(self._settings.open_seconds, longest)
 

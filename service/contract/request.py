@@ -91,6 +91,7 @@ class BudgetSeconds(_Strict):
 
 
 Budget = Literal["quick", "standard", "thorough"] | BudgetSeconds
+BUDGET_SECONDS = {"quick": 25.0, "standard": 100.0, "thorough": 900.0}
 
 
 class Policy(_Strict):

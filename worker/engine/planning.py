@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pydantic import JsonValue
 
 from service.contract.causes import Cause
+from service.contract.request import BUDGET_SECONDS
 from worker.engine.check import Mend
 from worker.engine.lab.experiment import (
     Arm,
@@ -50,9 +51,9 @@ class Effort:
 
 
 EFFORTS: dict[str, Effort] = {
-    "quick": Effort(25, 2, 6, 2, 4, 3),
-    "standard": Effort(100, 3, 8, 4, 7, 3),
-    "thorough": Effort(900, 4, 12, 6, 10, 6),
+    "quick": Effort(BUDGET_SECONDS["quick"], 2, 6, 2, 4, 3),
+    "standard": Effort(BUDGET_SECONDS["standard"], 3, 8, 4, 7, 3),
+    "thorough": Effort(BUDGET_SECONDS["thorough"], 4, 12, 6, 10, 6),
 }
 
 

@@ -1,5 +1,6 @@
 import io
 import struct
+import warnings
 import zipfile
 
 import numpy as np
@@ -20,6 +21,12 @@ from worker.engine.intake.limits import IntakeLimits
 
 LARGE = np.zeros((4_000, 100), np.float32)  # 1.6 MB
 SMALL_LIMIT = IntakeLimits(total_bytes=1_000_000)
+
+
+def _nested() -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a prototype, says torch
+        return torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
 
 
 def _with(rows, row, column, value):
@@ -98,7 +105,7 @@ def _with(rows, row, column, value):
         (
             files.pt(
                 {
-                    "x": torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+                    "x": _nested(),
                     "y": torch.tensor(Y),
                 }
             ),
