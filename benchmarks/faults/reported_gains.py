@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from service.contract.report import ON_A_PART
+
 BASELINE = "baseline"
 PLUS = " + "  # joins the names of mends in the name of a combination
 ALONE = "paired retraining"
@@ -94,7 +96,7 @@ def reported_gains(report: Report) -> Iterator[ReportedGain]:
 
 def _kind(gain: dict[str, Any]) -> str | None:
     """Tell by its method how a gain was measured; a part of the rows may follow."""
-    method = gain["method"].partition(", both on ")[0]
+    method = gain["method"].partition(ON_A_PART)[0]
     return {ALONE: "alone", WITHIN: "within"}.get(method)
 
 

@@ -79,6 +79,10 @@ class Performance(_Value):
     eval: Scores | None
 
 
+# In a gain's method, before how many training rows it holds for, where not for all.
+ON_A_PART = ", both on "
+
+
 class Gain(_Value):
     """What mending one thing brings on held-out data; `method` says how it is known.
 

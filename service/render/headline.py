@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from service.contract.causes import BY_CAUSE, Cause
-from service.contract.report import Finding, Gain, Interval, Remedy, Report
+from service.contract.report import (
+    ON_A_PART,
+    Finding,
+    Gain,
+    Interval,
+    Remedy,
+    Report,
+)
 from service.render.figures import (
     METRIC_WORDS,
     cause_title,
@@ -262,16 +269,13 @@ def _effect(finding: Finding) -> str:
 
 def _how_known(known: Gain) -> str:
     """Say what a gain is where it is no plain measurement of the one mend."""
-    said = ""
-    for part, words in (
+    of_methods = (
         ("within the best combination", " once the other steps are taken"),
         ("extrapolated", ": predicted, not measured"),
         ("training rows that the recipe did not see", " at most: so much it costs"),
-    ):
-        if part in known.method:
-            said = words
-            break
-    _, of_a_part, rows = known.method.partition(", both on ")
+    )
+    said = next((words for part, words in of_methods if part in known.method), "")
+    _, of_a_part, rows = known.method.partition(ON_A_PART)
     return f"{said}, where both train on {rows} only" if of_a_part else said
 
 

@@ -12,7 +12,14 @@ from typing import Any, ClassVar, Literal, Protocol
 from pydantic import JsonValue
 
 from service.contract.causes import BY_CAUSE, Cause
-from service.contract.report import Evidence, Finding, Gain, Recommendation, Verdict
+from service.contract.report import (
+    ON_A_PART,
+    Evidence,
+    Finding,
+    Gain,
+    Recommendation,
+    Verdict,
+)
 from worker.engine.lab.experiment import Change, RecipeChange
 from worker.engine.recipe import merge_patch
 from worker.engine.stats.decisions import Decision, Floors, severity_of
@@ -489,7 +496,7 @@ def judge_gain(
         shown = trial.on_top
         method = "paired retraining within the best combination"
     if case.subsample is not None:
-        method += f", both on {case.subsample} training rows"
+        method += f"{ON_A_PART}{case.subsample} training rows"
     verdict, confidence, summary = _said_of(trial, shown, says, fault)
     acts = verdict in ("found", "suspected")
     return Finding(

@@ -57,11 +57,12 @@ class UnsuitableLayers:
         )
         slower = rate_change(round_rate(subject.recipe.optimizer.lr / 10))
         shuffled = DataChange(name="permute_features")
-        text = f"Use {'recurrent' if family == 'recurrent' else 'convolutional'} layers"
+        layers = "recurrent" if family == "recurrent" else "convolutional"
+        text = f"Use {layers} layers"
         if has_them:
             text = (
-                f"Tell the layers the positions of the steps, or {text[:1].lower()}"
-                f"{text[1:]}, as the experiment did"
+                f"Tell the layers the positions of the steps, or use {layers} layers, "
+                "as the experiment did"
             )
         return [
             Mend(

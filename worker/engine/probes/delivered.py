@@ -86,7 +86,6 @@ def measure(material: Material, _settings: Values) -> Values:
     held = [name for name in HELD_OUT if len(parts[name])]
     held_raw = torch.cat([raw[name] for name in held])
     held_y = np.concatenate([parts[name].y for name in held])
-    held_x = np.concatenate([_is_finite(parts[name].x) for name in held])
     decide = scores["decide"]
     on_train = scores["train"].balanced_accuracy.value
     values["balanced_accuracy"] = finite(decide.balanced_accuracy.value)
@@ -99,7 +98,9 @@ def measure(material: Material, _settings: Values) -> Values:
         else None
     )
     _answers(material, values, held_raw, held_y)
-    spoiled = _spoiled(held_raw) & held_x
+    spoiled = _spoiled(held_raw)
+    if spoiled.any():
+        spoiled &= np.concatenate([_is_finite(parts[name].x) for name in held])
     values["spoiled"] = float(spoiled.mean())
     if spoiled.any():
         note(
