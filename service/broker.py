@@ -72,7 +72,7 @@ class PrivateBroker:
             "appendfsync": "everysec",
             "save": "",
             "daemonize": "no",
-            "hz": "5",  # nothing to do most of the time
+            "hz": "1",  # nothing to do most of the time
             "dynamic-hz": "yes",
         }
         arguments = [part for k, v in settings.items() for part in (f"--{k}", v)]

@@ -9,7 +9,8 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -27,7 +28,9 @@ from service.store.database import Database, database_time
 from service.store.tables import AuditRow, WebhookRow
 
 LOG = logging.getLogger(__name__)
-BATCH = 50  # sent at once
+MOST_UNDER_WAY = 50
+MOST_OF_A_HOST = 5  # so that ten dead ones are needed to hold up the rest
+SPARE_THREADS = 8
 IDLE_SECONDS = 1.0
 LEASE = timedelta(seconds=30)  # longer than a try takes
 # After the first try, after the second and so on; then it is given up.
@@ -57,6 +60,7 @@ class Delivery:
 
     row: WebhookRow
     body: bytes
+    taken_at: datetime
 
 
 class Courier:
@@ -70,34 +74,72 @@ class Courier:
         """Deliver what is due until told to stop."""
         while not stop.is_set():
             try:
-                tried = self.deliver_due()
+                self.deliver_due(stop)
             except Unavailable as error:
                 LOG.warning("callbacks wait: %s", error.detail)
-                tried = 0
-            if not tried:
-                stop.wait(IDLE_SECONDS)
+            stop.wait(IDLE_SECONDS)
 
-    def deliver_due(self, *, now: datetime | None = None) -> int:
-        """Try what is due once; returns how many tries that were.
+    def deliver_due(
+        self, stop: threading.Event | None = None, *, now: datetime | None = None
+    ) -> int:
+        """Try what is due until nothing is; returns how many tries that were.
+
+        What becomes due meanwhile is tried as well, so that a receiver that does not
+        answer holds up nobody else's.
+
+        Args:
+            stop: once it is set nothing more is begun.
+            now: taken for the time of the database.
 
         Raises:
             Unavailable: the database does not answer.
         """
+        due = self._take(MOST_UNDER_WAY, now)
+        if not due:
+            return 0
+        return asyncio.run(self._work_off(due, stop or threading.Event(), now))
+
+    async def _work_off(
+        self, due: list[Delivery], stop: threading.Event, now: datetime | None
+    ) -> int:
+        # A thread for each name that is slow to resolve, and some for the database.
+        pool = ThreadPoolExecutor(MOST_UNDER_WAY + SPARE_THREADS)
+        asyncio.get_running_loop().set_default_executor(pool)
+        tries = 0
+        under_way: set[asyncio.Task[None]] = set()
+        async with asyncio.TaskGroup() as group:
+            while due or under_way:
+                tries += len(due)
+                under_way |= {group.create_task(self._deliver(one)) for one in due}
+                _, under_way = await asyncio.wait(
+                    under_way,
+                    timeout=IDLE_SECONDS,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                room = 0 if stop.is_set() else MOST_UNDER_WAY - len(under_way)
+                due = await asyncio.to_thread(self._more, room, now)
+        return tries
+
+    def _more(self, limit: int, now: datetime | None) -> list[Delivery]:
+        try:
+            return self._take(limit, now)
+        except Unavailable as error:  # what is under way goes on
+            LOG.warning("callbacks wait: %s", error.detail)
+            return []
+
+    def _take(self, limit: int, now: datetime | None) -> list[Delivery]:
         with self._database.reading() as session:
             moment = now or database_time(session)
-            if not webhook_store.has_due(session, moment):
-                return 0
+            if not limit or not webhook_store.has_due(session, moment):
+                return []
         with self._database.transaction() as session:
-            taken = webhook_store.take(session, moment, lease=LEASE, limit=BATCH)
-            due = [Delivery(row, _message(session, row)) for row in taken]
-        asyncio.run(self._deliver_all(due, moment))
-        return len(due)
+            taken = webhook_store.take(
+                session, moment, lease=LEASE, limit=limit, per_host=MOST_OF_A_HOST
+            )
+            return [Delivery(row, _message(session, row), moment) for row in taken]
 
-    async def _deliver_all(self, due: Sequence[Delivery], now: datetime) -> None:
-        await asyncio.gather(*(self._deliver(delivery, now) for delivery in due))
-
-    async def _deliver(self, delivery: Delivery, now: datetime) -> None:
-        row = delivery.row
+    async def _deliver(self, delivery: Delivery) -> None:
+        row, now = delivery.row, delivery.taken_at
         headers = {
             "content-type": "application/json",
             "user-agent": "model-audit",

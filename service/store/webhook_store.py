@@ -5,9 +5,11 @@ audit, so it is neither forgotten nor due twice. Whoever delivers it takes it fo
 while; where that one dies, it becomes due again.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy.orm import Session
@@ -15,6 +17,7 @@ from sqlalchemy.orm import Session
 from service.store.tables import WebhookRow
 
 KEPT_ATTEMPTS = 50
+LOOKED_AT = 10_000  # of what is owed; more than fail in a day
 
 
 def find(
@@ -51,22 +54,52 @@ def has_due(session: Session, now: datetime) -> bool:
 
 
 def take(
-    session: Session, now: datetime, *, lease: timedelta, limit: int
+    session: Session, now: datetime, *, lease: timedelta, limit: int, per_host: int
 ) -> Sequence[WebhookRow]:
-    """Take what is due; nobody else does so before the lease has ended."""
-    due = (
-        select(WebhookRow.id)
-        .where(*_is_due(now))
-        .order_by(WebhookRow.next_attempt_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
+    """Take what is due; nobody else does so before the lease has ended.
+
+    Args:
+        session: a transaction.
+        now: its time.
+        lease: for how long.
+        limit: how many at most.
+        per_host: how many deliveries to one host may be under way at once, those that
+            others have taken included.
+    """
+    chosen = _fair_share(session, now, limit=limit, per_host=per_host)
     rows = session.scalars(
-        select(WebhookRow).where(WebhookRow.id.in_(session.scalars(due).all()))
+        select(WebhookRow)
+        .where(WebhookRow.id.in_(chosen), *_is_due(now))
+        .with_for_update(skip_locked=True)
     ).all()
     for row in rows:
         row.taken_until = now + lease
     return rows
+
+
+def _fair_share(
+    session: Session, now: datetime, *, limit: int, per_host: int
+) -> list[str]:
+    """Choose the oldest that are due, but not too many of one host."""
+    owed = session.execute(
+        select(WebhookRow.id, WebhookRow.url, WebhookRow.taken_until)
+        .where(WebhookRow.status == "pending", WebhookRow.next_attempt_at <= now)
+        .order_by(WebhookRow.next_attempt_at)
+        .limit(LOOKED_AT)
+    ).all()
+    under_way = Counter(
+        urlsplit(url).netloc
+        for _, url, taken_until in owed
+        if taken_until is not None and taken_until > now
+    )
+    chosen: list[str] = []
+    for webhook_id, url, taken_until in owed:
+        host = urlsplit(url).netloc
+        is_free = taken_until is None or taken_until <= now
+        if is_free and under_way[host] < per_host and len(chosen) < limit:
+            under_way[host] += 1
+            chosen.append(webhook_id)
+    return chosen
 
 
 def record(

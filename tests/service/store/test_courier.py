@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -5,6 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from threading import Barrier, Thread
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -235,7 +237,7 @@ def test_what_cannot_get_better_is_given_up_at_once(
 def test_a_delivery_cut_off_is_made_again_after_a_while(database: Database) -> None:
     cancelled(database)
     with database.transaction() as session:  # took it, and died
-        webhook_store.take(session, NOW, lease=LEASE, limit=10)
+        webhook_store.take(session, NOW, lease=LEASE, limit=10, per_host=10)
     receiver = Receiver(200)
 
     assert deliver(database, receiver, now=NOW + LEASE - timedelta(seconds=1)) == 0
@@ -249,7 +251,7 @@ def test_what_comes_of_a_late_delivery_does_not_undo_a_newer_one(
 ) -> None:
     cancelled(database)
     with database.transaction() as session:
-        [late] = webhook_store.take(session, NOW, lease=LEASE, limit=10)
+        [late] = webhook_store.take(session, NOW, lease=LEASE, limit=10, per_host=10)
     deliver(database, Receiver(200), now=NOW + LEASE)
 
     with database.transaction() as session:
@@ -266,7 +268,7 @@ def test_asking_again_in_the_middle_of_a_delivery_changes_nothing(
 ) -> None:
     cancelled(database)
     with database.transaction() as session:
-        [taken] = webhook_store.take(session, NOW, lease=LEASE, limit=10)
+        [taken] = webhook_store.take(session, NOW, lease=LEASE, limit=10, per_host=10)
         webhook_store.announce_again(taken, now=NOW + timedelta(seconds=1))
 
     assert deliver(database, Receiver(200), now=NOW + timedelta(seconds=2)) == 0
@@ -305,6 +307,91 @@ def test_one_receiver_that_fails_keeps_nothing_from_the_others(
     assert sorted(states) == ["delivered", "delivered", "pending"]
 
 
+class SlowReceiver(Receiver):
+    """Does not answer one host until another's message has come."""
+
+    def __init__(self, slow: str) -> None:
+        super().__init__(200)
+        self.slow = slow
+        self.most_waiting = 0
+        self._waiting = 0
+        self._another = asyncio.Event()
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
+        if url == self.slow:
+            self._waiting += 1
+            self.most_waiting = max(self.most_waiting, self._waiting)
+            await asyncio.wait_for(self._another.wait(), timeout=10)
+            self._waiting -= 1
+        else:
+            self._another.set()
+        return await super().post(url, headers, body)
+
+
+def redirected(database: Database, audit_id: str, url: str) -> None:
+    with database.transaction() as session:
+        session.get_one(WebhookRow, f"whk_{audit_id}").url = url
+
+
+def test_a_slow_receiver_holds_up_nobody_else(database: Database) -> None:
+    slow = "https://slow.example.com/hooks"
+    for _ in range(courier.MOST_UNDER_WAY + 5):
+        redirected(database, cancelled(database), slow)
+    cancelled(database)  # the last that is due
+    receiver = SlowReceiver(slow)
+
+    tried = deliver(database, receiver)
+
+    assert tried == courier.MOST_UNDER_WAY + 6
+    assert receiver.seen[0][0] == URL
+    assert receiver.most_waiting == courier.MOST_OF_A_HOST
+
+
+class LateReceiver(Receiver):
+    """While it waits for the first answer, another audit ends."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(200)
+        self._database = database
+        self._second = asyncio.Event()
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
+        if not self.seen:
+            self.seen.append((url, headers, body))
+            await asyncio.to_thread(cancelled, self._database)
+            await asyncio.wait_for(self._second.wait(), timeout=10)
+            return 200
+        self._second.set()
+        return await super().post(url, headers, body)
+
+
+def test_what_becomes_due_meanwhile_does_not_wait_for_the_slow(
+    database: Database,
+) -> None:
+    cancelled(database)
+
+    assert deliver(database, LateReceiver(database)) == 2
+
+
+def test_a_database_that_fails_meanwhile_cuts_no_delivery_off(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled(database)
+    due, calls = webhook_store.has_due, []
+
+    def down_later(*given: Any) -> bool:
+        calls.append(given)
+        if len(calls) > 1:
+            raise Unavailable(detail="The database does not answer.")
+        return due(*given)
+
+    monkeypatch.setattr(courier.webhook_store, "has_due", down_later)
+
+    assert deliver(database, Receiver(200)) == 1
+    assert len(calls) > 1
+    assert row(database).status == "delivered"
+
+
 def test_a_delivery_that_cannot_be_noted_is_made_again(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,7 +412,7 @@ def test_a_delivery_that_cannot_be_noted_is_made_again(
 def test_an_audit_deleted_during_its_delivery_does_no_harm(database: Database) -> None:
     audit_id = cancelled(database)
     with database.transaction() as session:
-        [taken] = webhook_store.take(session, NOW, lease=LEASE, limit=10)
+        [taken] = webhook_store.take(session, NOW, lease=LEASE, limit=10, per_host=10)
     with database.transaction() as session:
         session.delete(session.get_one(WebhookRow, taken.id))
         session.flush()
@@ -340,7 +427,7 @@ def test_an_audit_deleted_during_its_delivery_does_no_harm(database: Database) -
 def test_only_so_many_attempts_are_kept(database: Database) -> None:
     cancelled(database)
     with database.transaction() as session:
-        [taken] = webhook_store.take(session, NOW, lease=LEASE, limit=10)
+        [taken] = webhook_store.take(session, NOW, lease=LEASE, limit=10, per_host=10)
     for number in range(webhook_store.KEPT_ATTEMPTS + 1):
         with database.transaction() as session:
             webhook_store.record(
