@@ -108,6 +108,11 @@ def sentinels(material: Material, share: float) -> Material:
     return _cells_everywhere(material, share, SENTINEL)
 
 
+def zeros(material: Material, share: float) -> Material:
+    """Write 0 where a value is missing."""
+    return _cells_everywhere(material, share, 0.0)
+
+
 def missing(material: Material, share: float) -> Material:
     """Write NaN where a value is missing."""
     return _cells_everywhere(material, share, float("nan"))
@@ -274,6 +279,7 @@ SPOILS: dict[str, Spoiler] = {
         noise_features,
         imbalance,
         sentinels,
+        zeros,
         missing,
         outliers,
         repaired_by_median,

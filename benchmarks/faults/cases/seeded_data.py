@@ -110,11 +110,14 @@ def _corrupted() -> list[Case]:
         (bases.TEXTURE, "outliers", 0.3),
         (bases.VEHICLE, "missing", 0.3),
         (bases.FASHION_CONV, "sentinels", 0.2),
+        (bases.SATIMAGE, "zeros", 0.4),
+        (bases.VEHICLE, "zeros", 0.4),
     )
     cases = []
     for sound, kind, share in planned:
         # What mending can reach without the lost values: they become the average.
-        repaired = replace(sound, spoils=((kind, share), ("repaired_by_median", 0.0)))
+        lost = ("sentinels" if kind == "zeros" else kind, share)
+        repaired = replace(sound, spoils=(lost, ("repaired_by_median", 0.0)))
         cases.append(
             planted(
                 f"{sound.data}_{kind}_{round(share * 100)}",

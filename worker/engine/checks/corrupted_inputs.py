@@ -89,6 +89,7 @@ class CorruptedInputs:
                 "columns",
                 "non_finite",
                 "sentinels",
+                "filled",
                 "outliers",
                 "constant_features",
                 "blank",
@@ -136,6 +137,7 @@ def _kinds_of(inputs: dict[str, JsonValue]) -> str:
     for name, words in (
         ("non_finite", "missing or non-finite value"),
         ("sentinels", "sentinel"),
+        ("filled", "possible filling for a missing value"),
         ("outliers", "far-out value"),
     ):
         number = inputs.get(name)

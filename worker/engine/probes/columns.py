@@ -14,6 +14,9 @@ SENTINELS = (
 LEAST_REPEATS = 3  # equal values that make a spike
 MOST_SPIKES = 3  # at either end
 MOST_ISOLATED = 0.2  # share of the values beyond which a spike is no exception
+MOST_FILLED = 0.6  # share of the values beyond which the fill is the rule
+FILLED_GAP = 0.2  # least gap to most others, in their width
+FILLED_REPEATS = 4.0  # times as often as any other value
 MOST_CHANNELS = 256  # that are looked at
 MOST_POOLED = 2_000_000  # values of all samples together that are looked at
 LEAST_DISTINCT = 10  # distinct other values without which nothing is a bulk
@@ -52,18 +55,25 @@ def deviations(column: Floats) -> Floats | None:
     return result
 
 
-def spikes(column: Floats) -> list[Spike]:
+def spikes(column: Floats, *, filled: bool = False) -> list[Spike]:
     """Find values at either end that repeat and stand apart from all others.
 
     Known codes for a missing value need a gap of half the middle's width, any other
     value twice that; -1 counts where everything else is at least 0. Beside a few
     categories only codes of two digits or more count, ten times their range apart.
+
+    Args:
+        column: float64, (rows,).
+        filled: whether values count as well that lie nearer, but repeat much more often
+            than any other: what missing values of a feature were filled with, mostly 0.
     """
     found: list[Spike] = []
     good = column[np.isfinite(column)]
     for end in (np.min, np.max):
         for _ in range(MOST_SPIKES):
-            spike = _spike(column, good, float(end(good))) if len(good) else None
+            if not len(good):
+                break
+            spike = _spike(column, good, float(end(good)), filled=filled)
             if spike is None:
                 break
             found.append(spike)
@@ -71,7 +81,7 @@ def spikes(column: Floats) -> list[Spike]:
     return found
 
 
-def _spike(column: Floats, good: Floats, value: float) -> Spike | None:
+def _spike(column: Floats, good: Floats, value: float, *, filled: bool) -> Spike | None:
     """Judge the least or greatest value of `good`, the values not yet set apart."""
     rest = good[good != value]
     count = len(good) - len(rest)
@@ -88,6 +98,11 @@ def _spike(column: Floats, good: Floats, value: float) -> Spike | None:
         return Spike(value, "code", column == value)
     if gap > 1.0 * width and count / len(good) < MOST_ISOLATED:
         return Spike(value, "isolated", column == value)
+    most = low - value if value < rest[0] else value - high  # a hundredth may be nearer
+    if filled and most > FILLED_GAP * width and count / len(good) < MOST_FILLED:
+        _, repeats = np.unique(rest, return_counts=True)
+        if count >= FILLED_REPEATS * repeats.max():
+            return Spike(value, "filled", column == value)
     return None
 
 
@@ -168,7 +183,9 @@ def codes(x: npt.NDArray[np.generic], *, is_table: bool) -> Floats:
     if is_table:
         flat = x.reshape(len(x), -1)
         columns = (flat[:, k].astype(np.float64) for k in range(flat.shape[1]))
-        return code_table([values_of(spikes(column)) for column in columns])
+        return code_table(
+            [values_of(spikes(column, filled=True)) for column in columns]
+        )
     return code_table([values_of(pooled_spikes(x))])
 
 

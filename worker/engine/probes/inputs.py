@@ -9,7 +9,8 @@ Values:
         deviation, least, greatest and share of the greatest value; and `value`, where
         some value stands apart from all others (counted in samples: one that repeats
         as a sentinel, those far from all others of their channel as outliers).
-    non_finite, sentinels, outliers: numbers of training values.
+    non_finite, sentinels, filled, outliers: numbers of training values; `filled` are
+        those of a table that repeat too often at the end of a feature.
     constant_features: names.
     blank: samples in which all values are equal (not for tables).
     duplicates: training rows equal to an earlier one; conflicting: of those with
@@ -74,7 +75,9 @@ def measure(material: Material, settings: Values) -> Values:
     if material.dataset.kind != "tokens":
         columns, names = _columns(material, train)
         is_table = material.dataset.kind == "table"
-        odd, by_column, sound = _odd_columns(values, columns, names, train)
+        odd, by_column, sound = _odd_columns(
+            values, columns, names, train, is_table=is_table
+        )
         bad |= odd
         apart = [] if is_table else pooled_spikes(train.x)
         if not is_table:
@@ -136,8 +139,10 @@ def _odd_columns(
     columns: Floats,
     names: list[str],
     train: Split,
+    *,
+    is_table: bool,
 ) -> tuple[Flags, list[list[float]], Floats]:
-    """Note what is odd.
+    """Note what is odd; values that missing ones were filled with only in a table.
 
     Returns:
         The rows, the codes of each column, and the least and greatest sound value of
@@ -148,7 +153,7 @@ def _odd_columns(
     bad = np.zeros(len(columns), dtype=np.bool_)
     found: list[tuple[int, Values]] = []
     constant: list[str] = []
-    totals = {"non_finite": 0, "sentinels": 0, "outliers": 0}
+    totals = {"non_finite": 0, "sentinels": 0, "filled": 0, "outliers": 0}
     for place, name in enumerate(names):
         column = columns[:, place]
         nan, inf = np.isnan(column), np.isinf(column)
@@ -156,18 +161,19 @@ def _odd_columns(
         is_constant = len(good) > 0 and bool((good == good[0]).all())
         if is_constant:
             constant.append(name)
-        odd = spikes(column)
+        odd = spikes(column, filled=is_table)
         by_column.append(values_of(odd))
         coded = np.zeros(len(column), dtype=np.bool_)
         for spike in odd:
             coded |= spike.where
+            total = "filled" if spike.kind == "filled" else "sentinels"
+            totals[total] += int(spike.where.sum())
         uncoded = np.where(coded, np.nan, column)
         far = isolated(uncoded) | second_mode(uncoded)
         wrong = nan | inf | coded | far
         rest = column[~wrong]
         sound[:, place] = (rest.min(), rest.max()) if len(rest) else (-np.inf, np.inf)
         totals["non_finite"] += int((nan | inf).sum())
-        totals["sentinels"] += int(coded.sum())
         totals["outliers"] += int(far.sum())
         bad |= wrong
         if bool(wrong.any()):

@@ -196,6 +196,35 @@ def test_a_bounded_or_binary_column_has_no_spikes():
     assert spikes(rng.integers(0, 2, 500).astype(float)) == []
 
 
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.55])
+@pytest.mark.parametrize("scale", [1.0, -3.0])
+def test_zeros_that_missing_values_were_filled_with_are_found_whatever_the_scale(
+    share, scale
+):
+    rng = np.random.default_rng(0)
+    column = scale * (np.where(rng.random(400) < share, 0.0, rng.normal(9, 2, 400)) - 8)
+
+    assert [(spike.value, spike.kind) for spike in spikes(column, filled=True)] == [
+        (scale * -8.0, "filled")
+    ]
+    assert spikes(column) == []
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        # most of them are zero: the rule, not the exception
+        np.where(np.arange(400) < 300, 0.0, np.linspace(5, 9, 400)),
+        # they go on from zero without a gap
+        np.where(np.arange(400) < 120, 0.0, np.linspace(-3, 9, 400).clip(0)),
+        # counts, of which each value repeats
+        np.where(np.arange(400) < 60, 0.0, 3 + np.arange(400) % 12),
+    ],
+)
+def test_zeros_that_may_well_be_meant_are_left_alone(column):
+    assert spikes(column, filled=True) == []
+
+
 def test_a_slipped_decimal_point_is_isolated_and_a_heavy_tail_is_not():
     rng = np.random.default_rng(0)
     column = rng.lognormal(0, 1.5, 2000)
