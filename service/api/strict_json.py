@@ -2,6 +2,7 @@
 
 import email.message
 import json
+from collections import Counter
 from http import HTTPStatus
 from typing import Any
 
@@ -18,6 +19,7 @@ from service.contract.errors import (
 
 _LARGEST_INTEGER = 2**63
 _DEEPEST = 32
+_SHOWN = 100  # characters of a name that is refused
 
 
 class BodyRefused(HTTPException):
@@ -74,11 +76,14 @@ def parse_json(body: bytes) -> Any:  # noqa: ANN401 - what JSON can be
 
     Raises:
         BadRequest: not UTF-8 or not JSON; `NaN`, integers of more than 64 bits, zero
-            characters, half surrogates; nested too deeply.
+            characters, half surrogates, a name twice in an object; nested too deeply.
     """
     try:
         value = json.loads(
-            body.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite
+            body.decode("utf-8"),
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            object_pairs_hook=_each_once,
         )
     except UnicodeDecodeError as error:
         raise BadRequest(detail="The body is not UTF-8.") from error
@@ -96,6 +101,16 @@ def parse_json(body: bytes) -> Any:  # noqa: ANN401 - what JSON can be
 
 def _no_constant(name: str) -> float:
     raise BadRequest(detail=f"The body is not JSON: {name} is no number.")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
+        shown = ascii(twice[:_SHOWN])
+        raise BadRequest(detail=f"An object of the body holds the name {shown} twice.")
+    return found
 
 
 def _finite(text: str) -> float:

@@ -172,6 +172,7 @@ def test_each_wrong_field_is_named(admin: AppClient, change, pointers):
         b'{"model_id": "\\u0000"}',
         b'{"\\ud800": 1}',
         b'{"a":' * 40 + b"1" + b"}" * 40,
+        b'{"recipe": {"epochs": 3, "epochs": 30}}',
     ],
 )
 def test_a_broken_body_is_a_bad_request(admin: AppClient, body: bytes):
