@@ -38,6 +38,7 @@ from worker.engine.lab.experiment import (
     TrainingOutcome,
 )
 from worker.engine.ledger import Ask, Learned, Round, Step
+from worker.engine.other_form import show_in_other_form
 from worker.engine.refinement import refine
 from worker.engine.repair import repair
 from worker.engine.reproduction import reproduce
@@ -49,6 +50,7 @@ from worker.engine.screening import (
     screen_mends,
 )
 from worker.engine.second_look import look_at_labels_again
+from worker.engine.shown import OTHER_FORM
 from worker.engine.subject import Subject
 from worker.engine.symptoms import missing_by_far, unlikely_causes
 from worker.engine.trainer import Trainer
@@ -163,6 +165,9 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
         return replace(learned, skipped=trainer.not_anew(mends, why))
 
     retrained = yield from reproduce(trainer, measures)
+    if form := (yield from show_in_other_form(trainer, measures, retrained)):
+        measures = {**measures, OTHER_FORM: form}
+        learned = replace(learned, measures=measures)
     trainer.limit_effort()
     mends = at_full_length(trainer, mends)
     if may_borrow(trainer, mends, measures):

@@ -415,6 +415,39 @@ def test_a_loss_that_took_probabilities_as_they_are_is_reproduced_and_named():
     assert any("probabilities themselves" in limit for limit in learned.ledger.limits)
 
 
+@pytest.mark.parametrize(
+    ("there", "verdict"),
+    [
+        (0.35, "found"),  # nothing by the recipe does so well in that form
+        (0.72, "not_found"),  # whatever the recipe yields does
+    ],
+)
+def test_what_the_recipe_yields_tells_whether_a_form_is_of_the_training(there, verdict):
+    """Training on the data as they are yields nothing until they are standardised."""
+
+    def effect(arm):
+        if any(c.kind == "data" and c.name == "shown" for c in arm.changes):
+            return there - 0.34
+        return 0.6 * (patches(arm, "normalization") == "standardize")
+
+    better = {"value": 0.38, "standard_error": 0.02}
+    world = World(
+        make_subject(counts=(200, 200, 200)),
+        base=0.34,
+        effect=effect,
+        measures={
+            "delivered": {"balanced_accuracy": 0.34},
+            "preprocessing": {"best": "standardize", "gain": better, "before": 0.34},
+        },
+    )
+
+    report = conclude(world.subject, world.audit(), HEADER)
+
+    [finding] = [f for f in report.findings if f.cause is Cause.PREPROCESSING_MISMATCH]
+    assert finding.verdict == verdict
+    assert any(e.kind == "recipe_in_other_form" for e in finding.evidence)
+
+
 def test_a_dear_network_is_mended_by_what_can_be_taken_apart_in_time():
     """Neither of two mends helps before the other; ten times the epochs are dear."""
 

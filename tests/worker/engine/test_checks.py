@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+from pydantic import JsonValue
 
 from service.contract.causes import Cause
 from service.contract.recipe import Loss, Optimizer, Recipe
@@ -860,8 +861,19 @@ def test_outputs_that_change_from_call_to_call_are_found():
 TRIED = {"baseline": {"balanced_accuracy": 0.1}}
 
 
+def no_better_than_chance(high: float) -> dict[str, JsonValue]:
+    """What the probe `signal` measures; the best learner reaches `high` at most."""
+    reached: dict[str, JsonValue] = {"value": 0.34, "low": 0.3, "high": high}
+    return {
+        "p_value": 0.6,
+        "best": "trees",
+        "chance": 1 / 3,
+        "balanced_accuracy": reached,
+    }
+
+
 def test_no_signal_is_named_only_where_nothing_learned():
-    measures = {"signal": {"p_value": 0.6, "best": "trees"}}
+    measures = {"signal": no_better_than_chance(0.38)}
     check, subject = NoLearnableSignal(), make_subject()
 
     untried = check.judge(subject, Case(measures=measures, signal=False))
@@ -871,6 +883,18 @@ def test_no_signal_is_named_only_where_nothing_learned():
     assert untried.verdict == "inconclusive"
     assert nothing.verdict == "found"
     assert something.verdict == "not_found"
+
+
+@pytest.mark.parametrize(("high", "verdict"), [(0.42, "found"), (0.45, "suspected")])
+def test_from_few_rows_no_signal_is_only_suspected(high, verdict):
+    case = Case(
+        measures={"signal": no_better_than_chance(high)}, signal=False, arms=TRIED
+    )
+
+    finding = NoLearnableSignal().judge(make_subject(), case)
+
+    assert finding.verdict == verdict
+    assert ("too few rows" in finding.summary) is (verdict == "suspected")
 
 
 @pytest.mark.parametrize(("high", "verdict"), [(0.14, "found"), (0.25, "inconclusive")])

@@ -26,6 +26,7 @@ class NoLearnableSignal:
 
     sure: float = 0.05  # p value from which on nothing was learned
     weak: float = 0.05  # balanced accuracy above chance that is of no use to anyone
+    useful: float = 0.1  # above chance; what must be ruled out to be sure
     least_rows: int = 40  # held-out rows with which a weak signal would be seen
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -76,7 +77,7 @@ class NoLearnableSignal:
                 evidence=evidence,
             )
         held_out = subject.data.rows["decide"] + subject.data.rows["final"]
-        maybe = p_value <= self.sure and not self._is_useless(values)
+        maybe = p_value <= self.sure and not self._is_below(values, self.weak)
         if maybe or held_out < self.least_rows:
             return undecided(
                 self.cause,
@@ -84,6 +85,7 @@ class NoLearnableSignal:
                 evidence=evidence,
             )
         entry = BY_CAUSE[self.cause]
+        is_sure = self._is_below(values, self.useful)
         training = case.baseline.get("train_balanced_accuracy")
         memorises = (
             f" What it reaches on training data ({training:.2f}) is memorised."
@@ -93,12 +95,13 @@ class NoLearnableSignal:
         return Finding(
             cause=self.cause,
             group=entry.group,
-            verdict="found",
+            verdict="found" if is_sure else "suspected",
             severity="critical",
-            confidence=min(0.99, 0.9 + 0.09 * p_value),
+            confidence=min(0.99, 0.9 + 0.09 * p_value) if is_sure else 0.5,
             summary=(
                 "The features do not predict the labels: neither reference learners "
-                "nor any retraining does better than chance on held-out data."
+                "nor any retraining does better than chance on held-out data"
+                + ("." if is_sure else ", which has too few rows to be sure of that.")
                 + memorises
             ),
             evidence=evidence,
@@ -109,13 +112,14 @@ class NoLearnableSignal:
             docs=entry.docs,
         )
 
-    def _is_useless(self, values: dict[str, JsonValue]) -> bool:
-        """Whether what the best reference learner has found hardly differs from chance.
+    def _is_below(self, values: dict[str, JsonValue], above_chance: float) -> bool:
+        """Whether what the best reference learner reaches is surely worth less.
 
-        One permutation test in twenty calls nothing a signal.
+        One permutation test in twenty calls nothing a signal, and from few rows a true
+        one may be missed.
         """
         reached, chance = values.get("balanced_accuracy"), values.get("chance")
         if not isinstance(reached, dict) or not isinstance(chance, int | float):
             return False
         high = reached.get("high")
-        return isinstance(high, int | float) and high < chance + self.weak
+        return isinstance(high, int | float) and high < chance + above_chance

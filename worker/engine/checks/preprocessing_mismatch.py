@@ -4,10 +4,12 @@ Idea:      score the delivered model on rescaled, reordered and transposed input
            one transformation and by two. The fault lies in the delivery only where the
            same recipe, trained anew on the data as they are, does well, else the scale
            is a fault of the training; or where the transformed inputs give about what
-           the best training on these data gives: such weights were trained on that
-           form. Weights that fit the training rows as they are just as the recipe's own
-           trainings do were trained on these. Weights that have learned are sure of
-           what they hit: what hardly moved is not, in whatever form it hits by chance.
+           the best training on these data gives, or far more than what the recipe
+           yields on the data as they are, scored in that form as well: such weights
+           were trained on that form. Weights that fit the training rows as they are
+           just as the recipe's own trainings do were trained on these. Weights that
+           have learned are sure of what they hit: what hardly moved is not, in whatever
+           form it hits by chance.
            A batch norm has stored which values reached it in training: the form in
            which they do so again is that of the training.
 Source:    Breck et al. 2019, Data validation for machine learning, MLSys (skew between
@@ -35,6 +37,7 @@ from worker.engine.check import (
     points,
     undecided,
 )
+from worker.engine.shown import ShownInOtherForm
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 from worker.engine.sureness import IN_NATS, has_not_learned
@@ -143,6 +146,8 @@ class PreprocessingMismatch:
                 gain=gain,
                 method=METHOD,
             )
+        if shown := ShownInOtherForm.read(case.measures):
+            evidence.append(_shown_as_well(shown, str(best)))
         objection = self._objection(subject, case, gain, found_again=found_again)
         if self._is_nearer(given, other):
             objection = (
@@ -196,8 +201,11 @@ class PreprocessingMismatch:
         learned = self.above_chance * (case.best_trained - chance)
         restored = case.delivered + gain.value
         yielded = case.delivered + case.anew
+        shown = ShownInOtherForm.read(case.measures)
+        is_theirs = shown is not None and shown.falls_short_of(reached)
         objections = {
             _OF_TRAINING: not learns_anyway
+            and not is_theirs
             and not (is_good and reached - chance >= learned),
             _OF_THE_ORDER: self._is_ordered_otherwise(case, gain.value),
             _OF_A_MOVE: self._is_a_small_part_of_the_move(case, gain.value),
@@ -274,6 +282,19 @@ def _best_forms(tried: JsonValue, most: int = 4) -> str:
     if "identity" in known:
         shown.insert(0, f"{100 * known['identity']:.1f} % as given")
     return f"{text}: {', '.join(shown)}; {len(known)} forms were tried."
+
+
+def _shown_as_well(shown: ShownInOtherForm, form: str) -> Evidence:
+    """Say how networks trained on the data as they are do in another form."""
+    low, high = min(shown.levels), max(shown.levels)
+    return Evidence(
+        kind="recipe_in_other_form",
+        statement=(
+            f"{len(shown.levels)} networks that the recipe yields on the data as they "
+            f"are reach {100 * low:.1f} to {100 * high:.1f} % with `{form}`."
+        ),
+        values={"form": form, "levels": list(shown.levels)},
+    )
 
 
 def _off(norm: JsonValue) -> float | None:

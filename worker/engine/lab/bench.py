@@ -340,7 +340,11 @@ class Bench:
         alone = {name: value[None] for name, value in buffers.items()}
         weights = Weights(stack.layout, row[None], alone)
         [raw] = outputs(
-            member.network, weights, [member.pipe], self._split(split), places
+            member.network,
+            weights,
+            [member.scoring_pipe],
+            self._split(split),
+            places,
         )
         return raw
 

@@ -85,6 +85,7 @@ class DataChange(_Value):
     - `augment`: small random shifts of pictures, or noise on tables.
     - `transform`: a named transformation of the inputs (see `probes/transforms.py`),
       applied to training and held-out data alike.
+    - `shown`: the same, but only to what the trained network is scored on.
     """
 
     kind: Literal["data"] = "data"
@@ -99,6 +100,7 @@ class DataChange(_Value):
         "permute_labels",
         "augment",
         "transform",
+        "shown",
     ]
     share: float | None = None
     mask: str | None = None

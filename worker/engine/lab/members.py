@@ -88,6 +88,11 @@ class Member:
         """What happens to its inputs."""
         return self.view.pipe
 
+    @property
+    def scoring_pipe(self) -> Pipe:
+        """What happens to inputs that it is scored on."""
+        return self.view.scoring_pipe
+
     def start(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return initial parameters and buffers."""
         if self.scheme == "delivered":

@@ -91,7 +91,8 @@ class Scorer:
         train = np.sort(self._train_order[: self._curve_rows])
         network = members[0].network
         pipes = [member.pipe for member in members]
-        seen = outputs(network, weights, pipes, self._held_out, held)
+        shown = [member.scoring_pipe for member in members]
+        seen = outputs(network, weights, shown, self._held_out, held)
         fitted = outputs(network, weights, pipes, self._train, train)
         held_y = self._held_out.y[held]
         found = []
@@ -115,7 +116,8 @@ class Scorer:
         """
         network = members[0].network
         pipes = [member.pipe for member in members]
-        seen = outputs(network, weights, pipes, self._held_out, self.places)
+        shown = [member.scoring_pipe for member in members]
+        seen = outputs(network, weights, shown, self._held_out, self.places)
         places = self._train_places
         fitted = outputs(network, weights, pipes, self._train, places)
         spared = self._on_spared(members, weights)
@@ -155,7 +157,7 @@ class Scorer:
             seen = outputs(
                 members[0].network,
                 weights.chosen(which),
-                [members[k].pipe for k in which],
+                [members[k].scoring_pipe for k in which],
                 self._train,
                 places,
             )

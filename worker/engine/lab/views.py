@@ -42,6 +42,7 @@ class View:
         kept: bool, (training rows,): those it trains on.
         labels: int64, (training rows,).
         pipe: what happens to inputs, in training and scoring alike.
+        shown: what happens to them besides before it is scored on them.
         scored: bool, (rows that decide,): those that may score it; None: all. Where
             others are lent to it, `kept` and `labels` go on over the rows that decide.
     """
@@ -49,14 +50,21 @@ class View:
     kept: Flags
     labels: Rows
     pipe: Pipe = field(default_factory=Pipe)
+    shown: tuple[InputStep, ...] = ()
     scored: Flags | None = None
 
     @property
+    def scoring_pipe(self) -> Pipe:
+        """What happens to inputs that it is scored on."""
+        return Pipe((*self.pipe.steps, *self.shown)) if self.shown else self.pipe
+
+    @property
     def key(self) -> str:
-        """Equal keys mean equal training data."""
+        """Equal keys mean equal training data, and equal scores."""
         digest = hashlib.blake2b(self.kept.tobytes(), digest_size=16)
         digest.update(self.labels.tobytes())
         digest.update(self.pipe.key.encode())
+        digest.update(self.scoring_pipe.key.encode())
         return digest.hexdigest()
 
 
@@ -92,6 +100,8 @@ def changed_view(
     key = change.model_dump_json()
     if key not in steps:
         steps[key] = _step(change, material)
+    if change.name == "shown":
+        return replace(view, shown=(*view.shown, steps[key]))
     return replace(view, pipe=view.pipe.then(steps[key]))
 
 

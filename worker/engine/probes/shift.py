@@ -12,7 +12,10 @@ as a whole do not. So what looks moved is compared once more, whatever its class
 
 Values:
     auc: of the better classifier (`by`), with `low`, `high` at a level that allows for
-        the choice; p_value: one-sided, corrected for the choice.
+        the choice; p_value: one-sided, corrected for the choice. The parts of a fold
+        scheme are not independent, so from few rows the area varies more than its error
+        says: where that decides, it is averaged over other draws of the rows, and held
+        against those of shuffled rows.
     any_class: the same of rows that were not matched by class, with its `p_value`; None
         where neither the inputs nor the mix of classes seem to have moved.
     label_shift: `p_value` (chi-square), `distance` (total variation), `shares`.
@@ -23,7 +26,9 @@ Values:
         `effective_rows`; None where the two hardly overlap.
 """
 
-from dataclasses import replace
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -56,7 +61,10 @@ FOLDS = 4
 LEAST_ROWS = 40
 MOST_LISTED = 20
 LARGEST_WEIGHT = 10.0
-SUSPICIOUS = 0.01  # p value from which rows are compared whatever their class
+SUSPICIOUS = 0.01  # p value from which a difference is looked at more closely
+SHUFFLES = 24  # of the rows, whose areas tell how much of one is chance
+OTHER_DRAWS = (1, 2)  # seeds, of training rows that are compared as well
+BEYOND_DOUBT = 8.0  # standard errors; from many rows, where they hold
 NO_OVERLAP = 0.95  # area from which weighting cannot make one sample like the other
 
 
@@ -71,17 +79,27 @@ def measure(material: Material, settings: Values) -> Values:
     held = choose(whole, sample_places(whole.y, most, seed=1))
     classes = len(material.dataset.class_names)
     values["label_shift"] = label_shift(material.train.y, whole.y, classes)
-    train, held = matched(material.train, held, classes)
+    everything = material.train, held
+    train, held = matched(*everything, classes)
     values["rows"] = {"train": len(train), "held_out": len(held)}
     if min(len(train), len(held)) < LEAST_ROWS:
         note(values, "too few rows to compare training with held-out inputs")
         return values
-    scores, area, name = _told_apart(material, train, held)
-    p_value = _p_value(area)
+    pair = _Pair.of(material, train, held)
+    scores, area, name = pair.told_apart()
+    if len(train) < len(everything[0]) and pair.is_in_doubt(area):
+        # Rows that were drawn by chance are told apart by chance; others are not.
+        again = [
+            _Pair.of(material, *matched(*everything, classes, seed=seed)).told_apart()
+            for seed in OTHER_DRAWS
+        ]
+        area = _mean([area, *(found for _, found, _ in again)])
+    p_value = pair.p_value(area)
     values["auc"], values["p_value"] = {**as_values(area), "by": name}, p_value
     if min(p_value, _mix_p_value(values)) <= SUSPICIOUS:
-        _, whatever, _ = _told_apart(material, *_as_many(material.train, whole, most))
-        values["any_class"] = {**as_values(whatever), "p_value": _p_value(whatever)}
+        pair = _Pair.of(material, *_as_many(material.train, whole, most))
+        _, whatever, _ = pair.told_apart()
+        values["any_class"] = {**as_values(whatever), "p_value": pair.p_value(whatever)}
     values["features"] = list(_moved(material, train, held))
     if area.value < NO_OVERLAP:
         values["impact"] = _impact(material, held, scores[len(train) :])
@@ -94,11 +112,6 @@ def _mix_p_value(values: Values) -> float:
     return float(p_value) if isinstance(p_value, int | float) else 1.0
 
 
-def _p_value(area: Difference) -> float:
-    z = (area.value - 0.5) / area.standard_error
-    return min(1.0, 2 * float(stats.norm.sf(z)))
-
-
 def _as_many(train: Split, held: Split, most: int) -> tuple[Split, Split]:
     """Draw as many rows from either split, each with its own mix of classes."""
     count = min(len(train), len(held), most)
@@ -106,17 +119,68 @@ def _as_many(train: Split, held: Split, most: int) -> tuple[Split, Split]:
     return choose(train, drawn[0]), choose(held, drawn[1])
 
 
-def _told_apart(
-    material: Material, train: Split, held: Split
-) -> tuple[Floats, Difference, str]:
-    """Tell two samples apart; returns scores of the rows, the area, and by what."""
-    # Fitted on both: components of one alone would tell it from the other.
-    features = Features.fit(material.dataset, np.concatenate([train.x, held.x]))
-    columns = np.concatenate([features.reduced(train.x), features.reduced(held.x)])
-    if material.dataset.kind == "image":
-        described = [properties(part)[0] for part in (train, held)]
-        columns = np.concatenate([columns, np.nan_to_num(np.concatenate(described))], 1)
-    return _classified(columns, np.arange(len(columns)) >= len(train))
+@dataclass(frozen=True)
+class _Pair:
+    """Two samples, described.
+
+    Attributes:
+        columns: float64, (rows of both, columns).
+        is_held: bool, (rows of both,), which of the two.
+    """
+
+    columns: Floats
+    is_held: Flags
+
+    @classmethod
+    def of(cls, material: Material, train: Split, held: Split) -> "_Pair":
+        # Fitted on both: components of one alone would tell it from the other.
+        features = Features.fit(material.dataset, np.concatenate([train.x, held.x]))
+        columns = np.concatenate([features.reduced(train.x), features.reduced(held.x)])
+        if material.dataset.kind == "image":
+            described = [properties(part)[0] for part in (train, held)]
+            columns = np.concatenate(
+                [columns, np.nan_to_num(np.concatenate(described))], 1
+            )
+        return cls(columns, np.arange(len(columns)) >= len(train))
+
+    def told_apart(self) -> tuple[Floats, Difference, str]:
+        """Tell them apart; returns scores of the rows, the area, and by what."""
+        return _classified(self.columns, self.is_held)
+
+    def is_in_doubt(self, area: Difference) -> bool:
+        """Whether an area looks like a difference, but may be chance."""
+        is_sure = area.value - 0.5 >= BEYOND_DOUBT * area.standard_error
+        return _plain_p_value(area) <= SUSPICIOUS and not is_sure
+
+    def p_value(self, area: Difference) -> float:
+        """How likely so large an area is where the two are alike."""
+        plain = _plain_p_value(area)
+        if not self.is_in_doubt(area):
+            return plain
+        rng = np.random.default_rng(0)
+        by_chance = [
+            _classified(self.columns, rng.permutation(self.is_held))[1].value
+            for _ in range(SHUFFLES)
+        ]
+        spread = float(np.std(by_chance, ddof=1)) * math.sqrt(1 + 1 / SHUFFLES)
+        t = (area.value - float(np.mean(by_chance))) / max(spread, 1e-9)
+        return max(plain, float(stats.t.sf(t, SHUFFLES - 1)))
+
+
+def _plain_p_value(area: Difference) -> float:
+    """The same, as if the parts of the fold scheme were independent."""
+    z = (area.value - 0.5) / area.standard_error
+    return min(1.0, 2 * float(stats.norm.sf(z)))
+
+
+def _mean(areas: Sequence[Difference]) -> Difference:
+    """Average areas of several draws; their errors are as of one."""
+    return Difference(
+        **{
+            name: float(np.mean([getattr(area, name) for area in areas]))
+            for name in ("value", "low", "high", "standard_error")
+        }
+    )
 
 
 def label_shift(train: Labels, held: Labels, classes: int) -> Values:
@@ -139,9 +203,11 @@ def label_shift(train: Labels, held: Labels, classes: int) -> Values:
     }
 
 
-def matched(train: Split, held: Split, classes: int) -> tuple[Split, Split]:
+def matched(
+    train: Split, held: Split, classes: int, *, seed: int = 0
+) -> tuple[Split, Split]:
     """Draw as many rows of each class from either split."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     taken: tuple[list[Labels], list[Labels]] = ([], [])
     for k in range(classes):
         of_class = [np.flatnonzero(part.y == k) for part in (train, held)]

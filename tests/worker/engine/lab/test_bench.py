@@ -440,6 +440,20 @@ def test_every_data_change_trains():
     assert len({arm.trials[0].train_loss for arm in outcome.arms}) == 7
 
 
+def test_what_an_arm_is_shown_changes_its_scores_and_not_its_training():
+    material = lab.make_material(dense(), (5,))
+    shown = DataChange(name="shown", transform="reverse_features")
+
+    outcome = outcome_of(
+        material, BASE, Arm(name="shown", changes=(shown,)), seeds=(1,)
+    )
+
+    [[plain], [other]] = [arm.trials for arm in outcome.arms]
+    assert other.train_loss == plain.train_loss
+    assert other.train_accuracy == plain.train_accuracy
+    assert other.correct != plain.correct
+
+
 def test_what_is_fitted_to_the_inputs_is_fitted_once_for_all_trainings(monkeypatch):
     fitted = []
 

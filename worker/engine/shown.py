@@ -1,0 +1,43 @@
+"""What the recipe yields, scored in the form that suits the delivered model best."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from scipy import stats
+
+from worker.engine.check import Measures
+
+OTHER_FORM = "other_form"  # the measurement, beside those of the probes
+FAR_BETTER = 0.1  # balanced accuracy, beyond chance
+LEAST_DEVIATION = 0.02  # of balanced accuracy from seed to seed
+P_VALUE = 0.01  # of a network by the recipe doing so well
+
+
+@dataclass(frozen=True)
+class ShownInOtherForm:
+    """What the recipe yields, scored in another form.
+
+    Attributes:
+        levels: balanced accuracy from each seed.
+    """
+
+    levels: tuple[float, ...]
+
+    @classmethod
+    def read(cls, measures: Measures) -> Self | None:
+        """Read what was measured; None where nothing was."""
+        levels = measures.get(OTHER_FORM, {}).get("levels")
+        if not isinstance(levels, list) or len(levels) < 2:  # noqa: PLR2004
+            return None
+        return cls(tuple(float(str(level)) for level in levels))
+
+    def falls_short_of(self, level: float) -> bool:
+        """Whether the recipe yields nothing that does so well in that form.
+
+        By the prediction interval of one more training.
+        """
+        count, mean = len(self.levels), float(np.mean(self.levels))
+        deviation = max(float(np.std(self.levels, ddof=1)), LEAST_DEVIATION)
+        margin = float(stats.t.isf(P_VALUE, count - 1)) * deviation
+        return bool(level - mean > max(FAR_BETTER, margin * (1 + 1 / count) ** 0.5))
