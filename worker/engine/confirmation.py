@@ -1,6 +1,6 @@
 """The round `confirm`: survivors on fresh seeds, alone and within the combination."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from service.contract.causes import Cause
@@ -141,6 +141,9 @@ class Confirmation:
             arms, seeds, trainer.allowance("confirm"), core=len(core)
         )
         arms, late = self._postponed(arms, core, first)
+        told_together = self._told_together(chosen, measuring)
+        arms, apart = _whole_groups(arms, told_together)
+        late += apart
         question = "Does the gain hold on fresh seeds?"
         results = yield from trainer.train("confirm", question, arms, first)
         if BASELINE not in results:
@@ -166,11 +169,21 @@ class Confirmation:
                 seeds[known:],
             )
             results = results.joined(more)
-        late = self._within_time(late, first)
+        late, _ = _whole_groups(self._within_time(late, first), told_together)
         if late:
             more = yield from trainer.train("confirm", question, late, first)
             results.extend(more)
         return results
+
+    def _told_together(
+        self, chosen: tuple[Mend, ...], measuring: Sequence[Mend]
+    ) -> list[set[str]]:
+        """Names of a cause's measuring arms that tell something only together."""
+        found: dict[Cause, set[str]] = {}
+        for mend in (m for m in measuring if not m.by_itself):
+            arm = self._within(chosen, mend).name if chosen else mend.key
+            found.setdefault(mend.cause, set()).add(arm)
+        return list(found.values())
 
     def measure_alone(
         self,
@@ -405,8 +418,12 @@ class Confirmation:
     ) -> list[Arm]:
         """All arms, in the order in which they are given up, last to first."""
         arms = self._arms_of(chosen)
+        arms += [self._within(chosen, m) for m in measuring if m.evident and chosen]
+        others = [m for m in singles if m not in chosen]
+        for mend in (m for m in others if m.evident):
+            arms += [*self._open_controls(mend), *on_top(chosen, mend)]
         arms += [self._within(chosen, m) for m in measuring if chosen]
-        for mend in (m for m in singles if m not in chosen):
+        for mend in (m for m in others if not m.evident):
             arms += [*self._open_controls(mend), *on_top(chosen, mend)]
         arms += [Arm(name=m.key, changes=m.changes) for m in measuring if not chosen]
         return list({arm.name: arm for arm in arms}.values())
@@ -546,3 +563,15 @@ def _best_over(
         (option, gain.value) for option, gain in gains if gain.value >= least(gain)
     ]
     return max(worth, key=lambda item: item[1])[0] if worth else None
+
+
+def _whole_groups(
+    arms: Sequence[Arm], groups: Iterable[set[str]]
+) -> tuple[list[Arm], list[Arm]]:
+    """Take apart from the others the arms of groups of which some are missing."""
+    names = {arm.name for arm in arms}
+    broken = {name for group in groups if not group <= names for name in group}
+    return (
+        [arm for arm in arms if arm.name not in broken],
+        [arm for arm in arms if arm.name in broken],
+    )

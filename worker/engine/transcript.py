@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from service.contract.causes import Cause
 from service.contract.report import ReportArm, ReportExperiment
 from worker.engine.check import Mend
 from worker.engine.lab.experiment import Measurement, TrainingOutcome
@@ -105,11 +106,23 @@ def limits_of(learned: Learned, *, has_remedy: bool) -> list[str]:
         and (has_remedy or not _is_of_the_repaired_model(remark))
     ]
     found += _untried(untried, texts)
-    unreached = [c for c, why in learned.skipped.items() if why == NOT_REACHED]
+    unreached = [
+        cause
+        for cause, why in learned.skipped.items()
+        if why == NOT_REACHED and not _was_trained(learned, cause)
+    ]
     if unreached:
         named = listed([cause_words(cause) for cause in unreached])
         found.append(f"Not tried: {named} ({NOT_REACHED}).")
     return list(dict.fromkeys(found))
+
+
+def _was_trained(learned: Learned, cause: Cause) -> bool:
+    """Whether a later round had time for what the screen had none for."""
+    if learned.confirm is None:
+        return False
+    keys = {mend.key for mend in learned.mends.get(cause, ())}
+    return any(keys & set(arm.split(AND)) for arm in learned.confirm.arms)
 
 
 def _is_of_the_repaired_model(remark: str | Unconfirmed | LeftOut) -> bool:

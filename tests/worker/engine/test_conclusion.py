@@ -163,7 +163,15 @@ def test_experiments_of_a_report_can_be_told_apart_and_found_again():
 
 def test_no_repaired_model_is_given_where_nothing_can_be_learned():
     subject = make_subject()
-    signal = {"signal": {"p_value": 0.5, "best": "trees"}}
+    reached = {"value": 0.33, "low": 0.29, "high": 0.37}
+    signal = {
+        "signal": {
+            "p_value": 0.5,
+            "best": "trees",
+            "chance": 1 / 3,
+            "balanced_accuracy": reached,
+        }
+    }
 
     def effect(arm):
         return 0.04 * bool(arm.changes)
@@ -506,6 +514,16 @@ def test_limits_name_no_arm_and_no_cause_by_its_identifier():
         ),
     ]
     assert remarks[-1] in limits_of(learned, has_remedy=True)
+    half = Mend(Cause.INSUFFICIENT_DATA, "subset=0.5", "Collect more", ())
+    later = replace(
+        learned,
+        mends={**learned.mends, Cause.INSUFFICIENT_DATA: [half]},
+        confirm=trained({"baseline": 60, f"lr=0.0009 + {half.key}": 50}, (100, 101)),
+    )
+    [unreached] = [
+        limit for limit in limits_of(later, has_remedy=False) if "Not tried" in limit
+    ]
+    assert "excess capacity (" in unreached
     learned.ledger.limits.append(Untried(f"{both} + batches"))
     assert (
         "There was no time to try 2 combinations of these changes: lower the rate to "

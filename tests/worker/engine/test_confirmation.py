@@ -12,7 +12,7 @@ from worker.engine.catalog import CATALOG
 from worker.engine.check import Mend, judge_gain
 from worker.engine.choices import gain_of, shares_of_error
 from worker.engine.combination import name
-from worker.engine.confirmation import Confirmation
+from worker.engine.confirmation import Confirmation, _whole_groups
 from worker.engine.lab.experiment import Arm, DataChange, NetworkChange, RecipeChange
 from worker.engine.ledger import Learned, Ledger
 from worker.engine.planning import Costs
@@ -39,6 +39,11 @@ def confirmation(seconds_a_step: float) -> tuple[Confirmation, list[Arm], Arm]:
     return Confirmation(trainer, nothing, {}), core, dear
 
 
+def mend_of(cause: Cause, key: str) -> Mend:
+    change = RecipeChange(patch={"tried": key})
+    return Mend(cause=cause, key=key, text=key, changes=(change,))
+
+
 def test_a_learning_curve_of_a_subsample_is_not_measured_better():
     trainer = Trainer(make_subject())
     half = Mend(
@@ -54,6 +59,35 @@ def test_a_learning_curve_of_a_subsample_is_not_measured_better():
     assert held._worth_measuring(()) == [half]
     trainer.rows = 500
     assert held._worth_measuring(()) == []
+
+
+def test_evident_mends_are_confirmed_before_a_learning_curve_is_measured():
+    """Where time is short the last are given up first."""
+    chosen = mend_of(Cause.INSUFFICIENT_TRAINING, "epochs=80")
+    evident = replace(mend_of(Cause.LABEL_NOISE, "suspects dropped"), evident=True)
+    other = mend_of(Cause.EXCESS_REGULARIZATION, "no dropout")
+    half = replace(mend_of(Cause.INSUFFICIENT_DATA, "subset=0.5"), measuring=True)
+    screen = trained({BASELINE: 60, evident.key: 70, other.key: 70}, (0, 1))
+    held = Confirmation(Trainer(make_subject()), screen, {})
+
+    arms = [arm.name for arm in held._arms((chosen,), [evident, other], [half])]
+
+    assert arms.index(evident.key) < arms.index(name([chosen, half]))
+    assert arms.index(name([chosen, half])) < arms.index(other.key)
+
+
+def test_a_learning_curve_is_trained_whole_or_not_at_all():
+    half, quarter = (
+        replace(mend_of(Cause.INSUFFICIENT_DATA, f"subset={share}"), measuring=True)
+        for share in (0.5, 0.25)
+    )
+    held, core, _ = confirmation(1e-9)
+    [both] = held._told_together((), [half, quarter])
+    one = Arm(name=half.key)
+
+    assert both == {half.key, quarter.key}
+    assert _whole_groups([*core, one], [both]) == (core, [one])
+    assert _whole_groups([*core, one, Arm(name=quarter.key)], [both])[1] == []
 
 
 def test_a_costly_arm_waits_where_the_combination_may_need_its_time():

@@ -9,6 +9,7 @@ import torch
 from worker.engine.network.facts import (
     ACTIVATIONS,
     WEIGHTED,
+    is_activation,
     is_attention_softmax,
     kind_of,
 )
@@ -149,7 +150,7 @@ class Edited:
         return [
             node
             for node in self.nodes[:last]
-            if node.kind in ACTIVATIONS
+            if is_activation(node)
             and not is_attention_softmax(node, readers)
             and not self._is_gate(node, readers)
         ]
@@ -157,7 +158,7 @@ class Edited:
     def output_activations(self) -> list[Node]:
         """Activations after the last weighted layer."""
         last = self.nodes.index(self.last_weighted())
-        return [node for node in self.nodes[last + 1 :] if node.kind in ACTIVATIONS]
+        return [node for node in self.nodes[last + 1 :] if is_activation(node)]
 
     def _is_gate(self, node: Node, readers: dict[int, list[Node]]) -> bool:
         """Tell whether an activation scales another result (gates, SE blocks)."""

@@ -163,7 +163,7 @@ def kind_of(node: Node, producers: dict[int, Node]) -> LayerKind | None:
         kind in _PRODUCTS and weight_of(node, producers) is not None
     ):
         return "linear"
-    if kind in ACTIVATIONS:
+    if is_activation(node):
         return "activation"
     for kinds, shown in _KINDS:
         if kind in kinds:
@@ -254,6 +254,16 @@ def layers_of(program: Program, parameters: Tensors) -> list[tuple[Node, LayerFa
         )
         found.append((node, facts))
     return found
+
+
+def is_activation(node: Node) -> bool:
+    """Tell whether a node is an activation.
+
+    A lower bound other than 0 alone is none: it keeps a divisor or a logarithm sound.
+    """
+    if ACTIVATIONS.get(node.kind) != "clamp":
+        return node.kind in ACTIVATIONS
+    return _constant(node, 2) is not None or _constant(node, 1) == 0
 
 
 def _constant(node: Node, place: int) -> Any:  # noqa: ANN401

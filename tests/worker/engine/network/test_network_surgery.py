@@ -127,6 +127,32 @@ def test_activations_are_swapped_before_the_output_only():
     runs_everywhere(network, x)
 
 
+class Bounded(nn.Module):
+    """A masked mean, whose divisor is kept from 0; then what may be an activation."""
+
+    def __init__(self, low: float, high: float | None) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 3)
+        self.low, self.high = low, high
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        there = (x != 0).to(x.dtype)
+        x = x * there / there.sum(1, keepdim=True).clamp(min=1.0)
+        return self.last(torch.clamp(self.first(x), self.low, self.high))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "activations"),
+    [(0.0, None, ("clamp",)), (-1.0, 1.0, ("clamp",)), (1e-6, None, ())],
+)
+def test_a_bound_that_keeps_a_divisor_from_zero_is_no_activation(
+    low, high, activations
+):
+    network = lifted(Bounded(low, high).eval(), torch.randn(6, 4))
+
+    assert network.facts.activations == activations
+
+
 def test_a_linear_stack_gets_activations_between_its_layers():
     module = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 3)).eval()
     x = torch.randn(6, 4)
