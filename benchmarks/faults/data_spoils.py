@@ -90,12 +90,14 @@ def imbalance(material: Material, ratio: float) -> Material:
     return replace(material, train=_thin(material.train, keep, thinned))
 
 
-def _spoil_cells(x: Floats, share: float, value: float, seed: int) -> Floats:
-    """Overwrite one feature in five, in a share of the rows."""
+def _spoil_cells(
+    x: Floats, share: float, value: float, seed: int, *, one_in: int = 5
+) -> Floats:
+    """Overwrite one feature in so many, in a share of the rows."""
     rng = np.random.default_rng(seed)
     flat = x.reshape(len(x), -1).copy()
     columns = np.random.default_rng(27).permutation(flat.shape[1])
-    columns = columns[: max(1, flat.shape[1] // 5)]
+    columns = columns[: max(1, flat.shape[1] // one_in)]
     hit = rng.random((len(flat), len(columns))) < share
     part = flat[:, columns]
     part[hit] = value
@@ -108,9 +110,27 @@ def sentinels(material: Material, share: float) -> Material:
     return _cells_everywhere(material, share, SENTINEL)
 
 
-def zeros(material: Material, share: float) -> Material:
-    """Write 0 where a value is missing."""
-    return _cells_everywhere(material, share, 0.0)
+def filled_gaps(material: Material, share: float) -> Material:
+    """Write a value below all others where one of any feature is missing.
+
+    As a 0 does, before the inputs are put on their scale, in what lies far from it.
+    """
+    train = material.train.x
+    low, high = train.min(0), train.max(0)
+    filling = (low - (high - low) / 2).astype(np.float32)
+    gaps = marked_gaps(material, share)
+
+    def filled(rows: Rows) -> Rows:
+        return Rows(np.where(rows.x == SENTINEL, filling, rows.x), rows.y)
+
+    return replace(
+        gaps, train=filled(gaps.train), val=filled(gaps.val), hidden=filled(gaps.hidden)
+    )
+
+
+def marked_gaps(material: Material, share: float) -> Material:
+    """Write -999 where `filled_gaps` writes another value, so that they can be told."""
+    return _cells_everywhere(material, share, SENTINEL, one_in=1)
 
 
 def missing(material: Material, share: float) -> Material:
@@ -118,11 +138,13 @@ def missing(material: Material, share: float) -> Material:
     return _cells_everywhere(material, share, float("nan"))
 
 
-def _cells_everywhere(material: Material, share: float, value: float) -> Material:
+def _cells_everywhere(
+    material: Material, share: float, value: float, *, one_in: int = 5
+) -> Material:
     seeds = {"train": 31, "val": 32, "hidden": 33}
     changed = {
         part: Rows(
-            _spoil_cells(getattr(material, part).x, share, value, seed),
+            _spoil_cells(getattr(material, part).x, share, value, seed, one_in=one_in),
             getattr(material, part).y,
         )
         for part, seed in seeds.items()
@@ -279,7 +301,8 @@ SPOILS: dict[str, Spoiler] = {
         noise_features,
         imbalance,
         sentinels,
-        zeros,
+        filled_gaps,
+        marked_gaps,
         missing,
         outliers,
         repaired_by_median,

@@ -110,13 +110,13 @@ def _corrupted() -> list[Case]:
         (bases.TEXTURE, "outliers", 0.3),
         (bases.VEHICLE, "missing", 0.3),
         (bases.FASHION_CONV, "sentinels", 0.2),
-        (bases.SATIMAGE, "zeros", 0.4),
-        (bases.VEHICLE, "zeros", 0.4),
+        (bases.SEGMENT, "filled_gaps", 0.3),
+        (bases.VEHICLE, "filled_gaps", 0.3),
     )
     cases = []
     for sound, kind, share in planned:
         # What mending can reach without the lost values: they become the average.
-        lost = ("sentinels" if kind == "zeros" else kind, share)
+        lost = ("marked_gaps" if kind == "filled_gaps" else kind, share)
         repaired = replace(sound, spoils=(lost, ("repaired_by_median", 0.0)))
         cases.append(
             planted(
