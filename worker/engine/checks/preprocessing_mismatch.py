@@ -52,8 +52,8 @@ _OF_TRAINING = (
 )
 _OF_THE_ORDER = "its outputs in their right order do better, on the inputs as they are"
 _OF_A_MOVE = (
-    "that wins back little of what it costs that the inputs moved between training and "
-    "held-out data: they moved otherwise"
+    "that wins back only a part of what it costs that the inputs moved between "
+    "training and held-out data: they moved otherwise"
 )
 _OF_THE_FIT = (
     "it fits the training rows as they are just as the recipe's own trainings do: it "
@@ -94,7 +94,7 @@ class PreprocessingMismatch:
     moved: float = (
         0.8  # area from which held-out inputs have another form by themselves
     )
-    least_of_the_move: float = 0.5  # of what that costs, that the form must win back
+    least_of_the_move: float = 0.65  # of what that costs, that the form must win back
     by_chance: float = 0.3  # nats an answer that one of many forms may bring
     norm_off: float = 0.5  # stored deviations, or nats of a ratio: another form
     norm_nearer: float = 0.25  # of that, what is left in the form of the training
