@@ -43,7 +43,7 @@ def show_in_other_form(
         or gain is None
         or not Bar().passes(gain)
         or retrained.get("balanced_accuracy", 1.0) >= reached(measures, gain.value)
-        or missing_field(subject, "optimizer", "loss", "epochs", "normalization")
+        or missing_field(subject, "optimizer", "loss", "epochs")
         or subject.recipe.normalization != "none"
     ):
         return {}
