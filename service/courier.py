@@ -117,7 +117,7 @@ class Courier:
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 room = 0 if stop.is_set() else MOST_UNDER_WAY - len(under_way)
-                due = await asyncio.to_thread(self._more, room, now)
+                due = await asyncio.to_thread(self._more, room, now) if room else []
         return tries
 
     def _more(self, limit: int, now: datetime | None) -> list[Delivery]:
@@ -130,7 +130,7 @@ class Courier:
     def _take(self, limit: int, now: datetime | None) -> list[Delivery]:
         with self._database.reading() as session:
             moment = now or database_time(session)
-            if not limit or not webhook_store.has_due(session, moment):
+            if not webhook_store.has_due(session, moment):
                 return []
         with self._database.transaction() as session:
             taken = webhook_store.take(

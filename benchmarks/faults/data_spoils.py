@@ -118,14 +118,11 @@ def filled_gaps(material: Material, share: float) -> Material:
     train = material.train.x
     low, high = train.min(0), train.max(0)
     filling = (low - (high - low) / 2).astype(np.float32)
-    gaps = marked_gaps(material, share)
 
-    def filled(rows: Rows) -> Rows:
-        return Rows(np.where(rows.x == SENTINEL, filling, rows.x), rows.y)
+    def fill(x: Floats) -> Floats:
+        return np.where(x == SENTINEL, filling, x)
 
-    return replace(
-        gaps, train=filled(gaps.train), val=filled(gaps.val), hidden=filled(gaps.hidden)
-    )
+    return _each(marked_gaps(material, share), fill, "train", "val", "hidden")
 
 
 def marked_gaps(material: Material, share: float) -> Material:

@@ -418,13 +418,13 @@ class Confirmation:
     ) -> list[Arm]:
         """All arms, in the order in which they are given up, last to first."""
         arms = self._arms_of(chosen)
-        arms += [self._within(chosen, m) for m in measuring if m.evident and chosen]
         others = [m for m in singles if m not in chosen]
-        for mend in (m for m in others if m.evident):
-            arms += [*self._open_controls(mend), *on_top(chosen, mend)]
-        arms += [self._within(chosen, m) for m in measuring if chosen]
-        for mend in (m for m in others if not m.evident):
-            arms += [*self._open_controls(mend), *on_top(chosen, mend)]
+        tried = [*measuring, *others] if chosen else others
+        for mend in sorted(tried, key=lambda m: not m.evident):
+            if mend.measuring:
+                arms.append(self._within(chosen, mend))
+            else:
+                arms += [*self._open_controls(mend), *on_top(chosen, mend)]
         arms += [Arm(name=m.key, changes=m.changes) for m in measuring if not chosen]
         return list({arm.name: arm for arm in arms}.values())
 

@@ -57,8 +57,8 @@ def show_in_other_form(
     )
     if arms[0].name not in results:
         return {}
-    levels = [float(level) for level in results.levels(arms[0].name)]
-    return {"form": form, "levels": list(levels)}
+    levels: list[JsonValue] = [*results.levels(arms[0].name).tolist()]
+    return {"form": form, "levels": levels}
 
 
 def reached(measures: Measures, gain: float) -> float:

@@ -8,6 +8,7 @@ from pydantic import JsonValue
 from service.contract.causes import Cause
 from service.contract.report import ReportArm, ReportExperiment
 from worker.engine.check import Mend
+from worker.engine.combination import parts_of
 from worker.engine.lab.experiment import Measurement, TrainingOutcome
 from worker.engine.ledger import (
     NOT_REACHED,
@@ -122,7 +123,7 @@ def _was_trained(learned: Learned, cause: Cause) -> bool:
     if learned.confirm is None:
         return False
     keys = {mend.key for mend in learned.mends.get(cause, ())}
-    return any(keys & set(arm.split(AND)) for arm in learned.confirm.arms)
+    return any(keys & parts_of(arm) for arm in learned.confirm.arms)
 
 
 def _is_of_the_repaired_model(remark: str | Unconfirmed | LeftOut) -> bool:

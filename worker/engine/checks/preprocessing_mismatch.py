@@ -146,9 +146,10 @@ class PreprocessingMismatch:
                 gain=gain,
                 method=METHOD,
             )
-        if shown := ShownInOtherForm.read(case.measures):
+        shown = ShownInOtherForm.read(case.measures)
+        if shown is not None:
             evidence.append(_shown_as_well(shown, str(best)))
-        objection = self._objection(subject, case, gain, found_again=found_again)
+        objection = self._objection(subject, case, gain, shown, found_again=found_again)
         if self._is_nearer(given, other):
             objection = (
                 "the first batch norm has stored the figures of the inputs as they are"
@@ -177,7 +178,13 @@ class PreprocessingMismatch:
         )
 
     def _objection(
-        self, subject: Subject, case: Case, gain: PairedGain, *, found_again: bool
+        self,
+        subject: Subject,
+        case: Case,
+        gain: PairedGain,
+        shown: ShownInOtherForm | None,
+        *,
+        found_again: bool,
     ) -> str | None:
         """Why another form that helps is not the form of the training, if so.
 
@@ -185,6 +192,7 @@ class PreprocessingMismatch:
             subject: what is audited.
             case: what came out.
             gain: by that form.
+            shown: what the recipe yields in that form, where that was measured.
             found_again: whether a norm's stored figures are found again in it alone;
                 then it need not be the very form, and do as well.
         """
@@ -201,7 +209,6 @@ class PreprocessingMismatch:
         learned = self.above_chance * (case.best_trained - chance)
         restored = case.delivered + gain.value
         yielded = case.delivered + case.anew
-        shown = ShownInOtherForm.read(case.measures)
         is_theirs = shown is not None and shown.falls_short_of(reached)
         objections = {
             _OF_TRAINING: not learns_anyway

@@ -64,7 +64,8 @@ class View:
         digest = hashlib.blake2b(self.kept.tobytes(), digest_size=16)
         digest.update(self.labels.tobytes())
         digest.update(self.pipe.key.encode())
-        digest.update(self.scoring_pipe.key.encode())
+        for step in self.shown:
+            digest.update(step.key.encode())
         return digest.hexdigest()
 
 

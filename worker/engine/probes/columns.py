@@ -98,8 +98,9 @@ def _spike(column: Floats, good: Floats, value: float, *, filled: bool) -> Spike
         return Spike(value, "code", column == value)
     if gap > 1.0 * width and count / len(good) < MOST_ISOLATED:
         return Spike(value, "isolated", column == value)
-    most = low - value if value < rest[0] else value - high  # a hundredth may be nearer
-    if filled and most > FILLED_GAP * width and count / len(good) < MOST_FILLED:
+    # A hundredth of the others may lie nearer.
+    gap_to_most = low - value if value < rest[0] else value - high
+    if filled and gap_to_most > FILLED_GAP * width and count / len(good) < MOST_FILLED:
         _, repeats = np.unique(rest, return_counts=True)
         if count >= FILLED_REPEATS * repeats.max():
             return Spike(value, "filled", column == value)
