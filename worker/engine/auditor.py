@@ -29,6 +29,7 @@ from worker.engine.confirmation import Confirmation
 from worker.engine.doubted_labels import SECOND_LOOK
 from worker.engine.inspection import inspect, weigh_networks
 from worker.engine.interaction import Interaction
+from worker.engine.judging import findings_of
 from worker.engine.lab.experiment import (
     ArmOutcome,
     Experiment,
@@ -37,7 +38,9 @@ from worker.engine.lab.experiment import (
     Outcome,
     TrainingOutcome,
 )
+from worker.engine.leaked_rows import on_these_rows, rows_that_count, said_of
 from worker.engine.ledger import Ask, Learned, Round, Step
+from worker.engine.mended_delivery import mend_the_delivery
 from worker.engine.other_form import show_in_other_form
 from worker.engine.refinement import refine
 from worker.engine.repair import repair
@@ -143,13 +146,26 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     """Run the rounds; yields what to do, returns what was learned."""
     trainer = Trainer(subject)
     checks = [check for check in checks if check.cause in subject.wanted]
+    learned = yield from _train(trainer, checks)
+    findings = findings_of(subject, learned, checks)
+    mended = yield from mend_the_delivery(trainer, findings, learned.measures)
+    return replace(learned, mended=mended)
 
+
+def _train(trainer: Trainer, checks: Sequence[Check]) -> Round[Learned]:
+    """Run all rounds that look for faults of data, network and training."""
+    subject = trainer.subject
     measures = yield from inspect(trainer)
+    trainer.counted = counted = rows_that_count(subject, measures)
+    if counted:
+        trainer.limit(said_of(counted))
+    measures = on_these_rows(subject, measures, counted)
     obstacles = obstacles_of(subject, checks)
     able = [check for check in checks if check.cause not in obstacles]
     mends, crashed = propose(subject, able, measures)
     learned = Learned(
         measures=measures,
+        counted=counted,
         obstacles=obstacles,
         mends=mends,
         ledger=trainer.ledger,

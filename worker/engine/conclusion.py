@@ -2,11 +2,9 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from graphlib import TopologicalSorter
 from typing import Any
 
-from service.contract.causes import BY_CAUSE, CATALOGUE, Cause
+from service.contract.causes import CATALOGUE, Cause
 from service.contract.report import (
     Environment,
     Finding,
@@ -20,16 +18,16 @@ from service.contract.report import (
 )
 from worker.engine.catalog import CATALOG
 from worker.engine.check import (
-    Case,
     Check,
     Trial,
     delivered_score,
     flattered_by,
-    not_applicable,
 )
+from worker.engine.judging import findings_of
 from worker.engine.ledger import Learned
 from worker.engine.prescription import (
     bears_out,
+    better_of,
     is_better,
     is_worth_giving,
     remedy_of,
@@ -39,7 +37,7 @@ from worker.engine.results import BASELINE
 from worker.engine.stats.decisions import Floors, severity_of
 from worker.engine.subject import Subject
 from worker.engine.transcript import as_reported, limits_of, timings_of
-from worker.engine.verdicts import case_for, weigh
+from worker.engine.verdicts import weigh
 from worker.engine.version import ENGINE
 from worker.engine.wording import FULL_LENGTH
 
@@ -64,10 +62,10 @@ def conclude(
 ) -> Report:
     """Let every check judge, and write the report."""
     trials = weigh(learned, Floors())
-    remedy = remedy_of(subject, learned)
     delivered = delivered_score(learned.measures, "balanced_accuracy") or 0.0
-    judged = _judge_all(checks, subject, learned, trials, delivered)
-    doubt = _doubt(learned, remedy)
+    judged = findings_of(subject, learned, checks, trials)
+    doubt = _doubt(learned, remedy_of(subject, learned))
+    remedy = better_of(subject, learned)
     if doubt or _trained_in_full(learned, delivered):
         judged = [_doubted(f, doubt, trials, learned) for f in judged]
     explained = {
@@ -121,59 +119,6 @@ def _adds(trial: Trial) -> bool:
     """Whether a gain is not explained by another mend: most of it comes on top."""
     on_top = trial.on_top
     return on_top is not None and on_top.value >= MOSTLY * trial.gain.value
-
-
-def _judge_all(
-    checks: Sequence[Check],
-    subject: Subject,
-    learned: Learned,
-    trials: Mapping[Cause, Trial],
-    delivered: float,
-) -> list[Finding]:
-    """Judge every cause, each after those whose findings it looks at."""
-    findings: dict[Cause, Finding] = {}
-    by_cause = {check.cause: check for check in checks}
-    order = TopologicalSorter({c.cause: getattr(c, "after", ()) for c in checks})
-    for check in (by_cause[c] for c in order.static_order() if c in by_cause):
-        finding = _not_judged(check.cause, subject, learned)
-        if finding is None:
-            case = case_for(check.cause, learned, trials, delivered)
-            finding = _judge(check, subject, replace(case, judged=dict(findings)))
-        findings[check.cause] = finding
-    return [findings[check.cause] for check in checks]
-
-
-def _not_judged(cause: Cause, subject: Subject, learned: Learned) -> Finding | None:
-    """What is said of a cause that cannot be judged; None of one that can."""
-    if cause not in subject.wanted:
-        return not_applicable(cause, "it was not asked for")
-    if cause in learned.obstacles:
-        return not_applicable(cause, learned.obstacles[cause])
-    if cause in learned.crashed:
-        return crashed(cause, learned.crashed[cause])
-    return None
-
-
-def _judge(check: Check, subject: Subject, case: Case) -> Finding:
-    try:
-        return check.judge(subject, case)
-    except Exception as error:  # one check must not take the others along
-        LOGGER.exception("check %s crashed while judging", check.cause)
-        return crashed(check.cause, f"{type(error).__name__}: {error}")
-
-
-def crashed(cause: Cause, why: str) -> Finding:
-    """A check that failed; never a clean bill."""
-    entry = BY_CAUSE[cause]
-    return Finding(
-        cause=cause,
-        group=entry.group,
-        verdict="inconclusive",
-        summary="The check crashed; this is a defect in model-audit.",
-        reason=why[:500],
-        check="crashed",
-        docs=entry.docs,
-    )
 
 
 def _doubt(learned: Learned, remedy: Remedy | None) -> str | None:

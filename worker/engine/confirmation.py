@@ -80,10 +80,23 @@ class Confirmation:
             )
             if best < UNTRIED * whole:
                 break
-            kept = self._best_alone(kept)
+            alike = [option for option in options if self._may_do_as_well(option, kept)]
+            kept = self._best_alone(min([kept, *alike], key=cost))
             self.trainer.limit(Unconfirmed(name(chosen), name(kept)))
             chosen = kept
         return chosen
+
+    def _may_do_as_well(
+        self, option: tuple[Mend, ...], best: tuple[Mend, ...]
+    ) -> bool:
+        """Whether the screen hardly tells an option from the best of them.
+
+        What is cheap is confirmed from more seeds, which tell more.
+        """
+        if name(option) not in self.screen or name(best) not in self.screen:
+            return False
+        ahead = self.screen.gain(name(best), over=name(option))
+        return ahead.value <= ahead.error
 
     def _hoped(self, option: tuple[Mend, ...], chosen: tuple[Mend, ...]) -> float:
         """What a part of a combination gains or may be hoped to gain.

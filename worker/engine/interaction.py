@@ -344,7 +344,14 @@ class Interaction:
             others = [
                 m for m in others if m.evident or is_promising(screen, m, self.floors)
             ]
-        others.sort(key=lambda m: -gain_of(screen, m).value)
+        # What hides behind another fault seems of no use, or worse, by itself.
+        gains = {m.key: gain_of(screen, m) for m in others}
+        others.sort(
+            key=lambda m: (
+                not (m.evident and gains[m.key].high > 0),
+                -gains[m.key].value,
+            )
+        )
         fitting = [self._beside(m, chosen, mends) for m in others]
         most = self.trainer.effort.confirmed_causes
         options = [(*chosen, m) for m in fitting if m][:most]

@@ -8,7 +8,7 @@ from service.contract.causes import Cause
 from worker.engine.check import Measures, Mend
 from worker.engine.lab.experiment import Experiment, Outcome
 from worker.engine.results import Results
-from worker.engine.stats.pairs import PairedGain
+from worker.engine.stats.pairs import Bits, PairedGain
 
 NOT_REACHED = "not reached within the budget"
 Stage = Literal["inspect", "screen", "interact", "confirm", "remedy", "report"]
@@ -99,9 +99,13 @@ class Learned:
         chosen: what of it fresh seeds bore out.
         repaired: what the repaired model was given: that, and what else did it good.
         best: the best mend of each cause that was tried.
+        remedy: the repaired model, trained; None where there is none.
+        mended: the delivered weights in a mended delivery; None likewise.
         subsample: training rows that the experiments used, None where all.
         better_on_spared: how much better the baseline does on training rows that it
             did not see than on held-out rows; None where none were left out.
+        counted: bool, (rows,), which held-out rows decide, by split; a split of which
+            all do is left out.
         room: upper end of what any change could gain over the baseline; None where that
             was not trained.
     """
@@ -118,11 +122,13 @@ class Learned:
     repaired: tuple[Mend, ...] = ()
     best: Mapping[Cause, Mend] = field(default_factory=dict)
     remedy: Entry | None = None
+    mended: Entry | None = None
     crashed: Mapping[Cause, str] = field(default_factory=dict)
     subsample: int | None = None
     skipped: Mapping[Cause, str] = field(default_factory=dict)
     better_on_spared: PairedGain | None = None
     room: float | None = None
+    counted: Mapping[str, Bits] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

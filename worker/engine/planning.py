@@ -273,6 +273,8 @@ def _steps(subject: Subject, arm: Arm, rows: int | None) -> int:
     count = rows or subject.data.rows["train"]
     epochs, batch = recipe.epochs, recipe.batch_size
     for change in arm.changes:
+        if isinstance(change, NetworkChange) and change.name == "as_delivered":
+            return 1  # it is scored, and no more
         if isinstance(change, RecipeChange):
             epochs = change.patch.get("epochs", epochs)
             batch = change.patch.get("batch_size", batch)

@@ -10,8 +10,14 @@ from service.contract.recipe import Recipe
 from service.contract.report import Finding, Gain, Remedy, RemedyScores
 from worker.engine.check import delivered_hits
 from worker.engine.combination import name
-from worker.engine.lab.experiment import RecipeChange, TrainingOutcome, unpack_flags
-from worker.engine.ledger import Learned
+from worker.engine.lab.experiment import (
+    Change,
+    RecipeChange,
+    TrainingOutcome,
+    unpack_flags,
+)
+from worker.engine.ledger import Entry, Learned
+from worker.engine.mended_delivery import STEPS
 from worker.engine.recipe import merge_patch
 from worker.engine.results import against_delivered
 from worker.engine.stats.decisions import Floors
@@ -41,8 +47,49 @@ _SETTLED: dict[Cause, str] = {
 
 
 def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
-    """Compare the repaired model to the delivered one; None where there is none."""
-    entry = learned.remedy
+    """Compare the model trained anew to the delivered one; None where there is none."""
+    patch: dict[str, Any] = {}
+    for change in (change for mend in learned.repaired for change in mend.changes):
+        if isinstance(change, RecipeChange):
+            patch = merge_patch(patch, change.patch)
+    steps = [f"{mend.text}." for mend in learned.repaired]
+    if not learned.chosen:
+        which = "the recipe so changed" if steps else "the same recipe"
+        steps.append(f"Train anew by {which} and export those weights.")
+    changes = [change for mend in learned.repaired for change in mend.changes]
+    return _compared(subject, learned, learned.remedy, steps, changes, patch)
+
+
+def better_of(subject: Subject, learned: Learned) -> Remedy | None:
+    """The repaired model: trained anew, or the mended delivery if that is better.
+
+    The rows that decide choose; both are judged on the others.
+    """
+    trained, mended = _level(learned.remedy), _level(learned.mended)
+    if mended is None or (trained is not None and trained > mended):
+        return remedy_of(subject, learned)
+    assert learned.mended is not None
+    changes = [
+        change
+        for arm in getattr(learned.mended.experiment, "arms", ())
+        for change in arm.changes
+    ]
+    return _compared(subject, learned, learned.mended, [], changes, {})
+
+
+def _level(entry: Entry | None) -> float | None:
+    """Balanced accuracy of a model that was kept, on the rows that decide."""
+    return getattr(entry.outcome, "kept_level", None) if entry else None
+
+
+def _compared(
+    subject: Subject,
+    learned: Learned,
+    entry: Entry | None,
+    steps: list[str],
+    changes: Sequence[Change],
+    patch: dict[str, Any],
+) -> Remedy | None:
     if entry is None or not isinstance(entry.outcome, TrainingOutcome):
         return None
     labels = subject.labels["final"]
@@ -50,39 +97,38 @@ def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
     kept = next(
         (t for t in arm.trials if t.seed == entry.outcome.kept_seed), arm.trials[0]
     )
-    after = unpack_flags(kept.correct, len(labels))
     mask = delivered_hits(learned.measures, "final", as_it_runs=True)
-    before = None if mask is None else unpack_flags(mask, len(labels))
-    patch: dict[str, Any] = {}
-    changes = []
-    for mend in learned.repaired:
-        for change in mend.changes:
-            changes.append(change.model_dump(mode="json", exclude_none=True))
-            if isinstance(change, RecipeChange):
-                patch = merge_patch(patch, change.patch)
+    counted = learned.counted.get("final", slice(None))
+    after = unpack_flags(kept.correct, len(labels))[counted]
+    before = None if mask is None else unpack_flags(mask, len(labels))[counted]
+    labels = labels[counted]
     recipe = merge_patch(
         subject.given.model_dump(mode="json", exclude_none=True), patch
     )
-    steps = [f"{mend.text}." for mend in learned.repaired]
-    if not learned.chosen:
-        which = "the recipe so changed" if steps else "the same recipe"
-        steps.append(f"Train anew by {which} and export those weights.")
     return Remedy(
         recipe=Recipe.model_validate(recipe),
         steps=steps,
-        changes=changes,
+        changes=[
+            change.model_dump(mode="json", exclude_none=True) for change in changes
+        ],
         before=None if before is None else _scores(before, labels),
         after=_scores(after, labels),
         gain=None if before is None else _gain(before, after, labels),
-        judged_on=f"{len(labels)} held-out rows that no decision looked at",
+        judged_on=_judges(len(labels), learned),
         model=entry.outcome.file,
     )
+
+
+def _judges(rows: int, learned: Learned) -> str:
+    text = f"{rows} held-out rows that no decision looked at"
+    return f"{text} and no training" if "final" in learned.counted else text
 
 
 def with_the_delivery(remedy: Remedy, findings: Sequence[Finding]) -> Remedy:
     """Say what the repaired model does about the faults found in the delivery."""
     found = {finding.cause for finding in findings if finding.verdict == "found"}
-    settled = [step for cause, step in _SETTLED.items() if cause in found]
+    texts = _SETTLED if remedy.steps else STEPS  # trained anew, or kept
+    settled = [step for cause, step in texts.items() if cause in found]
     return remedy.model_copy(update={"steps": [*remedy.steps, *settled]})
 
 

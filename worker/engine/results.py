@@ -80,7 +80,7 @@ class Results:
     def levels(self, key: str) -> Floats:
         """Balanced accuracy of an arm from each seed: float64, (seeds,)."""
         correct = self.arms[key].correct
-        return by_seed(correct, self._rows(len(correct), key))
+        return by_seed(correct, self.rows_of(len(correct), key))
 
     def gain(self, key: str, over: str = BASELINE) -> PairedGain:
         """Paired difference between two arms, over the seeds that both have."""
@@ -89,11 +89,11 @@ class Results:
         return paired_gain(
             after[:seeds],
             before[:seeds],
-            self._rows(seeds, key, over),
+            self.rows_of(seeds, key, over),
             pooled_variance=self._pooled,
         )
 
-    def _rows(self, seeds: int, *keys: str) -> Rows:
+    def rows_of(self, seeds: int, *keys: str) -> Rows:
         """Say on which rows the first seeds scored all of these arms."""
         masks = [self.rows.seen, *(self.arms[key].seen for key in keys)]
         known = [mask[:seeds] for mask in masks if mask is not None]
@@ -104,7 +104,7 @@ class Results:
     def room(self, level: float, key: str = BASELINE) -> float:
         """Upper end of what any change of an arm could gain, at a confidence."""
         correct = self.arms[key].correct
-        return most_to_gain(correct, self._rows(len(correct)), level=level)
+        return most_to_gain(correct, self.rows_of(len(correct)), level=level)
 
     def gain_over_best(
         self, key: str, controls: Iterable[str], over: str = BASELINE
@@ -161,7 +161,14 @@ class Results:
             )
             for key, ran in self.arms.items()
         }
-        return Results(Rows.of(self.rows.labels[:count]), arms, dict(self.failures))
+        seen = self.rows.seen
+        rows = Rows(
+            self.rows.labels[:count],
+            count,
+            # Seeds differ in the training rows that they score, and in these alone.
+            None if seen is None or seen[:, :count].all() else seen[:, :count],
+        )
+        return Results(rows, arms, dict(self.failures))
 
     def corrected(self, rate: float, classes: int) -> "Results":
         """The same with hits on rows left out in turn freed of label noise."""
@@ -196,7 +203,7 @@ class Results:
             seed_variance(
                 ran.correct,
                 reference.correct[: len(ran.correct)],
-                self._rows(len(ran.correct)),
+                self.rows_of(len(ran.correct)),
             )
             for key, ran in self.arms.items()
             if key != BASELINE and ran.seen is None
@@ -212,6 +219,7 @@ def collect(
     ran: Sequence[tuple[str, Training, TrainingOutcome]],
     labels: Labels,
     train_labels: Labels | None = None,
+    counted: Bits | None = None,
 ) -> Results:
     """Gather the arms of a round.
 
@@ -220,6 +228,7 @@ def collect(
             some may have the first seeds only.
         labels: int64, (rows,), of the split they were scored on.
         train_labels: int64, (training rows,), where those were left out in turn.
+        counted: bool, (rows,), which rows of the split count; None: all.
     """
     arms: dict[str, Ran] = {}
     failures: dict[str, str] = {}
@@ -230,6 +239,8 @@ def collect(
         parts = spared_rows(train_labels, longest.folds)
         spared = [parts[seed % len(parts)] for seed in longest.seeds]
         rows = _rows_with(labels, train_labels, spared)
+    if counted is not None and longest is not None:
+        rows = _of_these(rows, counted, len(longest.seeds))
     for identity, training, outcome in ran:
         borrowing = {arm.name for arm in training.arms if borrows(arm.changes)}
         for arm in outcome.arms:
@@ -253,6 +264,16 @@ def _rows_with(labels: Labels, train_labels: Labels, spared: Sequence[Places]) -
     for flags, places in zip(seen, spared, strict=True):
         flags[first + places] = True
     return Rows(np.concatenate([labels, train_labels]), first, seen)
+
+
+def _of_these(rows: Rows, counted: Bits, seeds: int) -> Rows:
+    """Have these held-out rows count alone, and what was left out in turn."""
+    seen = rows.seen
+    if seen is None:
+        seen = np.ones((seeds, len(rows.labels)), dtype=np.bool_)
+    counts = np.ones(len(rows.labels), dtype=np.bool_)
+    counts[: rows.held_out] = counted
+    return replace(rows, seen=seen & counts)
 
 
 def _not_lent(rows: Rows, train: int, seeds: Sequence[int]) -> Bits:
@@ -353,4 +374,5 @@ def _beside_delivered(
     held_out = results.held_out_only()
     after = held_out.arms[arm].correct
     delivered = unpack_flags(mask, held_out.rows.held_out)
-    return after, np.repeat(delivered[None], len(after), axis=0), held_out.rows
+    before = np.repeat(delivered[None], len(after), axis=0)
+    return after, before, held_out.rows_of(len(after), arm)

@@ -394,5 +394,10 @@ def _both(screen: Results, arm: str) -> tuple[Scored, Scored] | None:
         return None
     first = screen.rows.held_out
     held_out = screen.arms[arm].correct[:, :first]
+    seen = screen.rows_of(len(held_out), arm).seen
     labels = screen.rows.labels
-    return (*spared, labels[first:]), (held_out, None, labels[:first])
+    return (*spared, labels[first:]), (
+        held_out,
+        None if seen is None else seen[:, :first],
+        labels[:first],
+    )

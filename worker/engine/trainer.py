@@ -1,6 +1,6 @@
 """What every round of an audit needs: seeds, rows, time left, costs, and trainings."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from service.contract.causes import Cause
@@ -26,7 +26,7 @@ from worker.engine.planning import Costs, Effort, effort_for, group
 from worker.engine.results import BASELINE, Results, collect
 from worker.engine.sharing import cut
 from worker.engine.stats.decisions import Floors
-from worker.engine.stats.pairs import PairedGain
+from worker.engine.stats.pairs import Bits, PairedGain
 from worker.engine.subject import Subject
 
 Spared = Literal["none", "decide", "ignored"]
@@ -66,6 +66,7 @@ class Trainer:
             from now on, being unlike those.
         better_on_spared: how much better the baseline does on training rows that it
             did not see than on held-out rows; None where none are left out.
+        counted: which held-out rows decide, by split, where not all of them do.
         noise: share of wrong labels among them, 0 where they are not doubted.
         arms: how many will be screened, as far as is known.
         missing: balanced accuracy that a cheap learner has and the delivered model has
@@ -83,6 +84,7 @@ class Trainer:
         self.start: tuple[Change, ...] = ()
         self.spared: Spared = "none"
         self.better_on_spared: PairedGain | None = None
+        self.counted: Mapping[str, Bits] = {}
         self.noise = 0.0
         self.arms = MANY_ARMS
         self.missing = 0.0
@@ -319,7 +321,8 @@ class Trainer:
             and isinstance(e.outcome, TrainingOutcome)
         ]
         labels = self.subject.labels
-        return collect(ran, labels["decide"], labels.get("train"))
+        counted = self.counted.get("decide")
+        return collect(ran, labels["decide"], labels.get("train"), counted)
 
 
 def _planned(arms: Sequence[Arm], seeds: tuple[int, ...], rows: int | None) -> Training:

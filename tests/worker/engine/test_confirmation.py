@@ -299,6 +299,20 @@ def test_what_is_left_of_a_combination_is_the_best_answer_without_the_rest(alone
     assert [mend.key for mend in short.affordable(together)] == [kept]
 
 
+@pytest.mark.parametrize(("ahead", "kept"), [(1, "raw"), (20, "long")])
+def test_of_two_that_do_as_well_the_cheap_one_is_confirmed(ahead, kept):
+    """From as many seconds it gets more seeds, which tell more."""
+    raw, _, long = rate_and_length()
+    together = (raw, long)
+    hits = {"raw": 66, "long": 66 + ahead, name(together): 90}
+    short, _, _ = confirmation(1e-9)
+    short.screen = trained({"baseline": 40, **hits}, (0, 1))
+    unit = short.trainer.cost(short._arms_of(together), SEEDS_CONFIRMING[:6]) / 1e-9
+    short.trainer.costs = Costs(one=0.0, each=0.8 * short.trainer.left / unit)
+
+    assert [mend.key for mend in short.affordable(together)] == [kept]
+
+
 def test_what_the_report_could_not_prove_does_not_become_the_remedy():
     settling, _, _ = confirmation(1e-9)
     confirm = trained({"baseline": 50, "tanh": 55, "balanced": 54}, tuple(range(8)))

@@ -77,8 +77,7 @@ class SplitLeakage:
                 values=shown,
             )
         ]
-        near_low = 0.0 if values.get("by_chance") else near["low"]
-        if max(exact["low"], near_low) <= self._natural(values):
+        if not self.is_beyond_chance(values):
             return clear(
                 self.cause,
                 "Held-out and training data share no more samples than is to be "
@@ -103,6 +102,16 @@ class SplitLeakage:
             ),
             docs=entry.docs,
         )
+
+    def is_beyond_chance(self, values: Mapping[str, JsonValue]) -> bool:
+        """Whether more held-out rows have a twin than is to be expected.
+
+        Args:
+            values: of the probe `leakage`.
+        """
+        exact, near = self._part(values.get("exact")), self._part(values.get("near"))
+        near_low = 0.0 if values.get("by_chance") else near["low"]
+        return max(exact["low"], near_low) > self._natural(values)
 
     def _natural(self, values: Mapping[str, JsonValue]) -> float:
         """Share of held-out rows that may well equal a training row by accident."""

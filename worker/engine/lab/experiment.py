@@ -125,6 +125,8 @@ class NetworkChange(_Value):
     - `batch_first`: recurrent layers that take the first axis for time take the second.
     - `reference`: a fresh network of family `to` (`linear`, `dense`, `conv`,
       `recurrent`) with about the same number of parameters.
+    - `as_delivered`: the delivered weights are scored as they are; nothing is trained.
+    - `reorder`: output i becomes the one that stands in `order` at i.
     - `head`: a fresh last layer that returns one raw score a class, where the delivered
       one has another form (one output for two classes, say).
     """
@@ -140,8 +142,11 @@ class NetworkChange(_Value):
         "batch_first",
         "reference",
         "head",
+        "as_delivered",
+        "reorder",
     ]
     to: str | None = None
+    order: tuple[int, ...] | None = None
     factor: float | None = None
     least: int | None = None
     p: float | None = None

@@ -4,8 +4,10 @@ Data stays as delivered, once; every arm's own view of it is a chain of steps th
 applied to each batch as it is gathered.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +35,36 @@ class InputStep:
     apply: Callable[[Tensor], Tensor]
     affine: Affine | None = None
     layer: torch.nn.Module | None = None
+
+
+class _Applied(torch.nn.Module):
+    def __init__(self, apply: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.apply_to = apply
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.apply_to(x.to(torch.float32))
+
+
+def written_out(
+    apply: Callable[[Tensor], Tensor], some: Tensor
+) -> torch.nn.Module | None:
+    """Trace what is done to inputs, so that it can be written out with a model.
+
+    Args:
+        apply: to floats, (rows, *sample shape).
+        some: rows to try it on, three at least.
+
+    Returns:
+        None where the trace does not do the same, for another number of rows, too.
+    """
+    with warnings.catch_warnings():  # of figures that become constants, as they should
+        warnings.simplefilter("ignore")
+        trace: Any = torch.jit.trace  # has no types
+        traced: torch.nn.Module = trace(_Applied(apply), some[1:], check_trace=False)
+        with torch.no_grad():
+            is_same = torch.equal(traced(some), apply(some))
+    return traced if is_same else None
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,7 @@ class _Built:
     scheme: str
     data: tuple[DataChange, ...]
     reheaded: bool
+    is_trained: bool
 
 
 class Builder:
@@ -181,7 +182,7 @@ class Builder:
         return members
 
     def _built(self, arm: Arm) -> _Built:
-        recipe, scheme = self._material.recipe, "default"
+        recipe, scheme, is_trained = self._material.recipe, "default", True
         data: list[DataChange] = []
         surgery: list[NetworkChange] = []
         for change in arm.changes:
@@ -191,6 +192,8 @@ class Builder:
                 data.append(change)
             elif change.name == "initialization":
                 scheme = change.to or "default"
+            elif change.name == "as_delivered":
+                scheme, is_trained = "delivered", False
             else:
                 surgery.append(change)
         return _Built(
@@ -198,7 +201,9 @@ class Builder:
             recipe,
             scheme,
             tuple(data),
-            bool(surgery) or recipe.loss.name != self._material.recipe.loss.name,
+            is_trained
+            and (bool(surgery) or recipe.loss.name != self._material.recipe.loss.name),
+            is_trained,
         )
 
     def _network(self, surgery: Sequence[NetworkChange]) -> Network:
@@ -249,6 +254,7 @@ class Builder:
             train = len(self._material.train)
             base = np.concatenate([base, np.arange(train, len(view.kept))])
         count = int(view.kept[base].sum())
+        epochs = recipe.epochs if built.is_trained else 0
         share = 1 - len(spared) / max(1, len(base))
         whole = round(count / share)  # rows an epoch were none left out in turn
         # The whole set at once stays one batch of what is there.
@@ -286,7 +292,7 @@ class Builder:
             pace=stream.steps_an_epoch,
             spared=spared,
             given=self._material.recipe.epochs * stream.steps_an_epoch,
-            ends=[End(index, seed, recipe.epochs * stream.steps_an_epoch)],
+            ends=[End(index, seed, epochs * stream.steps_an_epoch)],
         )
 
     @cached_property

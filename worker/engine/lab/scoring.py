@@ -80,7 +80,7 @@ class Scorer:
         """Return the steps at which a member is looked at."""
         found = sorted({at for end in member.ends for at in self.moments_of(end)})
         rows = member.steps * member.stream.batch * _BACKWARD
-        affordable = int(rows * _CURVE_SHARE / (2 * len(found)))
+        affordable = int(rows * _CURVE_SHARE / (2 * max(1, len(found))))
         least, most = _CURVE_ROWS
         self._curve_rows = min(self._curve_rows, max(least, min(most, affordable)))
         return found

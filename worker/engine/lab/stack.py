@@ -179,6 +179,7 @@ class Stack:
     ) -> bool:
         step, checked, affordable, scoring = 0, 0, 1, 0.0
         self._remember()
+        self._finish(step, keep_arm)  # what is not trained at all
         while any(track.is_active for track in self._tracks):
             if step and should_stop(scoring):  # everyone makes some steps
                 self._leave_all(keep_arm)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from worker.engine.data import Split
 from worker.engine.lab.batches import Flags, Rows
@@ -16,6 +17,7 @@ from worker.engine.lab.inputs import (
     augmentation,
     permutation_step,
     repair_step,
+    written_out,
 )
 from worker.engine.lab.materials import Material
 from worker.engine.probes.inputs_as_trained import recipe_affine
@@ -24,6 +26,7 @@ from worker.engine.randomness import numpy_generator
 from worker.engine.recipe import CompleteRecipe
 from worker.engine.splits import stratified_order
 
+_FEW = 5  # rows on which a transformation is tried
 _SAMPLE = 50_000  # rows transformed to measure the figures of a normalisation
 
 
@@ -180,11 +183,16 @@ def _step(change: DataChange, material: Material) -> InputStep:
     if unknown:
         raise ChangeImpossible(reason=f"no transformation is called {unknown[0]}")
     known = figures(material.train, material.dataset)
+    some = torch.from_numpy(_floats(material.train.x[:_FEW]))
+
+    def apply(x: Tensor) -> Tensor:
+        return transform(name, x, known)
+
     try:
-        transform(name, torch.from_numpy(_floats(material.train.x[:2])), known)
+        apply(some)
     except (RuntimeError, ValueError, IndexError) as error:
         raise ChangeImpossible(reason=f"{name} does not fit these inputs") from error
-    return InputStep(f"transform:{name}", lambda x: transform(name, x, known))
+    return InputStep(f"transform:{name}", apply, layer=written_out(apply, some))
 
 
 def normalized(view: View, recipe: CompleteRecipe, material: Material) -> View:

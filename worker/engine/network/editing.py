@@ -43,6 +43,10 @@ class Change(Protocol):
         """Activation, or family of reference networks."""
 
     @property
+    def order(self) -> tuple[int, ...] | None:
+        """Of the outputs: which of them stands at each place."""
+
+    @property
     def factor(self) -> float | None:
         """Of width or depth."""
 

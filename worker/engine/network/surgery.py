@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
+
 from worker.engine.network.channels import widened
 from worker.engine.network.editing import Change, Edited, SurgeryImpossible
 from worker.engine.network.facts import (
@@ -314,6 +316,16 @@ def _zeros_a_row(start: Node, x: Operand, size: int) -> tuple[Node, ...]:
     return rows, listed, replace(start, inputs=(Slot(size + 1), *start.inputs[1:]))
 
 
+def _reorder(edited: Edited, change: Change, _classes: int) -> Edited:
+    """Put the outputs into another order, whatever made them."""
+    order = Constant(torch.tensor(change.order or (), dtype=torch.int64))
+    size = edited.program.size
+    picked = Node(
+        "aten::index_select", (edited.program.output, Constant(-1), order), (size,)
+    )
+    return edited.with_nodes((*edited.nodes, picked), Slot(size))
+
+
 Surgeon = Callable[[Edited, Change, int], Edited]
 SURGEONS: dict[str, Surgeon] = {
     "activation": _activation,
@@ -323,4 +335,5 @@ SURGEONS: dict[str, Surgeon] = {
     "width": _width,
     "depth": _depth,
     "batch_first": _batch_first,
+    "reorder": _reorder,
 }

@@ -35,7 +35,6 @@ from service.contract.report import Interval
 from worker.engine.data import Split
 from worker.engine.lab.experiment import pack_mask, unpack_flags
 from worker.engine.probes.doubts import Doubts, contradicted_among_surest, doubt
-from worker.engine.probes.features import Features
 from worker.engine.probes.held_out_labels import HeldOut
 from worker.engine.probes.material import (
     Flags,
@@ -49,6 +48,7 @@ from worker.engine.probes.material import (
     sample_places,
 )
 from worker.engine.probes.noise_transition import MOST_CLASSES, fit
+from worker.engine.probes.phrases import described_by
 from worker.engine.splits import base_rows
 from worker.engine.stats.intervals import balanced_accuracy, wilson
 
@@ -165,7 +165,7 @@ def is_known(doubts: Doubts, y: Labels) -> bool:
 
 def columns_of(material: Material, train: Split) -> tuple[Floats, HeldOut]:
     """Describe training rows, and held-out ones, by at most 300 columns."""
-    features = Features.fit(material.dataset, train.x)
+    features = described_by(material.dataset, train.x)
     decide = material.decide
     decide = choose(decide, sample_places(decide.y, MOST_HELD_OUT))
     columns = features.columns(train.x)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from worker.engine.probes.features import Features, edges
+from worker.engine.probes.features import edges
 from worker.engine.probes.inputs_as_trained import held_out_answers, predictions
 from worker.engine.probes.learners import learners, probabilities
 from worker.engine.probes.material import (
@@ -39,6 +39,7 @@ from worker.engine.probes.material import (
     note,
     sample_places,
 )
+from worker.engine.probes.phrases import described_by
 from worker.engine.probes.selection import balanced
 from worker.engine.stats.intervals import balanced_accuracy
 
@@ -101,7 +102,7 @@ def measure(material: Material, settings: Values) -> Values:
 def _wanted(
     material: Material, x_train: Array, x_held: Array
 ) -> list[tuple[str, Any, Floats, Floats]]:
-    features = Features.fit(material.dataset, x_train)
+    features = described_by(material.dataset, x_train)
     reduced = features.reduced(x_train), features.reduced(x_held)
     classes = len(material.dataset.class_names)
     wanted = [(name, make, *reduced) for name, make in learners(classes).items()]

@@ -1,0 +1,83 @@
+"""What every check says of its cause, once the rounds have learned what they can."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from graphlib import TopologicalSorter
+
+from service.contract.causes import BY_CAUSE, Cause
+from service.contract.report import Finding
+from worker.engine.check import (
+    Case,
+    Check,
+    Trial,
+    delivered_score,
+    not_applicable,
+)
+from worker.engine.ledger import Learned
+from worker.engine.stats.decisions import Floors
+from worker.engine.subject import Subject
+from worker.engine.verdicts import case_for, weigh
+
+LOGGER = logging.getLogger(__name__)
+
+
+def findings_of(
+    subject: Subject,
+    learned: Learned,
+    checks: Sequence[Check],
+    trials: Mapping[Cause, Trial] | None = None,
+) -> list[Finding]:
+    """Judge every cause, each after those whose findings it looks at.
+
+    Args:
+        subject: what is audited.
+        learned: what the rounds yielded.
+        checks: the causes to judge.
+        trials: what trainings say of each; None: it is worked out.
+    """
+    trials = weigh(learned, Floors()) if trials is None else trials
+    delivered = delivered_score(learned.measures, "balanced_accuracy") or 0.0
+    findings: dict[Cause, Finding] = {}
+    by_cause = {check.cause: check for check in checks}
+    order = TopologicalSorter({c.cause: getattr(c, "after", ()) for c in checks})
+    for check in (by_cause[c] for c in order.static_order() if c in by_cause):
+        finding = _not_judged(check.cause, subject, learned)
+        if finding is None:
+            case = case_for(check.cause, learned, trials, delivered)
+            finding = _judge(check, subject, replace(case, judged=dict(findings)))
+        findings[check.cause] = finding
+    return [findings[check.cause] for check in checks]
+
+
+def _not_judged(cause: Cause, subject: Subject, learned: Learned) -> Finding | None:
+    """What is said of a cause that cannot be judged; None of one that can."""
+    if cause not in subject.wanted:
+        return not_applicable(cause, "it was not asked for")
+    if cause in learned.obstacles:
+        return not_applicable(cause, learned.obstacles[cause])
+    if cause in learned.crashed:
+        return crashed(cause, learned.crashed[cause])
+    return None
+
+
+def _judge(check: Check, subject: Subject, case: Case) -> Finding:
+    try:
+        return check.judge(subject, case)
+    except Exception as error:  # one check must not take the others along
+        LOGGER.exception("check %s crashed while judging", check.cause)
+        return crashed(check.cause, f"{type(error).__name__}: {error}")
+
+
+def crashed(cause: Cause, why: str) -> Finding:
+    """A check that failed; never a clean bill."""
+    entry = BY_CAUSE[cause]
+    return Finding(
+        cause=cause,
+        group=entry.group,
+        verdict="inconclusive",
+        summary="The check crashed; this is a defect in model-audit.",
+        reason=why[:500],
+        check="crashed",
+        docs=entry.docs,
+    )
