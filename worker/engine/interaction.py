@@ -348,7 +348,7 @@ class Interaction:
         gains = {m.key: gain_of(screen, m) for m in others}
         others.sort(
             key=lambda m: (
-                not (m.evident and gains[m.key].high > 0),
+                not (m.evident and gains[m.key].high > -self.floors.material),
                 -gains[m.key].value,
             )
         )
