@@ -86,9 +86,7 @@ class Confirmation:
             chosen = kept
         return chosen
 
-    def _may_do_as_well(
-        self, option: tuple[Mend, ...], best: tuple[Mend, ...]
-    ) -> bool:
+    def _may_do_as_well(self, option: tuple[Mend, ...], best: tuple[Mend, ...]) -> bool:
         """Whether the screen hardly tells an option from the best of them.
 
         What is cheap is confirmed from more seeds, which tell more.

@@ -36,6 +36,13 @@ FORMS: dict[str, str] = {
     "flip_horizontal": "mirror left and right",
     "flip_vertical": "mirror top and bottom",
     "reverse_features": "reverse the order of the features",
+    "next_id": "add one to all ids",
+    "previous_id": "subtract one from all ids",
+    "next_word": "add one to all ids but that of the padding",
+    "previous_word": "subtract one from all ids but that of the padding",
+    "padding_first": "put the padding before the tokens",
+    "padding_last": "put the padding behind the tokens",
+    "reverse_tokens": "reverse the order of the tokens",
 }
 
 

@@ -38,22 +38,23 @@ class InputStep:
 
 
 class _Applied(torch.nn.Module):
-    def __init__(self, apply: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, apply: Callable[[Tensor], Tensor], *, as_floats: bool) -> None:
         super().__init__()
-        self.apply_to = apply
+        self.apply_to, self.as_floats = apply, as_floats
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.apply_to(x.to(torch.float32))
+        return self.apply_to(x.to(torch.float32) if self.as_floats else x)
 
 
 def written_out(
-    apply: Callable[[Tensor], Tensor], some: Tensor
+    apply: Callable[[Tensor], Tensor], some: Tensor, *, as_floats: bool = True
 ) -> torch.nn.Module | None:
     """Trace what is done to inputs, so that it can be written out with a model.
 
     Args:
         apply: to floats, (rows, *sample shape).
         some: rows to try it on, three at least.
+        as_floats: whether to make floats of them, as of everything but token ids.
 
     Returns:
         None where the trace does not do the same, for another number of rows, too.
@@ -61,7 +62,9 @@ def written_out(
     with warnings.catch_warnings():  # of figures that become constants, as they should
         warnings.simplefilter("ignore")
         trace: Any = torch.jit.trace  # has no types
-        traced: torch.nn.Module = trace(_Applied(apply), some[1:], check_trace=False)
+        traced: torch.nn.Module = trace(
+            _Applied(apply, as_floats=as_floats), some[1:], check_trace=False
+        )
         with torch.no_grad():
             is_same = torch.equal(traced(some), apply(some))
     return traced if is_same else None

@@ -183,7 +183,9 @@ def _step(change: DataChange, material: Material) -> InputStep:
     if unknown:
         raise ChangeImpossible(reason=f"no transformation is called {unknown[0]}")
     known = figures(material.train, material.dataset)
-    some = torch.from_numpy(_floats(material.train.x[:_FEW]))
+    is_text = material.dataset.kind == "tokens"
+    few = material.train.x[:_FEW]
+    some = torch.from_numpy(np.array(few) if is_text else _floats(few))
 
     def apply(x: Tensor) -> Tensor:
         return transform(name, x, known)
@@ -192,7 +194,8 @@ def _step(change: DataChange, material: Material) -> InputStep:
         apply(some)
     except (RuntimeError, ValueError, IndexError) as error:
         raise ChangeImpossible(reason=f"{name} does not fit these inputs") from error
-    return InputStep(f"transform:{name}", apply, layer=written_out(apply, some))
+    layer = written_out(apply, some, as_floats=not is_text)
+    return InputStep(f"transform:{name}", apply, layer=layer)
 
 
 def normalized(view: View, recipe: CompleteRecipe, material: Material) -> View:

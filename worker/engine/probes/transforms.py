@@ -152,6 +152,45 @@ def _rows_as_nchw(x: Tensor, _: Figures) -> Tensor:
     return x.reshape(rows, channels, height, width).permute(0, 2, 3, 1).contiguous()
 
 
+def _next_id(x: Tensor, f: Figures) -> Tensor:
+    return torch.minimum(x + 1, _like(f.high, x))
+
+
+def _previous_id(x: Tensor, _: Figures) -> Tensor:
+    return (x - 1).clamp(min=0)
+
+
+def _next_word(x: Tensor, f: Figures) -> Tensor:
+    """Add one to all ids but the smallest, which is taken for padding."""
+    return torch.where(x > _like(f.low, x), _next_id(x, f), x)
+
+
+def _previous_word(x: Tensor, f: Figures) -> Tensor:
+    low = _like(f.low, x)
+    return torch.where(x > low, torch.maximum(x - 1, low + 1), x)
+
+
+def _padding_first(x: Tensor, f: Figures) -> Tensor:
+    """Move the padding at the end of each row to its beginning."""
+    return _rolled(x, _padded_at_the_end(x, f))
+
+
+def _padding_last(x: Tensor, f: Figures) -> Tensor:
+    return _rolled(x, -_padded_at_the_end(x.flip(1), f))
+
+
+def _padded_at_the_end(x: Tensor, f: Figures) -> Tensor:
+    """Count the ids of padding that each row ends with: int64, (rows,)."""
+    is_padding = (x <= _like(f.low, x)).flip(1)
+    return is_padding.to(torch.int64).cumprod(1).sum(1)
+
+
+def _rolled(x: Tensor, by: Tensor) -> Tensor:
+    """Move the ids of each row to the right by so many places, round and round."""
+    place = torch.arange(x.shape[1], device=x.device)
+    return x.gather(1, (place - by[:, None]) % x.shape[1])
+
+
 TRANSFORMS: dict[str, Callable[[Tensor, Figures], Tensor]] = {
     "identity": lambda x, _: x,
     "standardize": lambda x, f: f.affine.apply(x),
@@ -173,7 +212,24 @@ TRANSFORMS: dict[str, Callable[[Tensor, Figures], Tensor]] = {
     "flip_horizontal": lambda x, f: x.flip(f.height_width[1]),
     "flip_vertical": lambda x, f: x.flip(f.height_width[0]),
     "reverse_features": lambda x, _: x.flip(1),
+    "next_id": _next_id,
+    "previous_id": _previous_id,
+    "next_word": _next_word,
+    "previous_word": _previous_word,
+    "padding_first": _padding_first,
+    "padding_last": _padding_last,
+    "reverse_tokens": lambda x, _: x.flip(1),
 }
+OF_TOKENS = (
+    "identity",
+    "next_word",
+    "previous_word",
+    "next_id",
+    "previous_id",
+    "padding_first",
+    "padding_last",
+    "reverse_tokens",
+)
 
 
 def transform(name: str, x: Tensor, f: Figures) -> Tensor:
@@ -197,7 +253,7 @@ def transform(name: str, x: Tensor, f: Figures) -> Tensor:
 def applicable(f: Figures) -> tuple[str, ...]:
     """List the transformations that make sense here, the likeliest first."""
     if f.kind == "tokens":
-        return ("identity",)
+        return OF_TOKENS if len(f.sample_shape) == 1 else ("identity",)
     lowest, highest = float(f.low.min()), float(f.high.max())
     names = ["identity"]
     if f.undo is not None:
