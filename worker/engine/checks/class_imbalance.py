@@ -60,6 +60,7 @@ class ClassImbalance:
                     key="balanced",
                     text=text,
                     changes=(RecipeChange(patch=patch),),
+                    sane=urgent,
                     urgent=urgent,
                     evident=urgent,
                 )

@@ -108,8 +108,8 @@ class DistributionShift:
                 Evidence(
                     kind="unseen_training_rows",
                     statement=(
-                        "On training rows that it did not see the recipe does better "
-                        f"by {measured(lost)} than on held-out rows."
+                        "On training rows that it did not see the recipe's score is "
+                        f"{measured(lost)} from that on held-out rows."
                     ),
                     values={"value": lost.value, "low": lost.low, "high": lost.high},
                 )

@@ -148,7 +148,7 @@ class InsufficientData:
             kind="held_out_rows_lent",
             statement=(
                 f"Trained on {more} of the held-out rows as well, by turns, {rest}"
-                f"it does better by {measured(lent)} on those that it did not borrow."
+                f"its score moves by {measured(lent)} on those that it did not borrow."
             ),
             values={
                 "value": lent.value,
