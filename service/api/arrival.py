@@ -13,6 +13,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
+from service.api.strict_json import refuse_encoded
 from service.contract.errors import (
     BadRequest,
     FieldError,
@@ -53,8 +54,9 @@ async def receive(
         BadRequest: cut off, or not what its content type says.
         InvalidFields: parts that are missing, unknown or there twice.
         TooLarge: more than allowed.
-        UnsupportedMediaType: neither multipart nor raw bytes.
+        UnsupportedMediaType: neither multipart nor raw bytes, or encoded.
     """
+    refuse_encoded(request)
     kind, options = parse_options_header(request.headers.get("content-type"))
     sink: _Sink
     if kind == FORM.encode():

@@ -22,6 +22,20 @@ _DEEPEST = 32
 _SHOWN = 100  # characters of a name that is refused
 
 
+def refuse_encoded(request: Request) -> None:
+    """Refuse a body that would have to be decoded before it is what it is said to be.
+
+    Raises:
+        UnsupportedMediaType: its content encoding is not `identity`.
+    """
+    encoding = request.headers.get("content-encoding", "").strip()
+    if encoding and encoding.lower() != "identity":
+        raise UnsupportedMediaType(
+            detail=f"`Content-Encoding: {ascii(encoding[:_SHOWN])[1:-1]}` is not "
+            "decoded; send the body as it is."
+        )
+
+
 class BodyRefused(HTTPException):
     """Carries a problem through the framework's parsing of bodies."""
 
@@ -54,6 +68,7 @@ class StrictRequest(Request):
             raise BodyRefused(problem) from problem
 
     async def _read(self) -> bytes:
+        refuse_encoded(self)
         found = bytearray()
         try:
             async for chunk in self.stream():

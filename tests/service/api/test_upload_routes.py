@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import time
 import zipfile
@@ -52,6 +53,28 @@ def test_a_model_is_kept_under_the_hash_of_its_bytes(
     assert body["inspection"]["status"] == "pending"
     assert admin.get(f"/v1/models/{body['id']}").json() == body
     assert [path.read_bytes() for path in kept(settings)] == [content]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/audits"])
+def test_a_body_that_would_have_to_be_decoded_is_refused(
+    admin: AppClient, settings: Settings, path: str
+):
+    kinds = {"/v1/models": RAW, "/v1/audits": {"content-type": "application/json"}}
+    headers = {**kinds[path], "content-encoding": "gzip"}
+
+    answer = admin.post(path, content=gzip.compress(torchscript()), headers=headers)
+
+    found = problem(answer, "unsupported-media-type", 415)
+    assert "Content-Encoding: gzip" in found["detail"]
+    assert kept(settings) == []
+
+
+def test_what_is_encoded_as_it_is_is_taken(admin: AppClient):
+    headers = {**RAW, "content-encoding": "Identity"}
+
+    answer = admin.post("/v1/models", content=torchscript(), headers=headers)
+
+    assert answer.status_code == 201
 
 
 def test_an_upload_asks_for_its_inspection_once(app: FastAPI, admin: AppClient):
