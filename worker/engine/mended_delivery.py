@@ -27,17 +27,13 @@ from worker.engine.trainer import Trainer
 NAME = "mended delivery"
 ONE_OUTPUT = 1  # for two classes: there is nothing to reorder
 
-# What is done to the delivery, by the fault found in it.
-STEPS: dict[Cause, str] = {
-    Cause.TRAINING_MODE_LEFT_ON: "Export the delivered weights in evaluation mode.",
-    Cause.LABEL_ORDER_MISMATCH: (
-        "Put the outputs of the delivered weights into the order of the dataset's "
-        "classes."
-    ),
-    Cause.PREPROCESSING_MISMATCH: (
-        "Give the delivered weights their inputs in the form of their training."
-    ),
-}
+MENDED = frozenset(
+    {
+        Cause.TRAINING_MODE_LEFT_ON,
+        Cause.LABEL_ORDER_MISMATCH,
+        Cause.PREPROCESSING_MISMATCH,
+    }
+)
 
 
 def mend_the_delivery(
@@ -53,7 +49,7 @@ def mend_the_delivery(
     Returns:
         None where nothing of that kind is found, or it cannot be mended.
     """
-    found = {f.cause for f in findings if f.verdict == "found"} & set(STEPS)
+    found = {f.cause for f in findings if f.verdict == "found"} & MENDED
     changes = _changes(trainer, found, measures)
     if not found or changes is None:
         return None

@@ -17,7 +17,7 @@ from worker.engine.lab.experiment import (
     unpack_flags,
 )
 from worker.engine.ledger import Entry, Learned
-from worker.engine.mended_delivery import STEPS
+from worker.engine.mended_delivery import MENDED
 from worker.engine.recipe import merge_patch
 from worker.engine.results import against_delivered
 from worker.engine.stats.decisions import Floors
@@ -126,9 +126,12 @@ def _judges(rows: int, learned: Learned) -> str:
 
 def with_the_delivery(remedy: Remedy, findings: Sequence[Finding]) -> Remedy:
     """Say what the repaired model does about the faults found in the delivery."""
-    found = {finding.cause for finding in findings if finding.verdict == "found"}
-    texts = _SETTLED if remedy.steps else STEPS  # trained anew, or kept
-    settled = [step for cause, step in texts.items() if cause in found]
+    found = [finding for finding in findings if finding.verdict == "found"]
+    if remedy.steps:  # trained anew
+        settled = [_SETTLED[f.cause] for f in found if f.cause in _SETTLED]
+    else:
+        advice = [f.recommendation for f in found if f.cause in MENDED]
+        settled = [one.text for one in advice if one is not None]
     return remedy.model_copy(update={"steps": [*remedy.steps, *settled]})
 
 

@@ -13,7 +13,7 @@ from worker.engine.lab.experiment import (
     Training,
     pack_mask,
 )
-from worker.engine.mended_delivery import NAME, STEPS
+from worker.engine.mended_delivery import NAME
 
 AS_DELIVERED = NetworkChange(name="as_delivered")
 LEFT_ON = {
@@ -62,14 +62,15 @@ class Delivered(World):
 def remedy_in(world: World):
     report = conclude(world.subject, world.audit(), HEADER)
     assert report.primary_cause is Cause.TRAINING_MODE_LEFT_ON
-    return report.remedy
+    [finding] = [f for f in report.findings if f.cause == report.primary_cause]
+    return report.remedy, finding.recommendation.text
 
 
 def test_good_weights_come_back_in_evaluation_mode():
-    remedy = remedy_in(Delivered(weights=0.7, anew=0.6))
+    remedy, advice = remedy_in(Delivered(weights=0.7, anew=0.6))
 
     assert remedy.model == f"{NAME}.pt"
-    assert remedy.steps == [STEPS[Cause.TRAINING_MODE_LEFT_ON]]
+    assert remedy.steps == [advice]
     assert remedy.gain.value == pytest.approx(0.2, abs=0.07)
     assert remedy.changes == [{"kind": "network", "name": "as_delivered"}]
 
@@ -77,14 +78,14 @@ def test_good_weights_come_back_in_evaluation_mode():
 def test_they_come_back_where_there_is_no_time_to_train():
     world = Delivered(weights=0.7, anew=0.6, steps=5.0)
 
-    remedy = remedy_in(world)
+    remedy, _ = remedy_in(world)
 
     assert [training.keep for training in world.trained] == [NAME]
     assert remedy.model == f"{NAME}.pt"
 
 
 def test_what_training_makes_better_comes_back_trained():
-    remedy = remedy_in(Delivered(weights=0.6, anew=0.8))
+    remedy, _ = remedy_in(Delivered(weights=0.6, anew=0.8))
 
     assert remedy.model != f"{NAME}.pt"
     assert remedy.steps[-1] == "Export it in evaluation mode."
