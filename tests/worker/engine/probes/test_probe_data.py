@@ -479,6 +479,21 @@ def test_rows_augmented_before_they_were_split_leak():
     assert leak_verdict(values) == "found"
 
 
+def test_rows_doubled_with_a_little_noise_before_they_were_split_leak():
+    """Copies of a few training rows made the data look flat, and all twins usual."""
+    rng = np.random.default_rng(0)
+    rows, y = rng.normal(size=(450, 4)), rng.integers(0, 2, 450)
+    doubled = np.concatenate([rows, rows + 0.003 * rng.normal(size=rows.shape)])
+    order = rng.permutation(900)
+    train, held = order[:600], order[600:]
+    labels = np.concatenate([y, y])
+
+    values = leaked(doubled[train], doubled[held], (labels[train], labels[held]))
+
+    assert values["near"]["share"] > 0.5
+    assert leak_verdict(values) == "found"
+
+
 def test_rows_that_share_codes_for_missing_values_are_no_copies():
     """Beside -999 all other differences are small, so that these rows lie close."""
     train, held = spread(400, 0, 30), spread(300, 1, 30)
