@@ -1,6 +1,7 @@
 """The confined child of the audit in hand: opened once, kept warm between pieces."""
 
 import logging
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from pydantic import JsonValue
 
 from service.contract.request import BUDGET_SECONDS
 from service.store.blobs import BlobStore
+from worker.failures import ScratchDown
 from worker.recorder import Case
 from worker.sandbox import SESSION, Child, close_templates, warm_up
 from worker.settings import WorkerSettings
@@ -19,6 +21,7 @@ from worker.settings import WorkerSettings
 LOG = logging.getLogger(__name__)
 LEAST_FOR_OPENING = 60.0  # seconds
 BUDGETS_FOR_OPENING = 2.0  # beside these
+LEAST_ROOM_BYTES = 4 << 20  # below which a child that failed may have failed of that
 OnProgress = Callable[[float, str], None]
 
 
@@ -64,15 +67,38 @@ class Companion:
         )
 
     def start(self) -> Child:
-        """Take a fresh child, for one use."""
-        return Child.start(
-            device=self._place.device,
-            scratch=self._place.scratch,
-            memory_bytes=self._place.memory_bytes,
-            threads=self._place.threads,
-            session=self._place.session,
-            code=self._place.code,
-        )
+        """Take a fresh child, for one use.
+
+        Raises:
+            ScratchDown: there is no room for one.
+        """
+        try:
+            return Child.start(
+                device=self._place.device,
+                scratch=self._place.scratch,
+                memory_bytes=self._place.memory_bytes,
+                threads=self._place.threads,
+                session=self._place.session,
+                code=self._place.code,
+            )
+        except OSError as error:
+            raise ScratchDown(error.strerror or str(error)) from error
+
+    def drop_for_want_of_room(self) -> None:
+        """End the child, which failed, and see whether it had room to work.
+
+        It is not asked: it could say so for ever.
+
+        Raises:
+            ScratchDown: its folder cannot be written to even now.
+        """
+        self.drop()
+        try:
+            with tempfile.TemporaryFile(dir=self._place.scratch) as file:
+                file.write(bytes(LEAST_ROOM_BYTES))
+                file.flush()
+        except OSError as error:
+            raise ScratchDown(error.strerror or str(error)) from error
 
     def call(
         self,

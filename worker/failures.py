@@ -7,7 +7,11 @@ ChildFailed
 ├── ChildTimedOut      it took longer than allowed
 ├── ChildStopped       the caller asked to stop
 └── ChildCrashed       our own code in it raised an exception
+
+None of these is `ScratchDown`: no child can work where it has no room.
 """
+
+from service.contract.errors import Unavailable
 
 
 class ChildFailed(Exception):  # noqa: N818 - says what happened
@@ -64,3 +68,10 @@ class ChildCrashed(ChildFailed):
         self.trace = trace
         last = trace.strip().rpartition("\n")[2]
         super().__init__(f"the engine crashed: {last[:200]}")
+
+
+class ScratchDown(Unavailable):
+    """No child can be started, or its folder cannot be written to, for the moment."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The worker's scratch folder does not work: {reason}.")

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import secrets
+import signal
 import socket
 import tempfile
 import time
@@ -18,7 +19,10 @@ from worker.template import Template
 
 Level = Literal["strong", "reduced", "none"]
 _SECONDS = 30.0
+_ENDING_SECONDS = 1.0  # for a process that has closed its channel
+_MORE_TRIES = 2
 NO_ANSWER = "no answer"
+CUT_SHORT = "no answer: the child was killed, or stopped for long"
 
 
 def level_of(results: dict[str, str]) -> Level:
@@ -88,14 +92,34 @@ def _listen(inmate: Inmate, results: dict[str, str]) -> None:
                 results.update({name: str(result) for name, result in value.items()})
 
 
+def _status_of(inmate: Inmate) -> int | None:
+    """How it ended; None where it still is there, though it says nothing any more."""
+    end = time.monotonic() + _ENDING_SECONDS
+    while (status := inmate.process.poll()) is None and time.monotonic() < end:
+        time.sleep(_ENDING_SECONDS / 100)
+    return status
+
+
+def _mark_cut_short(results: dict[str, str]) -> None:
+    for name, result in results.items():
+        if result == NO_ANSWER:
+            results[name] = CUT_SHORT
+
+
 @functools.cache
 def probe_level() -> tuple[Level, dict[str, str]]:
     """Try to escape from a throw-away child, once a process.
 
+    A child that was killed, or stopped for long, has shown nothing: another one tries.
+
     Returns:
-        The level, and each attempt with `allowed`, `denied: …` or `no answer`.
+        The level, and each attempt with `allowed`, `denied: …` or `no answer …`.
     """
     results = try_escapes()
+    for _ in range(_MORE_TRIES):
+        if not was_cut_short(results):
+            break
+        results = try_escapes()
     return level_of(results), results
 
 
@@ -121,9 +145,16 @@ def try_escapes(template: Template | None = None) -> dict[str, str]:
             try:
                 with contextlib.suppress(BadFrame):
                     _listen(inmate, results)
+                if _status_of(inmate) in {None, -signal.SIGKILL}:
+                    _mark_cut_short(results)
             finally:
                 inmate.close()
     return results
+
+
+def was_cut_short(results: dict[str, str]) -> bool:
+    """Whether nothing is known to be open, and the child could not show the rest."""
+    return CUT_SHORT in results.values() and not open_ways(results)
 
 
 def open_ways(results: dict[str, str]) -> list[str]:

@@ -7,6 +7,7 @@ Nothing here imports torch or numpy. What can go wrong stands in `failures.py`; 
 import atexit
 import contextlib
 import fcntl
+import math
 import os
 import threading
 import time
@@ -54,6 +55,7 @@ __all__ = [
 
 SESSION = "worker.engine.session:Session"
 START_SECONDS = 180.0  # to import torch on a busy machine
+SWEEP_SECONDS = 60.0  # at least, between two looks for what ended workers have left
 SCRATCH_BYTES = 4 << 30
 FILE_BYTES = 2 << 30
 MAX_FILES = 8
@@ -294,7 +296,7 @@ class _Templates:
         self._lock = threading.Lock()
         self._known: dict[_Kind, Template] = {}
         self._not_ours: dict[_Kind, Template] = {}
-        self._swept: set[Path] = set()
+        self._swept: dict[Path, float] = {}
 
     def forget(self) -> None:
         """Begin again in a process that was forked off: these are not its own."""
@@ -304,10 +306,11 @@ class _Templates:
         self._not_ours = not_ours
 
     def sweep(self, scratch: Path) -> None:
-        """Remove what ended workers have left there, once."""
+        """Remove what ended workers have left there, now and then."""
         with self._lock:
-            if scratch not in self._swept:
-                self._swept.add(scratch)
+            now = time.monotonic()
+            if now - self._swept.get(scratch, -math.inf) >= SWEEP_SECONDS:
+                self._swept[scratch] = now
                 sweep(scratch)
 
     def of(self, kind: _Kind) -> Template | None:

@@ -1,7 +1,8 @@
 """Starts a worker: finds its device and its level of confinement, then listens.
 
 Exit codes: 0 after an orderly stop, 2 where something it needs is not set, 3 where
-uploads cannot be confined here.
+uploads cannot be confined here, 4 where it could not be told whether they can: then it
+is worth another start.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ from worker.app import make_app
 from worker.companion import Place
 from worker.engine.version import ENGINE
 from worker.inmate import usable_cores
-from worker.level import open_ways
+from worker.level import CUT_SHORT, open_ways, was_cut_short
 from worker.sandbox import probe_level
 from worker.settings import WorkerSettings
 from worker.tasks import Post, add_tasks
@@ -40,6 +41,7 @@ from worker.tasks import Post, add_tasks
 LOG = logging.getLogger(__name__)
 NOT_SET = 2
 NOT_CONFINED = 3
+NOT_KNOWN = 4
 BROKER_SOCKET = Path("queue") / "broker.sock"
 LOOK_SECONDS = 30.0
 STOP_SECONDS = 15.0
@@ -58,6 +60,9 @@ def run_worker(settings: Settings, worker_settings: WorkerSettings) -> int:
         return NOT_SET
     level, results = probe_level()
     if level != "strong" and not worker_settings.allow_weak_sandbox:
+        if was_cut_short(results):
+            _say(f"whether uploads are confined here cannot be told: {CUT_SHORT}")
+            return NOT_KNOWN
         _say(
             f"uploads cannot be confined here (level {level}; open: "
             f"{', '.join(open_ways(results)) or 'the attempts did not answer'}). Set "

@@ -1,5 +1,6 @@
 """A turn: one worker does a subject's pieces of work until none is left for it."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from worker.failures import (
     ChildFailed,
     ChildStopped,
     ChildTimedOut,
+    ScratchDown,
 )
 from worker.pulse import Pulse
 from worker.recorder import (
@@ -43,6 +45,7 @@ PROGRESS_SECONDS = 1.0
 LINGER_POLL_SECONDS = 0.02
 AHEAD_SECONDS = 10.0  # for opening what another works on; what hangs is not worth more
 CHUNK_BYTES = 1 << 20
+ROOM_PAUSE_SECONDS = 5.0
 DEFECT = "This is a defect in the service; the operator's log has details."
 NONSENSE = "The confined process gave an answer that cannot be used."
 LOST_FILE = (
@@ -146,6 +149,19 @@ class Turn:
             # Nothing can be recorded: the lease ends, and the reaper tries again.
             LOG.warning("%s of %s: %s", held.kind, held.subject_id, error.detail)
             self._companion.drop()
+        except ScratchDown as error:
+            LOG.warning("%s of %s waits: %s", held.kind, held.subject_id, error.detail)
+            self._companion.drop()
+            self._give_back(held)
+
+    def _give_back(self, held: Claim) -> None:
+        """Leave a piece to whoever has room for it, and wait before taking another."""
+        end = time.monotonic() + ROOM_PAUSE_SECONDS
+        while time.monotonic() < end and not self._is_stopping():
+            time.sleep(ROOM_PAUSE_SECONDS / 20)
+        # On the same disk the database may not work either: then the lease ends.
+        with contextlib.suppress(DatabaseDown, LeaseLostError):
+            self._recorder.released(held)
 
     def _work(self, held: Claim) -> None:
         try:
@@ -163,12 +179,12 @@ class Turn:
             self._log(held, error)
             self._recorder.failed(held, Crashed(_describe(error)))
         except ChildDied as error:
-            self._companion.drop()
+            self._companion.drop_for_want_of_room()
             self._log(held, error)
             again = self._recorder.died(held, Crashed(_describe(error)))
             LOG.warning("%s of %s: again: %s", held.kind, held.subject_id, again)
         except (ChildCrashed, NonsenseError) as error:
-            self._companion.drop()
+            self._companion.drop_for_want_of_room()
             self._log(held, error)
             detail = NONSENSE if isinstance(error, NonsenseError) else DEFECT
             self._recorder.failed(held, Internal(detail))
@@ -176,7 +192,7 @@ class Turn:
             self._companion.drop()
             LOG.exception("%s of %s", held.kind, held.subject_id)
             self._recorder.failed(held, Internal(LOST_FILE))
-        except (DatabaseDown, BlobStoreDown):
+        except (DatabaseDown, BlobStoreDown, ScratchDown):
             raise
         except Problem as problem:
             self._recorder.failed(held, problem)

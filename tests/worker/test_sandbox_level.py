@@ -1,6 +1,7 @@
 """The level is found by really trying, here with and without parts of the kernel."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -8,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from service.embedded import WORKER_GIVES_UP
+from service.settings import Settings
 from tests.worker.templates import ready
+from worker import level as level_module
 from worker.escape import attempts
 from worker.inmate import start_template
-from worker.level import level_of, probe_level, try_escapes
+from worker.level import level_of, probe_level, try_escapes, was_cut_short
+from worker.settings import WorkerSettings
+from worker.supervise import run_worker
 from worker.syscalls import calls_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,3 +129,52 @@ def test_an_ordinary_user_is_confined_as_well():
     if "unshare failed" in shown.stderr:
         pytest.skip("user namespaces are not allowed here")
     assert shown.stdout.startswith("strong"), shown.stderr
+
+
+def killed_while_it_tries(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
+    """Have the first children that try to escape be killed; their pids."""
+    killed: list[int] = []
+    listen = level_module._listen
+
+    def kill_and_listen(inmate, results):
+        if len(killed) < times:
+            killed.append(inmate.process.pid)
+            os.kill(inmate.process.pid, signal.SIGKILL)
+        listen(inmate, results)
+
+    monkeypatch.setattr(level_module, "_listen", kill_and_listen)
+    probe_level.cache_clear()
+    return killed
+
+
+def test_a_child_that_was_killed_while_it_tried_says_nothing(monkeypatch):
+    killed = killed_while_it_tries(monkeypatch, times=2)
+    try:
+        level, results = probe_level()
+    finally:
+        probe_level.cache_clear()
+
+    assert len(killed) == 2
+    assert level == "strong"
+    assert not was_cut_short(results)
+
+
+def test_a_worker_that_cannot_tell_how_it_confines_is_started_again(
+    monkeypatch, tmp_path, capsys
+):
+    killed_while_it_tries(monkeypatch, times=9)
+    settings = Settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:1")
+    try:
+        code = run_worker(settings, WorkerSettings())
+    finally:
+        probe_level.cache_clear()
+
+    assert code not in WORKER_GIVES_UP | {0}
+    assert "cannot be told" in capsys.readouterr().err
+
+
+def test_a_child_that_ends_by_itself_has_shown_that_it_is_not_confined():
+    results = dict.fromkeys(NAMES, "no answer")
+
+    assert level_of(results) == "none"
+    assert not was_cut_short(results)

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +27,8 @@ from service.store.tables import (
 from service.store.work import Claim
 from tests.builders_report import make_report
 from tests.worker.queue.scenes import Stage
+from worker import companion as companion_module
+from worker import turn as turn_module
 from worker.sandbox import probe_level
 
 OTHER = "0123456789abcdef"
@@ -227,6 +231,55 @@ def test_a_child_that_is_killed_twice_fails_the_audit(
     assert audit.error["type"] == "/problems/crashed"
     assert "signal" in audit.error["detail"]
     assert count(here, PieceRow, subject_id=audit_id, deaths_by_signal=2) == 1
+
+
+@pytest.fixture
+def without_room(here: Stage, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file in place of the folder in which children work."""
+    monkeypatch.setattr(turn_module, "ROOM_PAUSE_SECONDS", 0.05)
+    scratch = here.companion._place.scratch
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.touch()
+    return scratch
+
+
+def test_an_audit_waits_until_there_is_room_for_a_child(
+    here: Stage, without_room: Path
+) -> None:
+    audit_id = here.audit({})
+
+    turn = in_background(here, audit_id)
+    time.sleep(1.0)
+    waiting = here.row(audit_id)
+    without_room.unlink()
+    turn.join(timeout=20)
+
+    assert waiting.status == "running"
+    assert here.row(audit_id).status == "succeeded"
+    assert count(here, PieceRow, subject_id=audit_id, attempts=1) == 6
+
+
+@pytest.mark.parametrize("how", ["exception", "kill"])
+def test_a_child_that_has_no_room_to_write_has_not_failed(
+    here: Stage, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Torch aborts where the disk is full, in the midst of the repaired model."""
+    monkeypatch.setattr(turn_module, "ROOM_PAUSE_SECONDS", 0.05)
+    audit_id = here.audit({"a": how})
+    tried: list[bool] = []
+
+    def is_full(*_: object, **__: object) -> None:
+        tried.append(True)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(companion_module.tempfile, "TemporaryFile", is_full)
+        turn = in_background(here, audit_id)
+        wait_for(lambda: len(tried) > 3)
+        assert here.row(audit_id).status == "running"
+    turn.join(timeout=20)
+
+    assert here.row(audit_id).status == "failed"
 
 
 def test_a_defect_in_the_engine_fails_the_audit_without_its_trace(
