@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     HttpUrl,
     StrictBool,
+    StringConstraints,
 )
 
 from service.contract.causes import Cause
@@ -62,6 +63,12 @@ class ImageSpec(_Strict):
     )
 
 
+# Labels are stripped, too.
+ClassName = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000)
+]
+
+
 class DatasetSpec(_Strict):
     """How to read a dataset; every field is optional."""
 
@@ -71,7 +78,7 @@ class DatasetSpec(_Strict):
     )
     class_names: (
         Annotated[
-            list[Annotated[str, Field(max_length=1_000)]],
+            list[ClassName],
             Field(min_length=2, max_length=10_000),
             AfterValidator(_all_different),
         ]

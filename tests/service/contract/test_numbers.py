@@ -83,8 +83,16 @@ def test_a_switch_is_true_or_false() -> None:
         {"image": {"size": [0, 32]}},
         {"image": {"size": [1_000_000, 1_000_000]}},
         {"class_names": ["cat", "dog", "cat"]},
+        {"class_names": ["cat", "dog", "cat "]},
+        {"class_names": ["cat", " "]},
     ],
 )
 def test_a_spec_that_no_file_can_fulfil_is_refused(spec: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         DatasetSpec.model_validate(spec)
+
+
+def test_names_of_classes_are_stripped_as_labels_are() -> None:
+    spec = DatasetSpec.model_validate({"class_names": [" cat", "dog\u00a0"]})
+
+    assert spec.class_names == ["cat", "dog"]

@@ -232,6 +232,13 @@ def test_a_file_that_is_cut_off_or_damaged_is_said_to_be_so(content, format_):
         read(content, format_)
 
 
+def test_a_table_whose_lines_end_as_none_should_is_told_how_they_should():
+    content = files.csv(files.table_rows()).replace(b"\n", b"\r")
+
+    with pytest.raises(BadRequest, match="LF or CRLF"):
+        read(content, "csv")
+
+
 @pytest.mark.parametrize(
     ("content", "format_"),
     [

@@ -33,6 +33,11 @@ class FewerRows(Odd):
         return self.inner(x)[:2]
 
 
+class Nothing(Odd):
+    def forward(self, x) -> torch.Tensor:
+        raise RuntimeError("boom")
+
+
 class Sparse(Odd):
     def forward(self, x):
         return self.inner(x).to_sparse()
@@ -144,6 +149,7 @@ def trained(session, *arms):
     ("module", "words"),
     [
         (FewerRows(), ["[2, 3]", "one row"]),
+        (Nothing(), ["returns nothing", "raises an error"]),
         (Sparse(), ["sparse", "plain floats"]),
         (Nowhere(), ["meta", "plain floats"]),
         (FourOnly(), ["only four", "any size"]),

@@ -57,6 +57,10 @@ def _read_header(file: BinaryIO) -> tuple[list[str], str]:
         text = line.removeprefix(codecs.BOM_UTF8).decode("utf-8").strip("\r\n")
     except UnicodeDecodeError:
         refuse_unreadable("the file is no UTF-8 text")
+    if "\r" in text:
+        refuse_unreadable(
+            "the header line holds a carriage return; lines are to end with LF or CRLF"
+        )
     if not text.strip() or "\0" in text:
         refuse_unreadable("the file has no header line with the names of the columns")
     delimiter = max(_DELIMITERS, key=text.count)

@@ -61,9 +61,7 @@ def own_code(doing: str) -> Iterator[None]:
         ) from error
 
 
-def check_answer(
-    raw: torch.Tensor, x: torch.Tensor, outputs: int | None = None
-) -> None:
+def check_answer(raw: object, x: torch.Tensor, outputs: int | None = None) -> None:
     """Refuse an answer that holds no numbers, or not those of every sample.
 
     A single sample's may lack the axis of rows: some models squeeze it away.
@@ -76,6 +74,11 @@ def check_answer(
     Raises:
         UnusableModel: with what was found and what is expected.
     """
+    if not isinstance(raw, torch.Tensor):
+        raise UnusableModel(
+            f"The model returns nothing {on_samples(x)}: it raises an error, or ends "
+            "before it returns."
+        )
     if raw.layout != torch.strided or raw.is_quantized or raw.device != x.device:
         raise UnusableModel(
             f"The model returns a tensor of {raw.dtype}, laid out as {raw.layout}, on "

@@ -1,9 +1,10 @@
-"""Whether the weights of a TorchScript archive are there in full.
+"""Whether the weights of a TorchScript archive are there in full, and as written.
 
 `torch.jit.load` takes as many bytes as a tensor needs from its record, however short
 that is: what lies behind it in memory would become weights. So the pickles are read
 here for what they say of tensors, and nothing in them is called: every name stands for
-an empty class.
+an empty class. Nor does torch look at the checksums that it writes, so that a bit that
+was flipped on the way is a weight like any other.
 
 Source: torch/csrc/jit/serialization (unpickler.cpp, import_read.cpp).
 """
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO, Self
 
 from service.contract.errors import BadRequest
 
+_CHUNK_BYTES = 1 << 20
 _FOLDERS = ("data", "constants")  # each with its pickle
 _ITEM_BYTES = {
     "DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2,
@@ -69,12 +71,12 @@ class _Tensors(pickle.Unpickler):
 
 
 def check_records(file: BinaryIO) -> None:
-    """Refuse an archive whose tensors are cut off. Leaves the file at its start.
+    """Refuse an archive whose tensors are cut off or damaged. Rewinds the file.
 
     What cannot be read in this way is left to torch.
 
     Raises:
-        BadRequest: a record is missing or too short, or stands there twice.
+        BadRequest: a record is missing, too short or damaged, or stands there twice.
     """
     try:
         _check(file)
@@ -103,6 +105,22 @@ def _check(file: BinaryIO) -> None:
                         f"needs {needed:,} bytes, {there or 0:,} are there; it may be "
                         "cut off."
                     )
+        _check_sums(archive)
+
+
+def _check_sums(archive: zipfile.ZipFile) -> None:
+    for entry in archive.infolist():
+        if entry.CRC == 0:  # torch may be told not to work it out
+            continue
+        with archive.open(entry) as record:
+            try:
+                while record.read(_CHUNK_BYTES):
+                    pass
+            except zipfile.BadZipFile as error:
+                raise BadRequest(
+                    f"The archive is refused: '{entry.filename}' is damaged; its "
+                    "checksum is another one."
+                ) from error
 
 
 def _needed(content: bytes) -> list[tuple[str, int]]:

@@ -71,6 +71,26 @@ def test_a_tensor_that_is_cut_off_is_refused(record: str) -> None:
         load_torchscript(rebuilt(archive(), cut=record))
 
 
+def test_what_was_damaged_on_the_way_is_refused() -> None:
+    """Torch itself looks at no checksum: a flipped bit would be another weight."""
+    content = bytearray(archive())
+    one = b"\x00\x00\x80?"
+    content[content.index(one)] ^= 1
+
+    with pytest.raises(BadRequest, match="is damaged; its checksum"):
+        load_torchscript(io.BytesIO(bytes(content)))
+
+
+def test_an_archive_without_checksums_is_opened() -> None:
+    without = rebuilt(archive()).getvalue()
+    with zipfile.ZipFile(io.BytesIO(without)) as whole:
+        sums = [entry.CRC.to_bytes(4, "little") for entry in whole.infolist()]
+    for found in sums:
+        without = without.replace(found, bytes(4))
+
+    assert load_torchscript(io.BytesIO(without)).facts.outputs == 3
+
+
 def test_a_name_that_stands_twice_is_refused() -> None:
     with pytest.raises(BadRequest, match="a name twice"):
         load_torchscript(rebuilt(archive(), twice="/data/0"))
