@@ -37,9 +37,9 @@ from worker.engine.results import BASELINE
 from worker.engine.stats.decisions import Floors, severity_of
 from worker.engine.subject import Subject
 from worker.engine.transcript import as_reported, limits_of, timings_of
-from worker.engine.verdicts import weigh
+from worker.engine.verdicts import retrained, weigh
 from worker.engine.version import ENGINE
-from worker.engine.wording import FULL_LENGTH
+from worker.engine.wording import FULL_LENGTH, listed
 
 LOGGER = logging.getLogger(__name__)
 VERDICT_ORDER = ("found", "suspected", "inconclusive", "not_found", "not_applicable")
@@ -68,6 +68,8 @@ def conclude(
     remedy = better_of(subject, learned)
     if doubt or _trained_in_full(learned, delivered):
         judged = [_doubted(f, doubt, trials, learned) for f in judged]
+    if assumed := assumed_wrongly(subject, learned):
+        judged = [_of_what_is_assumed(f, assumed, trials, learned) for f in judged]
     explained = {
         c: t.explained_by
         for c, t in trials.items()
@@ -139,6 +141,39 @@ def _doubt(learned: Learned, remedy: Remedy | None) -> str | None:
             f"{remedy.judged_on}."
         )
     return None
+
+
+def assumed_wrongly(subject: Subject, learned: Learned) -> list[str]:
+    """Name fields of the recipe that were not given, where it yields worse models.
+
+    Empty where all that counts was given, or trainings by the recipe are not surely
+    worse than the delivered model.
+    """
+    gain = retrained(learned)
+    if gain is None or gain.high >= -Floors().material:
+        return []
+    fields = {name.partition(".")[0] for name in subject.assumed}
+    return [name for name in ("optimizer", "epochs", "batch_size") if name in fields]
+
+
+def _of_what_is_assumed(
+    finding: Finding,
+    assumed: Sequence[str],
+    trials: Mapping[Cause, Trial],
+    learned: Learned,
+) -> Finding:
+    """Leave open what makes good no more than a wrong guess at the recipe."""
+    trial, gain = trials.get(finding.cause), retrained(learned)
+    if finding.verdict not in ("found", "suspected") or not trial or not gain:
+        return finding
+    if trial.role == "none" or trial.gain.value + gain.value >= Floors().material:
+        return finding
+    more = (
+        f" That is against a recipe of which we assumed {listed(list(assumed))}, and "
+        "the delivered model does better than that makes: tell them, to have it judged."
+    )
+    update = {"verdict": "inconclusive", "severity": "info"}
+    return finding.model_copy(update={**update, "summary": finding.summary + more})
 
 
 def _at_full_length(learned: Learned) -> float | None:

@@ -61,12 +61,14 @@ def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
 
 
 def better_of(subject: Subject, learned: Learned) -> Remedy | None:
-    """The repaired model: trained anew, or the mended delivery if that is better.
+    """The repaired model: the mended delivery, or one trained anew if that is better.
 
-    The rows that decide choose; both are judged on the others.
+    The rows that decide choose; both are judged on the others. What is hardly better
+    is not worth another training.
     """
     trained, mended = _level(learned.remedy), _level(learned.mended)
-    if mended is None or (trained is not None and trained > mended):
+    least = (mended or 0.0) + Floors().material
+    if mended is None or (trained is not None and trained >= least):
         return remedy_of(subject, learned)
     assert learned.mended is not None
     changes = [

@@ -27,6 +27,7 @@ class CorruptedInputs:
     cause: ClassVar[Cause] = Cause.CORRUPTED_INPUTS
 
     least_share: float = 0.002  # of the training rows with a defect
+    much: float = 0.05  # likewise, from which all that is mended at once repairs them
     most_dropped: float = 0.5  # of the training rows
     most_values: int = 1024  # in a sample; a table of so many by so many is kept
     limit: float = 8.0  # robust deviations beyond which a value is clipped
@@ -50,7 +51,8 @@ class CorruptedInputs:
             text="Replace missing, non-finite and impossible values and clip what "
             "lies far outside",
             changes=(DataChange(name="repair_inputs", limit=self.limit),),
-            sane=broken,
+            # What lies far out hides behind the scale that it has spoiled.
+            sane=broken or share >= self.much,
             urgent=True,
             evident=True,
         )
