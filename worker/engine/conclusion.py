@@ -45,6 +45,8 @@ LOGGER = logging.getLogger(__name__)
 VERDICT_ORDER = ("found", "suspected", "inconclusive", "not_found", "not_applicable")
 MOSTLY = 0.5  # of a gain alone, that comes on top of what is said to explain it
 NEARLY_ALL = 0.9  # of what retraining gains, from which a fault of the delivery leads
+# What another guess at it makes another model of.
+GUESSED = ("optimizer.name", "optimizer.lr", "epochs", "batch_size")
 NO_MATTER_OF_TRAINING = (
     Cause.DEGENERATE_WEIGHTS,
     Cause.LABEL_ORDER_MISMATCH,
@@ -152,8 +154,7 @@ def assumed_wrongly(subject: Subject, learned: Learned) -> list[str]:
     gain = retrained(learned)
     if gain is None or gain.high >= -Floors().material:
         return []
-    fields = {name.partition(".")[0] for name in subject.assumed}
-    return [name for name in ("optimizer", "epochs", "batch_size") if name in fields]
+    return [name for name in GUESSED if not subject.was_given(name)]
 
 
 def _of_what_is_assumed(

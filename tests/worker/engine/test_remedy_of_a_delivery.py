@@ -75,6 +75,12 @@ def test_good_weights_come_back_in_evaluation_mode():
     assert remedy.changes == [{"kind": "network", "name": "as_delivered"}]
 
 
+def test_what_training_makes_hardly_better_is_not_given():
+    remedy, _ = remedy_in(Delivered(weights=0.7, anew=0.71))
+
+    assert remedy.model == f"{NAME}.pt"
+
+
 def test_they_come_back_where_there_is_no_time_to_train():
     world = Delivered(weights=0.7, anew=0.6, steps=5.0)
 

@@ -127,9 +127,7 @@ def _says_alike(look: Watched) -> bool:
         ]
     )
     counts = counts[:, counts.sum(0) > 0]
-    if counts.shape[1] < 2:  # noqa: PLR2004 - the same class of all rows
-        return True
-    if stats.chi2_contingency(counts).pvalue <= ALIKE:
+    if counts.shape[1] > 1 and stats.chi2_contingency(counts).pvalue <= ALIKE:
         return False
     # Where it says one class of nearly all, its doubts still tell the splits apart.
     found = [

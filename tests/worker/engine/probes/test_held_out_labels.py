@@ -95,6 +95,21 @@ def test_inputs_that_differ_tell_nothing_of_labels():
     assert contradicted_by(fewer.y, looked(columns, given, fewer), given) is None
 
 
+def test_rows_of_which_one_class_was_thinned_tell_nothing_of_labels():
+    """The reference says the other class of nearly all rows, of either split."""
+    rng = np.random.default_rng(0)
+
+    def rows(of_each: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        y = np.repeat([0, 1], of_each)
+        return rng.normal(size=(len(y), 6)) + 0.9 * y[:, None] * (np.arange(6) < 2), y
+
+    columns, y = rows((1500, 100))
+    held_out = HeldOut(*rows((470, 200)))
+    look = watch(columns, y, 2, beside=held_out.columns)
+
+    assert contradicted_by(held_out.y, look, y) is None
+
+
 @pytest.mark.parametrize("kept", ["few rows", "not every class"])
 def test_too_few_held_out_labels_tell_nothing(kept):
     columns, y, held_out = parts_of_digits()

@@ -1,0 +1,52 @@
+"""What is said of a recipe that was guessed, and makes worse models."""
+
+import numpy as np
+import pytest
+
+from service.contract.causes import Cause
+from service.contract.recipe import Loss, Optimizer, Recipe
+from tests.builders_engine import HEADER, World, make_subject
+from worker.engine.conclusion import conclude
+from worker.engine.lab.experiment import Arm, RecipeChange, pack_mask
+
+TOLD = Recipe(
+    optimizer=Optimizer(name="adam", lr=1e-3),
+    loss=Loss(name="cross_entropy"),
+    epochs=15,
+    batch_size=32,
+)
+
+
+def longer(arm: Arm) -> float:
+    epochs = [
+        change.patch.get("epochs", 0)
+        for change in arm.changes
+        if isinstance(change, RecipeChange)
+    ]
+    return 0.15 if max(epochs, default=0) > 30 else 0.0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "delivered", "verdict"),
+    [
+        (Recipe(epochs=15), 0.95, "inconclusive"),
+        (Recipe(epochs=15), 0.75, "found"),
+        (TOLD, 0.95, "found"),
+    ],
+    ids=["worse than delivered", "as delivered", "all told"],
+)
+def test_gains_that_make_a_wrong_guess_good_are_left_open(recipe, delivered, verdict):
+    world = World(make_subject(recipe=recipe), base=0.75, effect=longer)
+    rows = world.difficulty
+    world.measures["delivered"] = {
+        "balanced_accuracy": delivered,
+        "correct": {split: pack_mask(rows[split] < delivered) for split in rows},
+    }
+
+    report = conclude(world.subject, world.audit(), HEADER)
+
+    [finding] = [f for f in report.findings if f.cause is Cause.INSUFFICIENT_TRAINING]
+    expected = {verdict, "suspected"} if verdict == "found" else {verdict}
+    assert finding.verdict in expected
+    assert ("of which we assumed" in finding.summary) == (verdict == "inconclusive")
+    assert np.isfinite(finding.gain.value)
