@@ -198,7 +198,7 @@ async def _events(
         if seen != str(found.version):
             seen = str(found.version)
             yield ServerSentEvent(found.body.decode(), event="audit", id=seen)
-        if found.is_finished:
+        if found.is_finished or waiting.has_ended:
             return
         await waiting.changed(audit_id, found.version, seconds=_EVENT_SECONDS)
         try:
