@@ -6,15 +6,19 @@ digest that was computed while it came in, and can be looked at before it is kep
 Whoever keeps or deletes a file holds `database.lock_bytes` for its digest, and writes
 the row that names it, or sees that none does, in the same transaction: else one caller
 could delete what another has just been promised.
+
+A file on its way in is locked by who writes it. The kernel gives the lock back when the
+process dies, so what is not locked is abandoned.
 """
 
+import fcntl
 import hashlib
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
@@ -23,9 +27,11 @@ from service.contract.errors import Unavailable
 from service.store import writeback
 
 CHUNK_BYTES = 1024 * 1024
+INCOMING = "incoming"
 # From here on it pays to hash in another thread; neither needs the interpreter's lock.
 _LARGE_BYTES = 256 * 1024
-ABANDONED_SECONDS = 24 * 3600
+YOUNG_SECONDS = 60  # may not be locked yet
+ABANDONED_SECONDS = 24 * 3600  # where the disk knows no locks
 _PROBE = bytes(4096)
 # Of the disk: without it the database beside the files could not even note a deletion.
 _RESERVE_BYTES = 64 * 1024 * 1024
@@ -81,6 +87,8 @@ class BlobWriter:
             self._file = self._path.open("xb", buffering=0)
         except OSError as error:
             raise BlobStoreDown(error.strerror or "cannot write") from error
+        with suppress(OSError):  # some disks of the network know no locks
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Add bytes.
@@ -117,7 +125,6 @@ class BlobWriter:
         digest = self._hash.hexdigest()
         try:
             os.fsync(self._file.fileno())
-            self._file.close()
             self._stage(self._path, digest)
         except OSError as error:
             self.abort()
@@ -208,7 +215,7 @@ class FolderBlobs:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._incoming = root / "incoming"
+        self._incoming = root / INCOMING
         self._verified: dict[str, tuple[int, ...]] = {}
         remove_abandoned(self._incoming)
 
@@ -277,7 +284,7 @@ def open_blobs(address: str, *, cache: Path) -> BlobStore:
         from service.store.bucket import BucketBlobs  # noqa: PLC0415
 
         return BucketBlobs(address, cache)
-    return FolderBlobs(Path(address.removeprefix("file://")))
+    return FolderBlobs(_folder(address))
 
 
 def chunks(file: BinaryIO) -> Iterator[bytes]:
@@ -298,12 +305,25 @@ def probe_folder(folder: Path) -> None:
         writer.finish()
 
 
+def incoming_folder(address: str, *, cache: Path) -> Path:
+    """Say where the files of a store come in; arguments as of `open_blobs`."""
+    root = cache if address.startswith("s3://") else _folder(address)
+    return root / INCOMING
+
+
 def remove_abandoned(incoming: Path) -> None:
-    """Remove what was on its way in when a process died, a day ago or more."""
-    limit = time.time() - ABANDONED_SECONDS
+    """Remove what was on its way in when a process died."""
+    now = time.time()
     for path in incoming.glob("*.part"):
-        try:
-            if path.stat().st_mtime < limit:
-                path.unlink()
-        except FileNotFoundError:  # another process was faster
-            continue
+        # Somebody writes it, another process was faster, or it cannot be removed.
+        with suppress(OSError), path.open("rb") as file:
+            age = now - os.fstat(file.fileno()).st_mtime
+            if age < YOUNG_SECONDS:
+                continue
+            if age < ABANDONED_SECONDS:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def _folder(address: str) -> Path:
+    return Path(address.removeprefix("file://"))
