@@ -287,10 +287,13 @@ def open_blobs(address: str, *, cache: Path) -> BlobStore:
     return FolderBlobs(_folder(address))
 
 
-def chunks(file: BinaryIO) -> Iterator[bytes]:
-    """Read an open file to its end, then close it."""
+def chunks(file: BinaryIO, part: range) -> Iterator[bytes]:
+    """Read some bytes of an open file, then close it."""
     with file:
-        while chunk := file.read(CHUNK_BYTES):
+        file.seek(part.start)
+        left = len(part)
+        while left and (chunk := file.read(min(left, CHUNK_BYTES))):
+            left -= len(chunk)
             yield chunk
 
 
