@@ -65,13 +65,17 @@ class BlobWriter:
         incoming: folder for files on their way in.
         keep: puts a finished file in its place; quick.
         stage: does before what of that takes long.
+
+    Attributes:
+        size_bytes: what was written so far.
+        may_be_stored: whether the store may hold the file, kept or not.
     """
 
     def __init__(
         self,
         incoming: Path,
         keep: Callable[[Path, str], None],
-        stage: Callable[[Path, str], None] = lambda _path, _sha256: None,
+        stage: Callable[[Path, str], None] | None = None,
     ) -> None:
         self._path = incoming / f"{secrets.token_hex(16)}.part"
         self._keep = keep
@@ -80,7 +84,9 @@ class BlobWriter:
         self._hasher: ThreadPoolExecutor | None = None
         self._begun_bytes = 0
         self._open = True
+        self._kept = False
         self.size_bytes = 0
+        self.may_be_stored = False
         try:
             incoming.mkdir(parents=True, exist_ok=True)
             # Unbuffered: chunks are large, and a buffer would only copy them.
@@ -125,7 +131,9 @@ class BlobWriter:
         digest = self._hash.hexdigest()
         try:
             os.fsync(self._file.fileno())
-            self._stage(self._path, digest)
+            if self._stage is not None:
+                self.may_be_stored = True
+                self._stage(self._path, digest)
         except OSError as error:
             self.abort()
             raise BlobStoreDown(error.strerror or "cannot write") from error
@@ -140,12 +148,16 @@ class BlobWriter:
         Harmless when repeated, as by a transaction that is tried again.
 
         Raises:
-            BlobStoreDown: it could not be stored.
+            BlobStoreDown: it could not be stored, or was given up meanwhile.
         """
-        if not self._open:
+        if self._kept:
             return
+        if not self._open:
+            raise BlobStoreDown("the file was given up")
+        self.may_be_stored = True
         try:
             self._keep(self._path, self._hash.hexdigest())
+            self._kept = True
         except OSError as error:
             raise BlobStoreDown(error.strerror or "cannot write") from error
         finally:

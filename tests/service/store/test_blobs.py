@@ -148,6 +148,15 @@ def test_what_is_written_to_a_disk_without_locks_goes_after_a_day(
         assert leftovers(tmp_path) == []
 
 
+def test_a_file_that_was_given_up_is_not_said_to_be_kept(blobs: BlobStore) -> None:
+    with blobs.writer() as writer:
+        writer.write(TEXT)
+        writer.finish()
+
+    with pytest.raises(BlobStoreDown, match="given up"):
+        writer.keep()
+
+
 def test_a_deleted_file_is_missing(blobs: BlobStore) -> None:
     keep(blobs, TEXT)
 
