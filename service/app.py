@@ -21,6 +21,7 @@ from service.api.error_handlers import add_error_handlers
 from service.api.head_requests import HeadRequests
 from service.api.measurements import Clock, Measurements
 from service.api.poll_lane import PollLane
+from service.api.stopping import Stop, Stoppable
 from service.api.waiting import Waiting
 from service.desk import Desk
 from service.pages.router import router as pages
@@ -69,6 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.waiting = Waiting(
         desk.audits, interval_seconds=desk.settings.poll_interval_seconds
     )
+    app.state.stop = Stop(app.state.waiting)
     for router in (
         upload_routes.router,
         audit_routes.router,
@@ -90,6 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         retry_after_seconds=desk.settings.retry_after_seconds,
     )
     app.add_middleware(HeadRequests)
+    app.add_middleware(Stoppable, stop=app.state.stop)
     app.add_middleware(Clock, measurements=app.state.measurements)
     describe(app)
     return app

@@ -1,9 +1,11 @@
 """Audits: asked for, looked at, cancelled, compared, removed."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import BinaryIO
 
 from sqlalchemy.orm import Session
 
@@ -46,6 +48,23 @@ from service.store.tables import AuditRow, OutcomeRow, PieceRow, WebhookRow
 from service.store.work import add_first_advance
 from service.upload_bodies import inspection
 from service.webhooks import add_webhook
+
+
+@dataclass(frozen=True, slots=True)
+class RepairedModel:
+    """A file that is open for reading."""
+
+    sha256: str
+    size_bytes: int
+    _file: BinaryIO
+
+    def chunks(self, part: range) -> Iterator[bytes]:
+        """Read some of its bytes, then close it."""
+        return chunks(self._file, part)
+
+    def close(self) -> None:
+        """Close it unread."""
+        self._file.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +230,8 @@ class Audits:
         after = Report.model_validate_json(self.report_text(caller, later))
         return compare_reports(before, after)
 
-    def repaired_model(
-        self, caller: Caller, audit_id: str
-    ) -> tuple[str, Iterator[bytes]]:
-        """Read the repaired model; returns its SHA-256 and its bytes.
+    def repaired_model(self, caller: Caller, audit_id: str) -> RepairedModel:
+        """Open the repaired model.
 
         Raises:
             NotFound: not in the caller's project, or the audit made none, or its bytes
@@ -228,13 +245,14 @@ class Audits:
         if row.remedy_sha256 is None:
             raise NotFound(detail="This audit made no repaired model.")
         try:
-            return row.remedy_sha256, chunks(self._blobs.open(row.remedy_sha256))
+            file = self._blobs.open(row.remedy_sha256)
         except BlobMissingError as error:
             how = "damaged" if isinstance(error, BlobDamagedError) else "lost"
             raise NotFound(
                 detail=f"The repaired model of this audit was {how} in the store; "
                 "delete the audit and repeat it to have it made again."
             ) from error
+        return RepairedModel(row.remedy_sha256, os.fstat(file.fileno()).st_size, file)
 
     def delete(self, caller: Caller, audit_id: str) -> str | None:
         """Remove an audit that has ended; returns the digest of its repaired model.

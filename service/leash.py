@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 LOG = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ class Leashed:
         final_codes: frozenset[int] = frozenset({0}),
         quiet: bool = False,
         death_signal: signal.Signals = signal.SIGTERM,
+        mend: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare; nothing is started yet.
 
@@ -67,6 +68,8 @@ class Leashed:
             death_signal: what the kernel sends it when this process is gone. A program
                 can hang in the orderly end that SIGTERM asks for, so it should ask
                 `is_cut` itself; SIGKILL for one that loses nothing by it.
+            mend: called before it is started again, where it gave up by itself: it
+                ended with an exit code other than 0, not by a signal.
         """
         self._name = name
         self._command = list(command)
@@ -75,6 +78,7 @@ class Leashed:
         self._final = final_codes
         self._quiet = quiet
         self._death_signal = death_signal
+        self._mend = mend
         self._end = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -119,6 +123,8 @@ class Leashed:
             if time.monotonic() - begin >= STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
             LOG.warning("%s ended (%d); again in %g s", self._name, code, pause)
+            if code > 0:
+                self._mend()
             self._end.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 

@@ -27,6 +27,7 @@ from service.dispatch import Publisher, Relay
 from service.outward import Outward
 from service.schedules import next_run, start_scheduled
 from service.settings import Settings
+from service.store.blobs import incoming_folder
 from service.store.database import Database, database_time
 from service.store.tables import AuditRow, ScheduleRow, ScheduleRunRow
 from service.upkeep import Upkeep
@@ -189,7 +190,13 @@ def loops(settings: Settings, database: Database) -> Iterator[Relay]:
     relay = Relay(
         database, publisher, interval_seconds=settings.outbox_interval_seconds
     )
-    upkeep = Upkeep(database, interval_seconds=settings.reaper_interval_seconds)
+    upkeep = Upkeep(
+        database,
+        incoming=incoming_folder(
+            settings.blob_address, cache=settings.data_dir / "cache"
+        ),
+        interval_seconds=settings.reaper_interval_seconds,
+    )
     scheduler = Scheduler(
         database,
         start_scheduled,

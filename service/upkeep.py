@@ -1,11 +1,16 @@
-"""Brings back what was lost: leases of dead workers, messages the broker forgot."""
+"""Brings back what was lost: leases of dead workers, messages the broker forgot.
+
+What nobody can bring back is removed: files that were on their way in.
+"""
 
 import logging
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 from service.contract.errors import Unavailable
 from service.store import ending, outbox, workers
+from service.store.blobs import remove_abandoned
 from service.store.database import Database, database_time
 
 LOG = logging.getLogger(__name__)
@@ -59,8 +64,18 @@ def resend(database: Database) -> int:
 class Upkeep:
     """Reaps and sends again, until told to stop."""
 
-    def __init__(self, database: Database, *, interval_seconds: float) -> None:
+    def __init__(
+        self, database: Database, *, incoming: Path, interval_seconds: float
+    ) -> None:
+        """Prepare.
+
+        Args:
+            database: where leases and messages are.
+            incoming: the folder of files on their way in.
+            interval_seconds: how often to look.
+        """
         self._database = database
+        self._incoming = incoming
         self._interval = interval_seconds
         self._rounds = 0
 
@@ -84,4 +99,5 @@ class Upkeep:
         if self._rounds % 100 == 0:
             with self._database.transaction() as session:
                 outbox.prune(session, database_time(session))
+            remove_abandoned(self._incoming)
         self._rounds += 1

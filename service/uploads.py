@@ -243,13 +243,14 @@ class Uploads:
                 writer.keep()
                 return answer
         except Problem:
-            with suppress(Unavailable):  # then that is what failed before
-                self.forget_bytes(sha256)
+            if writer.may_be_stored:
+                with suppress(Unavailable):  # then that is what failed before
+                    self.forget_bytes(sha256, hasty=True)
             raise
 
-    def forget_bytes(self, sha256: str) -> None:
-        """Remove a file that nothing refers to any more."""
-        with self._database.transaction() as session:
+    def forget_bytes(self, sha256: str, *, hasty: bool = False) -> None:
+        """Remove a file that nothing refers to any more; see `Database.transaction`."""
+        with self._database.transaction(hasty=hasty) as session:
             lock_bytes(session, sha256)
             if not dataset_store.bytes_are_used(
                 session, sha256

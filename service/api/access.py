@@ -34,9 +34,13 @@ async def identify(request: Request) -> Caller:
     """Find out who sent a request.
 
     Raises:
+        BadRequest: more than one key.
         Unauthorized: no key, or one that is not in force.
     """
-    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    sent = request.headers.getlist("authorization")
+    if len(sent) > 1:
+        raise BadRequest(detail="Send one `Authorization` header.")
+    scheme, _, secret = "".join(sent).partition(" ")
     secret = secret.strip()
     if scheme.lower() != "bearer" or not secret:
         raise Unauthorized(detail="Send `Authorization: Bearer KEY`.")

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import StreamingResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from service.api.access import (
@@ -16,6 +15,7 @@ from service.api.access import (
     Viewer,
 )
 from service.api.documented import header, problems
+from service.api.downloads import download
 from service.api.poll_answer import Poll, answer_poll, current
 from service.api.upload_routes import Cursor, Limit
 from service.api.waiting import Waiting
@@ -27,6 +27,7 @@ from service.contract.errors import (
     IdempotencyMismatch,
     Mismatch,
     NotFound,
+    RangeNotSatisfiable,
     UnusableDataset,
     UnusableModel,
 )
@@ -48,6 +49,9 @@ _POLLING = {
     **header("ETag", "Names the state that the body shows.", '"v7"'),
     **header("Retry-After", "Seconds; while the audit is unfinished.", "2"),
 }
+_BINARY = {
+    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+}
 Prefer = Annotated[
     str | None,
     Header(
@@ -59,6 +63,19 @@ Prefer = Annotated[
 IfNoneMatch = Annotated[
     str | None,
     Header(description="The `ETag` of an earlier answer.", examples=['"v7"']),
+]
+
+IfRange = Annotated[
+    str | None,
+    Header(description="The `ETag` of the file that `Range` is a part of."),
+]
+Range = Annotated[
+    str | None,
+    Header(
+        alias="Range",
+        description="The part that is wanted; several get the whole.",
+        examples=["bytes=1048576-"],
+    ),
 ]
 
 
@@ -198,7 +215,7 @@ async def _events(
         if seen != str(found.version):
             seen = str(found.version)
             yield ServerSentEvent(found.body.decode(), event="audit", id=seen)
-        if found.is_finished:
+        if found.is_finished or waiting.has_ended:
             return
         await waiting.changed(audit_id, found.version, seconds=_EVENT_SECONDS)
         try:
@@ -248,30 +265,27 @@ def list_experiments(
     summary="Download the repaired model",
     response_class=Response,
     responses={
-        200: {
-            "description": "A TorchScript archive.",
-            "content": {
-                "application/octet-stream": {
-                    "schema": {"type": "string", "format": "binary"}
-                }
-            },
-        },
-        **problems(NotFound, Conflict),
+        200: {"description": "A TorchScript archive.", "content": _BINARY},
+        206: {"description": "The part that `Range` asks for.", "content": _BINARY},
+        304: {"description": "It is what `If-None-Match` names."},
+        **problems(NotFound, Conflict, RangeNotSatisfiable),
     },
 )
 def read_repaired_model(
-    audit_id: str, caller: Viewer, desk: Services
-) -> StreamingResponse:
-    """Download the repaired model, where the audit made one."""
-    sha256, chunks = desk.audits.repaired_model(caller, audit_id)
-    return StreamingResponse(
-        chunks,
-        media_type="application/octet-stream",
-        headers={
-            "Content-Disposition": f'attachment; filename="{audit_id}.pt"',
-            "ETag": f'"{sha256}"',
-            "X-Content-Type-Options": "nosniff",
-        },
+    audit_id: str,
+    caller: Viewer,
+    desk: Services,
+    if_none_match: IfNoneMatch = None,
+    if_range: IfRange = None,
+    wanted: Range = None,
+) -> Response:
+    """Download the repaired model, where the audit made one; whole or in part."""
+    model = desk.audits.repaired_model(caller, audit_id)
+    return download(
+        model,
+        f"{audit_id}.pt",
+        if_none_match=if_none_match,
+        wanted=wanted if if_range in {None, f'"{model.sha256}"'} else None,
     )
 
 

@@ -41,6 +41,7 @@ class Waiting:
         self._waiters: dict[str, dict[asyncio.Future[None], int]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self.has_ended = False
         self._threaded_until = 0.0 if audits.are_local else float("inf")
 
     async def current(self, audit_id: str) -> Snapshot | None:
@@ -59,7 +60,12 @@ class Waiting:
         return await asyncio.shield(asked)
 
     async def changed(self, audit_id: str, version: int, *, seconds: float) -> None:
-        """Wait until an audit has another version, or the time is over."""
+        """Wait until an audit has another version, or the time is over.
+
+        Nobody waits any more once all waiting has ended.
+        """
+        if self.has_ended:
+            return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._waiters.setdefault(audit_id, {})
         waiting[waiter] = version
@@ -74,6 +80,14 @@ class Waiting:
             waiting.pop(waiter, None)
             if not waiting and self._waiters.get(audit_id) is waiting:
                 del self._waiters[audit_id]
+
+    def end(self) -> None:
+        """Wake all who wait, for good: the service stops."""
+        self.has_ended = True
+        for waiting in self._waiters.values():
+            for waiter in waiting:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     async def _read_asked(self) -> None:
         while self._asked:

@@ -9,6 +9,7 @@ Problem
 ├── Conflict              409
 ├── TooLarge              413
 ├── UnsupportedMediaType  415
+├── RangeNotSatisfiable   416
 ├── InvalidFields         422
 ├── TooManyRequests       429
 ├── Unusable              422  a file that opened but that cannot be audited
@@ -171,6 +172,15 @@ class UnsupportedMediaType(Problem):
     explanation = "See the documentation for the formats of models and datasets."
 
 
+class RangeNotSatisfiable(Problem):
+    """A part of a file that the file does not have."""
+
+    name = "range-not-satisfiable"
+    title = "The file has no such part"
+    status = 416
+    explanation = "`Content-Range` says how many bytes the file has."
+
+
 class InvalidFields(Problem):
     """Fields that are missing, unknown or out of range."""
 
@@ -258,7 +268,10 @@ class Unavailable(Problem):
     name = "unavailable"
     title = "Not available at the moment"
     status = 503
-    explanation = "The database or the blob store does not answer; try again later."
+    explanation = (
+        "The database or the blob store does not answer, or the service is being "
+        "restarted; try again later."
+    )
 
 
 PROBLEMS: tuple[type[Problem], ...] = (
@@ -271,6 +284,7 @@ PROBLEMS: tuple[type[Problem], ...] = (
     Conflict,
     TooLarge,
     UnsupportedMediaType,
+    RangeNotSatisfiable,
     InvalidFields,
     UnusableModel,
     UnusableDataset,

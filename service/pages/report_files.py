@@ -53,10 +53,13 @@ def report_file(
 @router.get("/audits/{audit_id}/model")
 def repaired_model(request: Request, audit_id: str) -> Response:
     """Send the repaired model."""
-    _, chunks = desk_of(request).audits.repaired_model(caller_of(request), audit_id)
+    model = desk_of(request).audits.repaired_model(caller_of(request), audit_id)
     name = f"{audit_id}-repaired.pt"
     return StreamingResponse(
-        chunks,
+        model.chunks(range(model.size_bytes)),
         media_type="application/octet-stream",
-        headers={"content-disposition": f'attachment; filename="{name}"'},
+        headers={
+            "content-disposition": f'attachment; filename="{name}"',
+            "content-length": str(model.size_bytes),
+        },
     )

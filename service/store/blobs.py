@@ -6,15 +6,19 @@ digest that was computed while it came in, and can be looked at before it is kep
 Whoever keeps or deletes a file holds `database.lock_bytes` for its digest, and writes
 the row that names it, or sees that none does, in the same transaction: else one caller
 could delete what another has just been promised.
+
+A file on its way in is locked by who writes it. The kernel gives the lock back when the
+process dies, so what is not locked is abandoned.
 """
 
+import fcntl
 import hashlib
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
@@ -23,9 +27,11 @@ from service.contract.errors import Unavailable
 from service.store import writeback
 
 CHUNK_BYTES = 1024 * 1024
+INCOMING = "incoming"
 # From here on it pays to hash in another thread; neither needs the interpreter's lock.
 _LARGE_BYTES = 256 * 1024
-ABANDONED_SECONDS = 24 * 3600
+YOUNG_SECONDS = 60  # may not be locked yet
+ABANDONED_SECONDS = 24 * 3600  # where the disk knows no locks
 _PROBE = bytes(4096)
 # Of the disk: without it the database beside the files could not even note a deletion.
 _RESERVE_BYTES = 64 * 1024 * 1024
@@ -59,13 +65,17 @@ class BlobWriter:
         incoming: folder for files on their way in.
         keep: puts a finished file in its place; quick.
         stage: does before what of that takes long.
+
+    Attributes:
+        size_bytes: what was written so far.
+        may_be_stored: whether the store may hold the file, kept or not.
     """
 
     def __init__(
         self,
         incoming: Path,
         keep: Callable[[Path, str], None],
-        stage: Callable[[Path, str], None] = lambda _path, _sha256: None,
+        stage: Callable[[Path, str], None] | None = None,
     ) -> None:
         self._path = incoming / f"{secrets.token_hex(16)}.part"
         self._keep = keep
@@ -74,13 +84,17 @@ class BlobWriter:
         self._hasher: ThreadPoolExecutor | None = None
         self._begun_bytes = 0
         self._open = True
+        self._kept = False
         self.size_bytes = 0
+        self.may_be_stored = False
         try:
             incoming.mkdir(parents=True, exist_ok=True)
             # Unbuffered: chunks are large, and a buffer would only copy them.
             self._file = self._path.open("xb", buffering=0)
         except OSError as error:
             raise BlobStoreDown(error.strerror or "cannot write") from error
+        with suppress(OSError):  # some disks of the network know no locks
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Add bytes.
@@ -117,8 +131,9 @@ class BlobWriter:
         digest = self._hash.hexdigest()
         try:
             os.fsync(self._file.fileno())
-            self._file.close()
-            self._stage(self._path, digest)
+            if self._stage is not None:
+                self.may_be_stored = True
+                self._stage(self._path, digest)
         except OSError as error:
             self.abort()
             raise BlobStoreDown(error.strerror or "cannot write") from error
@@ -133,12 +148,16 @@ class BlobWriter:
         Harmless when repeated, as by a transaction that is tried again.
 
         Raises:
-            BlobStoreDown: it could not be stored.
+            BlobStoreDown: it could not be stored, or was given up meanwhile.
         """
-        if not self._open:
+        if self._kept:
             return
+        if not self._open:
+            raise BlobStoreDown("the file was given up")
+        self.may_be_stored = True
         try:
             self._keep(self._path, self._hash.hexdigest())
+            self._kept = True
         except OSError as error:
             raise BlobStoreDown(error.strerror or "cannot write") from error
         finally:
@@ -208,7 +227,7 @@ class FolderBlobs:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._incoming = root / "incoming"
+        self._incoming = root / INCOMING
         self._verified: dict[str, tuple[int, ...]] = {}
         remove_abandoned(self._incoming)
 
@@ -277,13 +296,16 @@ def open_blobs(address: str, *, cache: Path) -> BlobStore:
         from service.store.bucket import BucketBlobs  # noqa: PLC0415
 
         return BucketBlobs(address, cache)
-    return FolderBlobs(Path(address.removeprefix("file://")))
+    return FolderBlobs(_folder(address))
 
 
-def chunks(file: BinaryIO) -> Iterator[bytes]:
-    """Read an open file to its end, then close it."""
+def chunks(file: BinaryIO, part: range) -> Iterator[bytes]:
+    """Read some bytes of an open file, then close it."""
     with file:
-        while chunk := file.read(CHUNK_BYTES):
+        file.seek(part.start)
+        left = len(part)
+        while left and (chunk := file.read(min(left, CHUNK_BYTES))):
+            left -= len(chunk)
             yield chunk
 
 
@@ -298,12 +320,25 @@ def probe_folder(folder: Path) -> None:
         writer.finish()
 
 
+def incoming_folder(address: str, *, cache: Path) -> Path:
+    """Say where the files of a store come in; arguments as of `open_blobs`."""
+    root = cache if address.startswith("s3://") else _folder(address)
+    return root / INCOMING
+
+
 def remove_abandoned(incoming: Path) -> None:
-    """Remove what was on its way in when a process died, a day ago or more."""
-    limit = time.time() - ABANDONED_SECONDS
+    """Remove what was on its way in when a process died."""
+    now = time.time()
     for path in incoming.glob("*.part"):
-        try:
-            if path.stat().st_mtime < limit:
-                path.unlink()
-        except FileNotFoundError:  # another process was faster
-            continue
+        # Somebody writes it, another process was faster, or it cannot be removed.
+        with suppress(OSError), path.open("rb") as file:
+            age = now - os.fstat(file.fileno()).st_mtime
+            if age < YOUNG_SECONDS:
+                continue
+            if age < ABANDONED_SECONDS:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def _folder(address: str) -> Path:
+    return Path(address.removeprefix("file://"))

@@ -15,6 +15,7 @@ from obstore.store import S3Store
 
 from service.store.blobs import (
     CHUNK_BYTES,
+    INCOMING,
     BlobMissingError,
     BlobStoreDown,
     BlobWriter,
@@ -50,7 +51,7 @@ class BucketBlobs:
         )
         self._cache = cache
         self._cache_bytes = cache_bytes
-        self._incoming = cache / "incoming"
+        self._incoming = cache / INCOMING
         self._lock = threading.Lock()
         remove_abandoned(self._incoming)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
@@ -29,15 +29,14 @@ POOL_WAIT_SECONDS = 10
 MIGRATION_LOCK = 0x6D6F64656C  # any number, the same in every process
 MIGRATIONS = Path(__file__).parent / "migrations"
 
-# What says that the database, not the statement, is at fault.
-_DOWN = (OperationalError, InterfaceError, PoolTimeoutError)
+_FAULTS = (DatabaseError, InterfaceError, PoolTimeoutError)
 
 
 class DatabaseDown(Unavailable):
-    """The database does not answer, or is locked for too long."""
+    """The database does not answer, is damaged, or is locked for too long."""
 
-    def __init__(self) -> None:
-        super().__init__("The database does not answer.")
+    def __init__(self, detail: str = "The database does not answer.") -> None:
+        super().__init__(detail)
 
 
 class UnknownDatabaseError(ValueError):
@@ -80,7 +79,7 @@ class Database:
         before it is written; `hasty` gives up after two seconds without it.
 
         Raises:
-            DatabaseDown: the database does not answer, or is locked for too long.
+            DatabaseDown: it does not answer, is damaged, or is locked for too long.
         """
         try:
             with (
@@ -90,8 +89,9 @@ class Database:
                 session.begin(),
             ):
                 yield session
-        except _DOWN as error:
-            raise DatabaseDown from error
+        except _FAULTS as error:
+            _tell_if_down(error)
+            raise
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -103,8 +103,9 @@ class Database:
         try:
             with Session(self._readers, expire_on_commit=False) as session:
                 yield session
-        except _DOWN as error:
-            raise DatabaseDown from error
+        except _FAULTS as error:
+            _tell_if_down(error)
+            raise
 
     @contextmanager
     def glancing(self) -> Iterator[Connection]:
@@ -116,8 +117,9 @@ class Database:
         try:
             with self._glances.connect() as connection:
                 yield connection
-        except _DOWN as error:
-            raise DatabaseDown from error
+        except _FAULTS as error:
+            _tell_if_down(error)
+            raise
 
     def ping(self) -> None:
         """Ask the database for one row.
@@ -163,13 +165,23 @@ class Database:
                     )
                 if not _is_newest(connection):
                     _upgrade(connection)
-        except _DOWN as error:
-            raise DatabaseDown from error
+        except _FAULTS as error:
+            _tell_if_down(error)
+            raise
 
     def close(self) -> None:
         """Close all pooled connections."""
         self.engine.dispose()
         self._hasty.dispose()
+
+
+def _tell_if_down(fault: Exception) -> None:
+    """Raise DatabaseDown where the database is at fault, not the statement."""
+    # Of no kind that is more exact: so the driver names a file that is no database.
+    if type(fault) is DatabaseError:
+        raise DatabaseDown("The database is damaged.") from fault
+    if isinstance(fault, OperationalError) or not isinstance(fault, DatabaseError):
+        raise DatabaseDown from fault
 
 
 def _is_newest(connection: Connection) -> bool:

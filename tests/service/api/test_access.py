@@ -39,6 +39,17 @@ def test_a_body_is_not_read_before_the_key(stranger: AppClient):
     problem(answer, "unauthorized", 401)
 
 
+def test_two_keys_in_one_request_are_refused(admin: AppClient):
+    audit_id = new_audit(admin)
+    sent = [("Authorization", f"Bearer {ADMIN_KEY}")]
+    two = [*sent, ("Authorization", "Bearer another")]
+    address = f"http://test/v1/audits/{audit_id}"
+    admin.headers.pop("authorization")
+    assert admin.get(address, headers=sent).status_code == 200
+
+    problem(admin.get(address, headers=two), "bad-request", 400)
+
+
 def test_a_viewer_reads_but_does_not_upload(viewer: AppClient):
     assert viewer.get("/v1/models").status_code == 200
     problem(viewer.post("/v1/models", content=b"x"), "forbidden", 403)

@@ -537,6 +537,74 @@ def test_the_repaired_model_is_downloaded(app: FastAPI, admin: AppClient):
     assert links["repaired_model"] == f"/v1/audits/{audit_id}/model"
 
 
+def repaired_address(app: FastAPI, admin: AppClient) -> str:
+    audit_id = new_audit(admin)
+    change_audit(app, audit_id, status="succeeded", remedy_sha256=keep_repaired(app))
+    return f"/v1/audits/{audit_id}/model"
+
+
+def test_a_repaired_model_is_not_sent_again_to_who_has_it(
+    app: FastAPI, admin: AppClient
+):
+    address = repaired_address(app, admin)
+    whole = admin.get(address)
+
+    again = admin.get(address, headers={"If-None-Match": whole.headers["etag"]})
+
+    assert whole.headers["content-length"] == "8"
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == whole.headers["etag"]
+    assert admin.get(address, headers={"If-None-Match": '"x"'}).content == b"repaired"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "content", "shown"),
+    [
+        ("bytes=2-", b"paired", "bytes 2-7/8"),
+        ("bytes=0-0", b"r", "bytes 0-0/8"),
+        ("bytes=-3", b"red", "bytes 5-7/8"),
+        ("bytes=6-99", b"ed", "bytes 6-7/8"),
+    ],
+)
+def test_a_part_of_the_repaired_model_is_sent_alone(
+    app: FastAPI, admin: AppClient, wanted: str, content: bytes, shown: str
+):
+    answer = admin.get(repaired_address(app, admin), headers={"Range": wanted})
+
+    assert (answer.status_code, answer.content) == (206, content)
+    assert answer.headers["content-range"] == shown
+    assert answer.headers["content-length"] == str(len(content))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Range": "bytes=2-", "If-Range": '"another"'},
+        {"Range": "bytes=0-1,3-4"},
+        {"Range": "bytes=5-2"},
+        {"Range": "bytes=-"},
+        {"Range": "rows=1-2"},
+        {"Range": "bytes=-99"},
+    ],
+)
+def test_what_cannot_be_sent_in_part_is_sent_whole(
+    app: FastAPI, admin: AppClient, headers: dict[str, str]
+):
+    answer = admin.get(repaired_address(app, admin), headers=headers)
+
+    assert (answer.status_code, answer.content) == (200, b"repaired")
+
+
+@pytest.mark.parametrize("wanted", ["bytes=8-", "bytes=-0"])
+def test_a_part_that_is_not_there_is_refused_with_the_size(
+    app: FastAPI, admin: AppClient, wanted: str
+):
+    answer = admin.get(repaired_address(app, admin), headers={"Range": wanted})
+
+    problem(answer, "range-not-satisfiable", 416)
+    assert answer.headers["content-range"] == "bytes */8"
+
+
 @pytest.mark.parametrize("how", ["damaged", "lost"])
 def test_a_repaired_model_that_is_not_there_whole_is_not_sent(
     app: FastAPI, admin: AppClient, settings: Settings, how: str

@@ -2,6 +2,8 @@ import gzip
 import hashlib
 import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
@@ -10,6 +12,7 @@ from fastapi import FastAPI
 
 from service.settings import Settings
 from service.store.blobs import BlobWriter, FolderBlobs
+from service.store.database import Database, DatabaseDown
 from service.store.tables import OutboxRow, PieceRow
 from tests.service.api.app_client import AppClient
 from tests.service.api.callers import (
@@ -266,6 +269,27 @@ def test_an_idempotency_key_for_another_upload_is_refused_and_nothing_kept(
     assert first.json() == same.json()
     problem(other, "idempotency-mismatch", 422)
     assert len(kept(settings)) == 1
+
+
+def test_an_upload_waits_for_a_locked_database_once(
+    admin: AppClient, settings: Settings, monkeypatch
+):
+    asked: list[bool] = []
+
+    @contextmanager
+    def locked(_: Database, *, hasty: bool = False) -> Iterator[None]:
+        asked.append(hasty)
+        raise DatabaseDown
+        yield
+
+    admin.get("/v1/models")  # the key is known from now on
+    monkeypatch.setattr(Database, "transaction", locked)
+
+    answer = admin.post("/v1/models", content=torchscript(), headers=RAW)
+
+    problem(answer, "unavailable", 503)
+    assert asked == [False]
+    assert kept(settings) == []
 
 
 def test_what_another_project_gives_up_is_kept_for_who_uploads_it_meanwhile(

@@ -38,16 +38,21 @@ def command(folder: Path, port: int, *, worker: bool = False) -> list[str]:
 
 @contextmanager
 def serving(
-    folder: Path, *, worker: bool = False
+    folder: Path,
+    *,
+    worker: bool = False,
+    port: int = 0,
+    log: Path = Path(os.devnull),
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run the service; yields its process and its address."""
-    process = subprocess.Popen(  # noqa: S603 - our own program
-        command(folder, 0, worker=worker),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
+    with log.open("ab") as complaints:
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            command(folder, port, worker=worker),
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+            start_new_session=True,
+        )
     assert process.stdout is not None
     family: list[psutil.Process] = []
     try:

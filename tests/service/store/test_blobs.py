@@ -1,4 +1,6 @@
 import hashlib
+import os
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,6 +98,63 @@ def test_finishing_leaves_no_temporary_file(blobs: BlobStore, tmp_path: Path) ->
     keep(blobs, TEXT)
 
     assert leftovers(tmp_path) == []
+
+
+def left_alone_for(path: Path, seconds: float) -> Path:
+    path.touch()
+    os.utime(path, times=(time.time() - seconds,) * 2)
+    return path
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_start_removes_what_nobody_writes_any_more(
+    tmp_path: Path, *, finished: bool
+) -> None:
+    blobs = FolderBlobs(tmp_path)
+    with blobs.writer() as writer:
+        writer.write(TEXT)
+        if finished:
+            writer.finish()
+        [arriving] = leftovers(tmp_path)
+        left_alone_for(arriving, 7200)
+        left_alone_for(tmp_path / "incoming" / "abandoned.part", 120)
+        young = left_alone_for(tmp_path / "incoming" / "young.part", 1)
+
+        FolderBlobs(tmp_path)
+
+        assert sorted(leftovers(tmp_path)) == sorted([arriving, young])
+        writer.finish()
+        writer.keep()
+    assert is_kept(blobs, DIGEST)
+
+
+def test_what_is_written_to_a_disk_without_locks_goes_after_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr("service.store.blobs.fcntl.flock", refuse)
+    with FolderBlobs(tmp_path).writer() as writer:
+        writer.write(TEXT)
+        [path] = leftovers(tmp_path)
+
+        left_alone_for(path, 7200)
+        FolderBlobs(tmp_path)
+        assert leftovers(tmp_path) == [path]
+
+        left_alone_for(path, 90_000)
+        FolderBlobs(tmp_path)
+        assert leftovers(tmp_path) == []
+
+
+def test_a_file_that_was_given_up_is_not_said_to_be_kept(blobs: BlobStore) -> None:
+    with blobs.writer() as writer:
+        writer.write(TEXT)
+        writer.finish()
+
+    with pytest.raises(BlobStoreDown, match="given up"):
+        writer.keep()
 
 
 def test_a_deleted_file_is_missing(blobs: BlobStore) -> None:

@@ -1,4 +1,5 @@
 import sqlite3
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -16,6 +17,7 @@ from service.store.database import (
     lock_bytes,
 )
 from service.store.tables import Table, WorkerRow
+from tests.service.store.places import migrated
 from tests.service.store.rows import NOW, worker_row
 
 
@@ -122,6 +124,25 @@ def test_a_database_that_is_down_is_unavailable(url: str) -> None:
 
     with pytest.raises(Unavailable):
         database.ping()
+
+
+def test_a_damaged_database_is_unavailable(tmp_path: Path) -> None:
+    file = tmp_path / "test.sqlite3"
+    with migrated(f"sqlite:///{file}"):
+        pass
+    content = file.read_bytes()
+    file.write_bytes(content[:100] + b"\xff" * (len(content) - 100))
+    damaged = Database(f"sqlite:///{file}")
+
+    with pytest.raises(Unavailable, match="damaged"), damaged.transaction() as session:
+        session.add(worker_row("a"))
+    with pytest.raises(Unavailable), damaged.reading() as session:
+        session.scalars(select(WorkerRow)).all()
+    with pytest.raises(Unavailable), damaged.glancing() as connection:
+        connection.execute(select(WorkerRow.id))
+    with pytest.raises(Unavailable):
+        damaged.migrate()
+    damaged.close()
 
 
 def test_other_databases_are_refused() -> None:

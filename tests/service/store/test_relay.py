@@ -1,3 +1,4 @@
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -164,7 +165,7 @@ def test_work_whose_invitation_was_lost_is_offered_again_to_the_idle(
     assert resend(database) == 0
 
 
-def test_upkeep_takes_lost_leases_back(database: Database) -> None:
+def test_upkeep_takes_lost_leases_back(database: Database, tmp_path: Path) -> None:
     with database.transaction() as session:
         audit_id = add_audit(session)
         past = database_time(session) - timedelta(minutes=1)
@@ -172,10 +173,22 @@ def test_upkeep_takes_lost_leases_back(database: Database) -> None:
         assert claim(session, audit_id, worker="gone", lease=lease, now=past)
     before = unsent(database)
 
-    Upkeep(database, interval_seconds=1).once()
+    Upkeep(database, incoming=tmp_path, interval_seconds=1).once()
 
     assert unsent(database) == before + 1
     assert reap(database) == 0
+
+
+def test_upkeep_removes_files_that_nobody_writes_any_more(
+    database: Database, tmp_path: Path
+) -> None:
+    abandoned = tmp_path / "abandoned.part"
+    abandoned.touch()
+    os.utime(abandoned, times=(time.time() - 120,) * 2)
+
+    Upkeep(database, incoming=tmp_path, interval_seconds=1).once()
+
+    assert not abandoned.exists()
 
 
 def test_addresses_are_written_as_each_library_wants_them() -> None:
