@@ -1,6 +1,7 @@
 """A worker's pulse: keeps its row and its lease alive, sees what has been lost."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from service.store.work import Claim
 LOG = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5  # how soon a cancelled audit is noticed
 SEEN_SECONDS = 5.0
+SAID_SECONDS = 60.0  # between two lines of the log that say the same
 BEATS_A_LEASE = 5
 
 
@@ -48,6 +50,7 @@ class Pulse:
         self._lost = False
         self._seen_at = 0.0
         self._beat_at = 0.0
+        self._said_at = -math.inf
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
     def start(self) -> None:
@@ -87,10 +90,17 @@ class Pulse:
             try:
                 self._beat()
             except Unavailable as error:
-                LOG.warning("no pulse: %s", error.detail)
+                self._say_none(error.detail)
             idle = self._held is None
             self._changed.wait(SEEN_SECONDS if idle else LOOK_SECONDS)
             self._changed.clear()
+
+    def _say_none(self, why: str) -> None:
+        """Log that there is no pulse, once a minute while that lasts."""
+        now = time.monotonic()
+        if now - self._said_at >= SAID_SECONDS:
+            self._said_at = now
+            LOG.warning("no pulse: %s", why)
 
     def _beat(self) -> None:
         now = time.monotonic()
