@@ -147,9 +147,9 @@ def _combined(
     columns: Floats, names: list[str], hit: Flags, held: Split
 ) -> Iterator[Slice]:
     """Grow a tree of depth 2 on one half; its leaves are slices on the other."""
-    filled = np.where(np.isnan(columns), np.inf, columns)
-    medians = np.nan_to_num(np.nanmedian(np.where(np.isinf(filled), np.nan, filled), 0))
-    filled = np.where(np.isinf(filled), medians, filled)[:, :MOST_PAIRED]
+    known = np.where(np.isfinite(columns), columns, np.nan)
+    known[:, np.isnan(known).all(0)] = 0.0
+    filled = np.where(np.isnan(known), np.nanmedian(known, 0), known)[:, :MOST_PAIRED]
     first = halves(held.y)
     for grown_on in (first, ~first):
         tree = DecisionTreeRegressor(

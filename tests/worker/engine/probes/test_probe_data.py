@@ -630,6 +630,18 @@ def test_a_weak_slice_is_found_and_named_by_its_feature():
     assert len(found) <= 8
 
 
+def test_a_column_without_any_value_hides_no_weak_slice():
+    """Nor is it warned of: that would be an error here."""
+    x = np.random.default_rng(0).normal(size=(400, 4))
+    x[:, 1], x[3, 2] = np.nan, np.inf
+    hit = (x[:, 0] < 0.8) | (x[:, 3] < 0.5)
+    held = Split(x, np.arange(400) % 2, np.arange(400), "test")
+
+    found = next(segments._combined(x, list("abcd"), hit, held))
+
+    assert found.where.startswith("a > 0.8")
+
+
 def test_a_weak_class_is_found():
     x, y = shuffled(*digits())
     x = x / 16
