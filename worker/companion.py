@@ -4,8 +4,8 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,14 @@ LEAST_FOR_OPENING = 60.0  # seconds
 BUDGETS_FOR_OPENING = 2.0  # beside these
 LEAST_ROOM_BYTES = 4 << 20  # below which a child that failed may have failed of that
 OnProgress = Callable[[float, str], None]
+
+
+@contextmanager
+def _needing_room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ScratchDown(error.strerror or str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class Companion:
         Raises:
             ScratchDown: there is no room for one.
         """
-        try:
+        with _needing_room():
             return Child.start(
                 device=self._place.device,
                 scratch=self._place.scratch,
@@ -81,8 +89,6 @@ class Companion:
                 session=self._place.session,
                 code=self._place.code,
             )
-        except OSError as error:
-            raise ScratchDown(error.strerror or str(error)) from error
 
     def drop_for_want_of_room(self) -> None:
         """End the child, which failed, and see whether it had room to work.
@@ -93,12 +99,12 @@ class Companion:
             ScratchDown: its folder cannot be written to even now.
         """
         self.drop()
-        try:
-            with tempfile.TemporaryFile(dir=self._place.scratch) as file:
-                file.write(bytes(LEAST_ROOM_BYTES))
-                file.flush()
-        except OSError as error:
-            raise ScratchDown(error.strerror or str(error)) from error
+        with (
+            _needing_room(),
+            tempfile.TemporaryFile(dir=self._place.scratch) as file,
+        ):
+            file.write(bytes(LEAST_ROOM_BYTES))
+            file.flush()
 
     def call(
         self,

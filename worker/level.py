@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -92,18 +93,12 @@ def _listen(inmate: Inmate, results: dict[str, str]) -> None:
                 results.update({name: str(result) for name, result in value.items()})
 
 
-def _status_of(inmate: Inmate) -> int | None:
-    """How it ended; None where it still is there, though it says nothing any more."""
-    end = time.monotonic() + _ENDING_SECONDS
-    while (status := inmate.process.poll()) is None and time.monotonic() < end:
-        time.sleep(_ENDING_SECONDS / 100)
-    return status
-
-
-def _mark_cut_short(results: dict[str, str]) -> None:
-    for name, result in results.items():
-        if result == NO_ANSWER:
-            results[name] = CUT_SHORT
+def _ended_by_itself(inmate: Inmate) -> bool:
+    """Whether it is gone, and nobody killed it."""
+    try:
+        return inmate.process.wait(_ENDING_SECONDS) != -signal.SIGKILL
+    except subprocess.TimeoutExpired:
+        return False
 
 
 @functools.cache
@@ -145,8 +140,11 @@ def try_escapes(template: Template | None = None) -> dict[str, str]:
             try:
                 with contextlib.suppress(BadFrame):
                     _listen(inmate, results)
-                if _status_of(inmate) in {None, -signal.SIGKILL}:
-                    _mark_cut_short(results)
+                if NO_ANSWER in results.values() and not _ended_by_itself(inmate):
+                    results = {
+                        name: CUT_SHORT if result == NO_ANSWER else result
+                        for name, result in results.items()
+                    }
             finally:
                 inmate.close()
     return results

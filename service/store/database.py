@@ -81,17 +81,14 @@ class Database:
         Raises:
             DatabaseDown: it does not answer, is damaged, or is locked for too long.
         """
-        try:
-            with (
-                Session(
-                    self._hasty if hasty else self.engine, expire_on_commit=False
-                ) as session,
-                session.begin(),
-            ):
-                yield session
-        except _FAULTS as error:
-            _tell_if_down(error)
-            raise
+        with (
+            _telling_if_down(),
+            Session(
+                self._hasty if hasty else self.engine, expire_on_commit=False
+            ) as session,
+            session.begin(),
+        ):
+            yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -100,12 +97,11 @@ class Database:
         Raises:
             DatabaseDown: the database does not answer.
         """
-        try:
-            with Session(self._readers, expire_on_commit=False) as session:
-                yield session
-        except _FAULTS as error:
-            _tell_if_down(error)
-            raise
+        with (
+            _telling_if_down(),
+            Session(self._readers, expire_on_commit=False) as session,
+        ):
+            yield session
 
     @contextmanager
     def glancing(self) -> Iterator[Connection]:
@@ -114,12 +110,8 @@ class Database:
         Raises:
             DatabaseDown: the database does not answer.
         """
-        try:
-            with self._glances.connect() as connection:
-                yield connection
-        except _FAULTS as error:
-            _tell_if_down(error)
-            raise
+        with _telling_if_down(), self._glances.connect() as connection:
+            yield connection
 
     def ping(self) -> None:
         """Ask the database for one row.
@@ -156,18 +148,14 @@ class Database:
         Raises:
             DatabaseDown: the database does not answer.
         """
-        try:
-            with self.engine.begin() as connection:
-                if self.dialect == "postgresql":
-                    connection.execute(
-                        text("SELECT pg_advisory_xact_lock(:lock)"),
-                        {"lock": MIGRATION_LOCK},
-                    )
-                if not _is_newest(connection):
-                    _upgrade(connection)
-        except _FAULTS as error:
-            _tell_if_down(error)
-            raise
+        with _telling_if_down(), self.engine.begin() as connection:
+            if self.dialect == "postgresql":
+                connection.execute(
+                    text("SELECT pg_advisory_xact_lock(:lock)"),
+                    {"lock": MIGRATION_LOCK},
+                )
+            if not _is_newest(connection):
+                _upgrade(connection)
 
     def close(self) -> None:
         """Close all pooled connections."""
@@ -175,13 +163,18 @@ class Database:
         self._hasty.dispose()
 
 
-def _tell_if_down(fault: Exception) -> None:
+@contextmanager
+def _telling_if_down() -> Iterator[None]:
     """Raise DatabaseDown where the database is at fault, not the statement."""
-    # Of no kind that is more exact: so the driver names a file that is no database.
-    if type(fault) is DatabaseError:
-        raise DatabaseDown("The database is damaged.") from fault
-    if isinstance(fault, OperationalError) or not isinstance(fault, DatabaseError):
-        raise DatabaseDown from fault
+    try:
+        yield
+    except _FAULTS as fault:
+        # Of no kind that is more exact: so the driver names a file that is no database.
+        if type(fault) is DatabaseError:
+            raise DatabaseDown("The database is damaged.") from fault
+        if isinstance(fault, OperationalError) or not isinstance(fault, DatabaseError):
+            raise DatabaseDown from fault
+        raise
 
 
 def _is_newest(connection: Connection) -> bool:

@@ -1,6 +1,5 @@
 """From what an audit learned to its report."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,13 +34,13 @@ from worker.engine.prescription import (
 )
 from worker.engine.results import BASELINE
 from worker.engine.stats.decisions import Floors, severity_of
+from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 from worker.engine.transcript import as_reported, limits_of, timings_of
 from worker.engine.verdicts import retrained, weigh
 from worker.engine.version import ENGINE
 from worker.engine.wording import FULL_LENGTH, listed
 
-LOGGER = logging.getLogger(__name__)
 VERDICT_ORDER = ("found", "suspected", "inconclusive", "not_found", "not_applicable")
 MOSTLY = 0.5  # of a gain alone, that comes on top of what is said to explain it
 NEARLY_ALL = 0.9  # of what retraining gains, from which a fault of the delivery leads
@@ -66,12 +65,14 @@ def conclude(
     trials = weigh(learned, Floors())
     delivered = delivered_score(learned.measures, "balanced_accuracy") or 0.0
     judged = findings_of(subject, learned, checks, trials)
-    doubt = _doubt(learned, remedy_of(subject, learned))
-    remedy = better_of(subject, learned)
+    trained = remedy_of(subject, learned)
+    doubt = _doubt(learned, trained)
+    remedy = better_of(subject, learned, trained)
     if doubt or _trained_in_full(learned, delivered):
         judged = [_doubted(f, doubt, trials, learned) for f in judged]
-    if assumed := assumed_wrongly(subject, learned):
-        judged = [_of_what_is_assumed(f, assumed, trials, learned) for f in judged]
+    anew = retrained(learned)
+    if anew is not None and (assumed := assumed_wrongly(subject, anew)):
+        judged = [_of_what_is_assumed(f, assumed, trials, anew) for f in judged]
     explained = {
         c: t.explained_by
         for c, t in trials.items()
@@ -145,14 +146,17 @@ def _doubt(learned: Learned, remedy: Remedy | None) -> str | None:
     return None
 
 
-def assumed_wrongly(subject: Subject, learned: Learned) -> list[str]:
+def assumed_wrongly(subject: Subject, anew: PairedGain) -> list[str]:
     """Name fields of the recipe that were not given, where it yields worse models.
 
     Empty where all that counts was given, or trainings by the recipe are not surely
     worse than the delivered model.
+
+    Args:
+        subject: what is audited.
+        anew: what training anew gains over the delivered model.
     """
-    gain = retrained(learned)
-    if gain is None or gain.high >= -Floors().material:
+    if anew.high >= -Floors().material:
         return []
     return [name for name in GUESSED if not subject.was_given(name)]
 
@@ -161,13 +165,13 @@ def _of_what_is_assumed(
     finding: Finding,
     assumed: Sequence[str],
     trials: Mapping[Cause, Trial],
-    learned: Learned,
+    anew: PairedGain,
 ) -> Finding:
     """Leave open what makes good no more than a wrong guess at the recipe."""
-    trial, gain = trials.get(finding.cause), retrained(learned)
-    if finding.verdict not in ("found", "suspected") or not trial or not gain:
+    trial = trials.get(finding.cause)
+    if finding.verdict not in ("found", "suspected") or trial is None:
         return finding
-    if trial.role == "none" or trial.gain.value + gain.value >= Floors().material:
+    if trial.role == "none" or trial.gain.value + anew.value >= Floors().material:
         return finding
     more = (
         f" That is against a recipe of which we assumed {listed(list(assumed))}, and "

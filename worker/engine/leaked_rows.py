@@ -13,7 +13,7 @@ import numpy as np
 from worker.engine.check import Measures, delivered_hits, delivered_score
 from worker.engine.checks.split_leakage import SplitLeakage
 from worker.engine.lab.experiment import unpack_flags
-from worker.engine.stats.pairs import Bits, Labels, Rows, by_seed
+from worker.engine.stats.pairs import Bits, Labels, balanced_accuracies
 from worker.engine.subject import Subject
 
 LEAST_LEFT = 0.25  # of the rows of a split, below which all of them count
@@ -70,10 +70,9 @@ def on_these_rows(
     level = delivered_score(measures, "balanced_accuracy")
     if mask is None or level is None or "decide" not in counted:
         return measures
-    labels = subject.labels["decide"]
-    hits = unpack_flags(mask, len(labels))[None]
-    rows = Rows(labels, len(labels), counted["decide"][None])
-    clean = float(by_seed(hits, rows)[0])
+    labels, counts = subject.labels["decide"], counted["decide"]
+    hits = unpack_flags(mask, len(labels))[counts]
+    clean = float(balanced_accuracies(hits[None], labels[counts])[0])
     delivered = {**measures["delivered"], "balanced_accuracy": clean}
     gap = delivered_score(measures, "gap")
     if gap is not None:

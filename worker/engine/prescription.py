@@ -13,6 +13,7 @@ from worker.engine.combination import name
 from worker.engine.lab.experiment import (
     Change,
     RecipeChange,
+    Training,
     TrainingOutcome,
     unpack_flags,
 )
@@ -48,34 +49,36 @@ _SETTLED: dict[Cause, str] = {
 
 def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
     """Compare the model trained anew to the delivered one; None where there is none."""
+    changes = [change for mend in learned.repaired for change in mend.changes]
     patch: dict[str, Any] = {}
-    for change in (change for mend in learned.repaired for change in mend.changes):
+    for change in changes:
         if isinstance(change, RecipeChange):
             patch = merge_patch(patch, change.patch)
     steps = [f"{mend.text}." for mend in learned.repaired]
     if not learned.chosen:
         which = "the recipe so changed" if steps else "the same recipe"
         steps.append(f"Train anew by {which} and export those weights.")
-    changes = [change for mend in learned.repaired for change in mend.changes]
     return _compared(subject, learned, learned.remedy, steps, changes, patch)
 
 
-def better_of(subject: Subject, learned: Learned) -> Remedy | None:
+def better_of(
+    subject: Subject, learned: Learned, trained: Remedy | None
+) -> Remedy | None:
     """The repaired model: the mended delivery, or one trained anew if that is better.
 
     The rows that decide choose; both are judged on the others. What is hardly better
     is not worth another training.
+
+    Args:
+        subject: what is audited.
+        learned: what the rounds yielded.
+        trained: the model trained anew.
     """
-    trained, mended = _level(learned.remedy), _level(learned.mended)
-    least = (mended or 0.0) + Floors().material
-    if mended is None or (trained is not None and trained >= least):
-        return remedy_of(subject, learned)
-    assert learned.mended is not None
-    changes = [
-        change
-        for arm in getattr(learned.mended.experiment, "arms", ())
-        for change in arm.changes
-    ]
+    anew, mended = _level(learned.remedy), _level(learned.mended)
+    if mended is None or (anew is not None and anew >= mended + Floors().material):
+        return trained
+    experiment = getattr(learned.mended, "experiment", None)
+    changes = experiment.arms[0].changes if isinstance(experiment, Training) else ()
     return _compared(subject, learned, learned.mended, [], changes, {})
 
 
@@ -128,12 +131,11 @@ def _judges(rows: int, learned: Learned) -> str:
 
 def with_the_delivery(remedy: Remedy, findings: Sequence[Finding]) -> Remedy:
     """Say what the repaired model does about the faults found in the delivery."""
-    found = [finding for finding in findings if finding.verdict == "found"]
+    found = [f for f in findings if f.verdict == "found" and f.cause in MENDED]
     if remedy.steps:  # trained anew
-        settled = [_SETTLED[f.cause] for f in found if f.cause in _SETTLED]
+        settled = [_SETTLED[f.cause] for f in found]
     else:
-        advice = [f.recommendation for f in found if f.cause in MENDED]
-        settled = [one.text for one in advice if one is not None]
+        settled = [f.recommendation.text for f in found if f.recommendation]
     return remedy.model_copy(update={"steps": [*remedy.steps, *settled]})
 
 

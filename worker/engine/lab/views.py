@@ -194,7 +194,9 @@ def _step(change: DataChange, material: Material) -> InputStep:
         apply(some)
     except (RuntimeError, ValueError, IndexError) as error:
         raise ChangeImpossible(reason=f"{name} does not fit these inputs") from error
-    layer = written_out(apply, some, as_floats=not is_text)
+    layer = None
+    if change.name == "transform":  # what is only shown goes into no file
+        layer = written_out(apply, some, as_floats=not is_text)
     return InputStep(f"transform:{name}", apply, layer=layer)
 
 

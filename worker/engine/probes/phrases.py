@@ -23,7 +23,7 @@ from worker.engine.probes.material import Array, Floats
 LONGEST = 3  # tokens of a run
 BUCKETS = 2**14
 DIRECTIONS = 100
-MOST_RUNS = 4_000_000  # that the directions are found in
+MOST_RUNS = 4_000_000  # that are held at once
 _PRIME, _FIELD = 1_000_003, 2**31 - 1
 
 
@@ -44,8 +44,7 @@ class Phrases:
     @classmethod
     def fit(cls, x: Array) -> "Phrases":
         """Measure training inputs: int, (rows, tokens)."""
-        rows = max(1, MOST_RUNS // (LONGEST * max(1, x[0].size)))
-        table = runs(x[:: -(-len(x) // rows)])
+        table = runs(x[:: -(-len(x) // _rows_at_once(x))])
         weights = TfidfTransformer(sublinear_tf=True)
         weighted = weights.fit_transform(table)
         most = max(1, min(DIRECTIONS, len(x) // 2, weighted.shape[1] - 1))
@@ -55,7 +54,7 @@ class Phrases:
 
     def columns(self, x: Array) -> Floats:
         """Return scaled columns: float64, (rows, at most 100), the main ones first."""
-        step = max(1, MOST_RUNS // (LONGEST * max(1, x[:1].size)))
+        step = _rows_at_once(x)
         parts = [
             self.directions.transform(
                 self.weights.transform(runs(x[start : start + step]))
@@ -68,6 +67,10 @@ class Phrases:
     def reduced(self, x: Array) -> Floats:
         """Return at most 48 columns: float64, (rows, columns)."""
         return self.columns(x)[:, :COMPONENTS]
+
+
+def _rows_at_once(x: Array) -> int:
+    return max(1, MOST_RUNS // (LONGEST * max(1, x[:1].size)))
 
 
 def runs(x: Array) -> sparse.csr_matrix:
