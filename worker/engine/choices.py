@@ -141,7 +141,9 @@ def _steadiest(screen: Results, row: Sequence[Mend | None], best: Mend) -> Mend:
     """Of the values that do as well as the best, the one whose neighbours do, too.
 
     Few seeds cannot tell a rate at the edge of what the network bears from one in the
-    middle, nor a length that is just enough from one that is not; those beside can.
+    middle, nor a length that is just enough from one that is not; those beside can. The
+    longest training has none beyond it, and costs the most: the one before it is taken
+    where that does as well.
     """
     if best not in row:  # it sets no value of the sweep
         return best
@@ -159,7 +161,10 @@ def _steadiest(screen: Results, row: Sequence[Mend | None], best: Mend) -> Mend:
         m for m in row if m and m.cause is best.cause and gains[m.key].value >= least
     ]
     steadier = max(equal, key=worst_beside)
-    return steadier if worst_beside(steadier) > worst_beside(best) else best
+    taken = steadier if worst_beside(steadier) > worst_beside(best) else best
+    is_longest = taken.cause is Cause.INSUFFICIENT_TRAINING and taken == row[-1]
+    shorter = row[-2] if is_longest else None
+    return shorter if shorter in equal else taken
 
 
 def between(options: Sequence[Mend], chosen: Mend) -> list[Mend]:
