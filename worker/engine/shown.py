@@ -12,6 +12,7 @@ OTHER_FORM = "other_form"  # the measurement, beside those of the probes
 FAR_BETTER = 0.1  # balanced accuracy, beyond chance
 LEAST_DEVIATION = 0.02  # of balanced accuracy from seed to seed
 P_VALUE = 0.01  # of a network by the recipe doing so well
+LEARNED = 0.05  # p value of all of them doing better than chance
 
 
 @dataclass(frozen=True)
@@ -41,3 +42,20 @@ class ShownInOtherForm:
         deviation = max(float(np.std(self.levels, ddof=1)), LEAST_DEVIATION)
         margin = float(stats.t.isf(P_VALUE, count - 1)) * deviation
         return bool(level - mean > max(FAR_BETTER, margin * (1 + 1 / count) ** 0.5))
+
+    def hit_by_chance(self, level: float, chance: float) -> bool:
+        """Whether the recipe yields such a level there, by chance alone.
+
+        Its networks do about as well, and no better than chance on average: what hardly
+        moved hits, or misses, in whatever form.
+
+        Args:
+            level: balanced accuracy of the delivered weights in that form.
+            chance: balanced accuracy of guessing.
+        """
+        if self.falls_short_of(level):
+            return False
+        count, mean = len(self.levels), float(np.mean(self.levels))
+        deviation = max(float(np.std(self.levels, ddof=1)), LEAST_DEVIATION)
+        margin = float(stats.t.isf(LEARNED, count - 1)) * deviation / count**0.5
+        return mean - margin <= chance

@@ -724,6 +724,24 @@ def test_weights_that_are_far_less_sure_than_right_were_not_trained_on_a_form(
     assert PreprocessingMismatch().judge(subject, case).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("levels", "verdict"),
+    [
+        ([0.78, 0.65, 0.44, 0.25, 0.47, 0.64, 0.64, 0.61], "not_found"),
+        ([0.52, 0.47, 0.5, 0.49, 0.51, 0.5, 0.48, 0.53], "found"),  # none comes near
+        ([0.64, 0.61, 0.66, 0.6, 0.63, 0.65, 0.62, 0.64], "found"),  # all learn that
+    ],
+)
+def test_what_networks_of_the_recipe_hit_by_chance_proves_no_form(levels, verdict):
+    """Some hit far more than half in that form, some far less: they hardly moved."""
+    measures = {**in_form(0.32, "reverse_features"), "other_form": {"levels": levels}}
+    arms = {"lr=0.001": {"balanced_accuracy": 0.6}}
+    case = Case(measures=measures, retrained=gain(0.14), delivered=0.35, arms=arms)
+    subject = make_subject(counts=(600, 600))
+
+    assert PreprocessingMismatch().judge(subject, case).verdict == verdict
+
+
 FITTING = {"shift": 0.05, "ratio": 1.02, "features": 64}
 FOREIGN = {"shift": 3.4, "ratio": 0.9, "features": 64}
 

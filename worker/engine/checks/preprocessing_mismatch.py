@@ -217,7 +217,8 @@ class PreprocessingMismatch:
             _OF_A_MOVE: self._is_a_small_part_of_the_move(case, gain.value),
             _OF_THE_FIT: self._fits_as_given(subject, case)
             and not self._has_moved(case),
-            _OF_CHANCE: self._has_not_learned(subject, case),
+            _OF_CHANCE: self._has_not_learned(subject, case)
+            or (shown is not None and shown.hit_by_chance(reached, chance)),
             _OF_WEAKNESS: not found_again
             and (
                 restored < self.near_best * case.best_trained
