@@ -210,7 +210,8 @@ def _train(trainer: Trainer, checks: Sequence[Check]) -> Round[Learned]:
     # What the combination uses of a cause stands for it, if not the best alone.
     liked, best = best, {**best, **{mend.cause: mend for mend in together}}
     confirm = yield from confirmation.confirm(together, best)
-    chosen = confirmation.settle(confirm, together, best)
+    confirm, narrowed = yield from confirmation.narrow(confirm, together, best)
+    chosen = confirmation.settle(confirm, narrowed, best)
     yield from confirmation.measure_alone(confirm, together, chosen)
 
     repaired = confirmation.enriched(confirm, together, chosen, best)
@@ -229,6 +230,7 @@ def _train(trainer: Trainer, checks: Sequence[Check]) -> Round[Learned]:
         screen=screen,
         confirm=confirm,
         together=together,
+        narrowed=narrowed,
         chosen=chosen,
         repaired=repaired,
         best=trained_alone(best, liked, (screen, confirm)),

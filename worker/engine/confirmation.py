@@ -225,6 +225,99 @@ class Confirmation:
             more = yield from self.trainer.train("confirm", question, arms, seeds)
             confirm.extend(more)
 
+    def narrow(
+        self,
+        confirm: Results | None,
+        together: tuple[Mend, ...],
+        best: Mapping[Cause, Mend],
+    ) -> Round[tuple[Results | None, tuple[Mend, ...]]]:
+        """Find what of a combination is needed, where it helps and no part is proven.
+
+        In one that holds more than is needed each part is missed little, as others
+        stand in for it. So what is idle is left out, one mend after the other, with
+        what is left taken apart on the same seeds, and what is then missed by as much
+        as counts is asked of more of them.
+
+        Args:
+            confirm: what came out on fresh seeds.
+            together: the combination that was confirmed.
+            best: the best mend of each cause.
+
+        Returns:
+            The results with what was trained here, and what is left to take apart.
+        """
+        if confirm is None or len(together) == 1:
+            return confirm, together
+        shares = shares_of_error(self.mends, best)
+        if not self._is_mended(confirm, together, shares) or any(
+            self._is_part_proven(confirm, together, mend, shares) for mend in together
+        ):
+            return confirm, together
+        chosen = together
+        seeds = self.trainer.seeds("confirm", len(confirm.arms[name(together)].correct))
+        while (fewer := self._without_the_idlest(confirm, chosen)) is not None:
+            arms = [arm for arm in self._apart(fewer) if arm.name not in confirm]
+            if not self._fits(arms, seeds):
+                break
+            if arms:
+                question = "What of that is needed?"
+                more = yield from self.trainer.train("confirm", question, arms, seeds)
+                confirm.extend(more)
+            chosen = fewer
+        while len(seeds) < MOST_CONFIRMING and self._is_part_open(
+            confirm, chosen, shares
+        ):
+            known, arms = len(seeds), self._apart(chosen)
+            seeds = self._more(arms, known)
+            if not self._fits(arms, seeds[known:]):
+                break
+            question = "Do more fresh seeds tell which of that is needed?"
+            more = yield from self.trainer.train(
+                "confirm", question, arms, seeds[known:]
+            )
+            if any(arm.name not in more for arm in arms):
+                break
+            confirm = confirm.joined(more)
+        return confirm, chosen
+
+    def _apart(self, chosen: tuple[Mend, ...]) -> list[Arm]:
+        """The baseline, a combination, and that with each part left out."""
+        arms = [Arm(name=BASELINE), compose(chosen)]
+        return arms + [compose(rest) for rest in all_but_one(chosen) if rest]
+
+    def _missed(
+        self, results: Results, chosen: tuple[Mend, ...], mend: Mend
+    ) -> PairedGain | None:
+        """What a part brings to a combination; None where that was not trained."""
+        without = name([m for m in chosen if m != mend]) or BASELINE
+        if name(chosen) not in results or without not in results:
+            return None
+        return results.gain(name(chosen), over=without)
+
+    def _is_part_proven(
+        self, results: Results, chosen: tuple[Mend, ...], mend: Mend, shares: Shares
+    ) -> bool:
+        """Whether a part's gain is proven, alone or beside the others."""
+        alone = gain_of(results, mend) if mend.key in results else None
+        return any(
+            gain is not None
+            and gain.value >= self.floors.material
+            and self._is_proven(gain, [mend], shares)
+            for gain in (alone, self._missed(results, chosen, mend))
+        )
+
+    def _is_part_open(
+        self, results: Results, chosen: tuple[Mend, ...], shares: Shares
+    ) -> bool:
+        """Whether what a part brings to a combination counts, yet is not proven."""
+        return any(
+            gain is not None
+            and gain.value >= self.floors.material
+            and not self._is_part_proven(results, chosen, mend, shares)
+            for mend in chosen
+            for gain in (self._missed(results, chosen, mend),)
+        )
+
     def _postponed(
         self, arms: list[Arm], core: list[Arm], seeds: tuple[int, ...]
     ) -> tuple[list[Arm], list[Arm]]:

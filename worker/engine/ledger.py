@@ -96,6 +96,7 @@ class Learned:
         screen, confirm: results of the rounds; screen is None where the network could
             not be trained anew, confirm where nothing survived.
         together: the best combination that the screen found.
+        narrowed: what of it was taken apart in the end.
         chosen: what of it fresh seeds bore out.
         repaired: what the repaired model was given: that, and what else did it good.
         best: the best mend of each cause that was tried.
@@ -118,6 +119,7 @@ class Learned:
     screen: Results | None = None
     confirm: Results | None = None
     together: tuple[Mend, ...] = ()
+    narrowed: tuple[Mend, ...] = ()
     chosen: tuple[Mend, ...] = ()
     repaired: tuple[Mend, ...] = ()
     best: Mapping[Cause, Mend] = field(default_factory=dict)

@@ -58,4 +58,4 @@ class ShownInOtherForm:
         count, mean = len(self.levels), float(np.mean(self.levels))
         deviation = max(float(np.std(self.levels, ddof=1)), LEAST_DEVIATION)
         margin = float(stats.t.isf(LEARNED, count - 1)) * deviation / count**0.5
-        return mean - margin <= chance
+        return bool(mean - margin <= chance)

@@ -62,13 +62,23 @@ def _weigh_one(learned: Learned, mend: Mend) -> Weighed:
 
 
 def _on_top(learned: Learned, mend: Mend) -> PairedGain | None:
-    """What the mend is worth in the best combination, all else mended."""
-    confirm, together = learned.confirm, learned.together
-    if confirm is None or not together:
+    """What the mend is worth in the best combination, all else mended.
+
+    In as small a one as was taken apart with it.
+    """
+    gains = (_within(learned, mend, c) for c in (learned.narrowed, learned.together))
+    return next((gain for gain in gains if gain is not None), None)
+
+
+def _within(
+    learned: Learned, mend: Mend, combination: Sequence[Mend]
+) -> PairedGain | None:
+    confirm = learned.confirm
+    if confirm is None:
         return None
     rest = [
         m
-        for m in together
+        for m in combination
         if m.cause != mend.cause and not (m.rival and m.rival.key == mend.key)
     ]
     if not rest:
@@ -136,6 +146,9 @@ def _experiments(learned: Learned, mend: Mend) -> tuple[str, ...]:
             *mend.controls,
             name(learned.together),
             name([*learned.together, mend]),
+            name(learned.narrowed),
+            name([*learned.narrowed, mend]),
+            name([m for m in learned.narrowed if m.cause != mend.cause]),
         )
         if key in results
     ]

@@ -77,9 +77,7 @@ def test_of_lengths_that_do_as_well_the_one_amid_its_like_is_taken():
     assert length({4: 70, 8: 81, 16: 80, 48: 80, 156: 80}, given=4) == "epochs=16"
 
 
-@pytest.mark.parametrize(
-    ("before", "taken"), [(89, "epochs=48"), (83, "epochs=156")]
-)
+@pytest.mark.parametrize(("before", "taken"), [(89, "epochs=48"), (83, "epochs=156")])
 def test_the_longest_is_taken_only_where_it_does_better(before, taken):
     hits = {4: 70, 8: 75, 16: 80, 48: before, 156: 90}
 

@@ -1,6 +1,8 @@
 """What is confirmed first where time is short."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -553,3 +555,74 @@ def test_an_open_gain_gets_as_many_more_seeds_as_there_is_time_for(time_for, cou
     asking.trainer.costs = Costs(one=0.0, each=0.49 * asking.trainer.left / unit)
 
     assert len(asking._more(core, 8)) == count
+
+
+def levels_of(arm: str) -> int:
+    """What arms hit of a hundred: two mends are needed, a third stands in for each.
+
+    A fourth does nothing.
+    """
+    made = set(arm.split(" + "))
+    if {"standardize", "no decay"} <= made:
+        return 80
+    return 74 if "wider" in made and made & {"standardize", "no decay"} else 50
+
+
+def trained_by_name(arms: Sequence[Arm], seeds: tuple[int, ...]) -> Results:
+    return trained({arm.name: levels_of(arm.name) for arm in arms}, seeds)
+
+
+@pytest.mark.parametrize("time", ["enough", "none"])
+def test_what_is_needed_of_a_combination_is_told_without_what_stands_in_for_it(time):
+    scaled = mend_of(Cause.UNSCALED_INPUTS, "standardize")
+    decay = mend_of(Cause.EXCESS_REGULARIZATION, "no decay")
+    wider = mend_of(Cause.INSUFFICIENT_CAPACITY, "wider")
+    longer = mend_of(Cause.INSUFFICIENT_TRAINING, "longer")
+    together = (scaled, decay, wider, longer)
+    best = {mend.cause: mend for mend in together}
+    held, _, _ = confirmation(1e-9 if time == "enough" else 1e9)
+    asked = []
+
+    def train(_stage, _question, arms, seeds):
+        asked.append({arm.name for arm in arms})
+        yield
+        return trained_by_name(arms, tuple(range(len(seeds))))
+
+    held.trainer.train = train
+    alone = [Arm(name=BASELINE), *(Arm(name=mend.key) for mend in together)]
+    held.screen = trained_by_name(alone, (0, 1))
+    first = trained_by_name(held._arms_of(together), tuple(range(8)))
+    confirm, narrowed = outcome_of(held.narrow(first, together, best))
+    chosen = held.settle(confirm, narrowed, best)
+    learned = Learned(
+        measures={},
+        obstacles={},
+        mends={cause: [mend] for cause, mend in best.items()},
+        ledger=Ledger(),
+        signal=True,
+        screen=held.screen,
+        confirm=confirm,
+        together=together,
+        narrowed=narrowed,
+        chosen=chosen,
+        best=best,
+    )
+    found = {c for c, t in weigh(learned, Floors()).items() if t.decision == "found"}
+
+    if time == "enough":
+        pairs = combinations((scaled, decay, longer), 2)
+        assert asked == [{name(pair) for pair in pairs}]
+        assert narrowed == chosen == (scaled, decay)
+        assert found == {scaled.cause, decay.cause}
+    else:
+        assert asked == []
+        assert found == set()
+
+
+def outcome_of(rounds):
+    """What rounds return once all that they ask for was answered."""
+    try:
+        while True:
+            next(rounds)
+    except StopIteration as end:
+        return end.value
