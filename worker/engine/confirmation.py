@@ -81,7 +81,15 @@ class Confirmation:
             if best < UNTRIED * whole:
                 break
             alike = [option for option in options if self._may_do_as_well(option, kept)]
-            kept = self._best_alone(min([kept, *alike], key=cost))
+            kept = min(
+                [kept, *alike],
+                key=lambda option: (
+                    cost(option) > allowance,
+                    not all(mend.evident for mend in option),
+                    cost(option),
+                ),
+            )
+            kept = self._best_alone(kept)
             self.trainer.limit(Unconfirmed(name(chosen), name(kept)))
             chosen = kept
         return chosen
@@ -89,7 +97,8 @@ class Confirmation:
     def _may_do_as_well(self, option: tuple[Mend, ...], best: tuple[Mend, ...]) -> bool:
         """Whether the screen hardly tells an option from the best of them.
 
-        What is cheap is confirmed from more seeds, which tell more.
+        Then what something speaks for is likelier, and what is cheap is confirmed from
+        more seeds, which tell more.
         """
         if name(option) not in self.screen or name(best) not in self.screen:
             return False

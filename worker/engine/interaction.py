@@ -26,10 +26,11 @@ from worker.engine.combination import (
     goes_with,
     name,
     preference,
+    with_controls,
 )
 from worker.engine.lab.experiment import Arm
 from worker.engine.ledger import Round, Untried
-from worker.engine.results import Results
+from worker.engine.results import BASELINE, Results
 from worker.engine.symptoms import FAR_SHORT
 from worker.engine.trainer import Trainer
 
@@ -330,7 +331,8 @@ class Interaction:
 
         What data, network or recipe speak for is worth it where the gain counts;
         anything else must bring a good part of what there is already. Beside a gain too
-        small for a fault, what neither helps alone nor has that for it is not tried.
+        small for a fault, what neither helps alone nor has that for it is not tried,
+        nor what there would be no time to confirm.
         """
         screen = self.screen
         now = value_of(screen, chosen)
@@ -355,6 +357,7 @@ class Interaction:
         fitting = [self._beside(m, chosen, mends) for m in others]
         most = self.trainer.effort.confirmed_causes
         options = [(*chosen, m) for m in fitting if m][:most]
+        options = [option for option in options if self._may_be_confirmed(option)]
         if not options:
             return None
         yield from self._combined(options, "Does anything help in addition?")
@@ -366,6 +369,13 @@ class Interaction:
             >= (least if option[-1].evident else max(least, 0.15 * now))
         ]
         return first_to_name(worth) if worth else None
+
+    def _may_be_confirmed(self, mends: tuple[Mend, ...]) -> bool:
+        """Whether there is time for a combination, less each part, and each alone."""
+        arms = [Arm(name=BASELINE), *map(compose, (mends, *all_but_one(mends)))]
+        arms += [arm for mend in mends for arm in with_controls(mend)]
+        arms = list({arm.name: arm for arm in arms}.values())
+        return self.trainer.may_confirm(arms)
 
     def _combined(
         self, combinations: Iterable[tuple[Mend, ...]], question: str

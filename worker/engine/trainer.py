@@ -41,6 +41,7 @@ SHARES = {"screen": 0.42, "interact": 0.35, "confirm": 0.7}  # of the time left 
 SCREENING = ("screen", "interact")  # stages whose arms are compared with each other
 LEAST_CONFIRMING = 6  # pairs with which a sign-flip test can reach p < .05
 LEAST_SEEDS = 3
+STRETCHED = 1.3  # times an allowance, before core arms or the last seeds are given up
 STEADY, STEADY_SEEDS = 0.01, 2  # balanced accuracy; seeds that are enough then
 LEAST_ARMS = 2  # the baseline and one mend
 OVERRUN = 0.15  # of the budget, by which the last experiment may exceed it
@@ -152,11 +153,17 @@ class Trainer:
             seeds = seeds[:-1]
         while len(arms) > core and self.cost(arms, seeds) > allowance:
             arms = arms[:-1]
-        while len(seeds) > LEAST_SEEDS and self.cost(arms, seeds) > 1.3 * allowance:
+        most = STRETCHED * allowance
+        while len(seeds) > LEAST_SEEDS and self.cost(arms, seeds) > most:
             seeds = seeds[:-1]
-        while len(arms) > LEAST_ARMS and self.cost(arms, seeds) > 1.3 * allowance:
+        while len(arms) > LEAST_ARMS and self.cost(arms, seeds) > most:
             arms = arms[:-1]
         return arms, seeds
+
+    def may_confirm(self, arms: Sequence[Arm]) -> bool:
+        """Whether there is time to confirm all of these, from a few seeds at least."""
+        seeds = self.seeds("confirm", LEAST_SEEDS)
+        return self.cost(arms, seeds) <= STRETCHED * self.allowance("confirm")
 
     def limit_effort(self) -> None:
         """Look from fewer seeds, then at fewer rows, where a dozen arms do not fit.

@@ -301,10 +301,16 @@ def test_what_is_left_of_a_combination_is_the_best_answer_without_the_rest(alone
     assert [mend.key for mend in short.affordable(together)] == [kept]
 
 
-@pytest.mark.parametrize(("ahead", "kept"), [(1, "raw"), (20, "long")])
-def test_of_two_that_do_as_well_the_cheap_one_is_confirmed(ahead, kept):
+@pytest.mark.parametrize(
+    ("ahead", "evident", "kept"),
+    [(1, False, "raw"), (20, False, "long"), (1, True, "long")],
+)
+def test_of_two_that_do_as_well_the_likely_or_cheap_one_is_confirmed(
+    ahead, evident, kept
+):
     """From as many seconds it gets more seeds, which tell more."""
     raw, _, long = rate_and_length()
+    long = replace(long, evident=evident)
     together = (raw, long)
     hits = {"raw": 66, "long": 66 + ahead, name(together): 90}
     short, _, _ = confirmation(1e-9)

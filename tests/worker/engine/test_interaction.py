@@ -7,7 +7,8 @@ from tests.builders_engine import World, make_subject, no_effect
 from tests.worker.engine.test_results import trained
 from worker.engine.check import Mend
 from worker.engine.interaction import Interaction
-from worker.engine.lab.experiment import DataChange, NetworkChange, RecipeChange
+from worker.engine.lab.experiment import Arm, DataChange, NetworkChange, RecipeChange
+from worker.engine.planning import Costs
 from worker.engine.trainer import Trainer
 
 RATE = Mend(
@@ -41,7 +42,29 @@ def test_what_data_speak_for_is_added_first(hits: int, first: str):
     mends = {cause: [mend] for cause, mend in best.items()}
 
     adding = Interaction(trainer, screen)._add((RATE,), mends, best)
-    ask = next(adding)
 
-    added = [arm.name for training in ask.experiments for arm in training.arms]
-    assert first in added[0]
+    assert first in asked(adding)[0]
+
+
+@pytest.mark.parametrize(("share", "is_tried"), [(0.5, True), (1.2, False)])
+def test_nothing_is_added_that_there_would_be_no_time_to_confirm(share, is_tried):
+    """Three pairs of the whole, of each part and of what they are compared to."""
+    trainer = Trainer(make_subject())
+    screen = trained({"baseline": 40, "lr": 60, "narrow": 43}, (0, 1))
+    best = {mend.cause: mend for mend in (RATE, SMALLER)}
+    mends = {cause: [mend] for cause, mend in best.items()}
+    changes = ((), RATE.changes, SMALLER.changes, RATE.changes + SMALLER.changes)
+    arms = [Arm(name=str(k), changes=made) for k, made in enumerate(changes)]
+    trainer.costs = Costs(one=0.0, each=1.0)
+    three = trainer.cost(arms, trainer.seeds("confirm", 3))
+    trainer.costs = Costs(one=0.0, each=share * trainer.left / three)
+
+    adding = Interaction(trainer, screen)._add((RATE,), mends, best)
+
+    assert bool([*asked(adding)]) is is_tried
+
+
+def asked(rounds):
+    """The names of the arms that rounds ask for first, if any."""
+    ask = next(rounds, None)
+    return [] if ask is None else [a.name for t in ask.experiments for a in t.arms]
