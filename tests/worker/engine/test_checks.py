@@ -17,6 +17,7 @@ from worker.engine.check import (
     pair_of,
 )
 from worker.engine.checks.class_imbalance import ClassImbalance
+from worker.engine.checks.corrupted_inputs import CorruptedInputs
 from worker.engine.checks.degenerate_weights import DegenerateWeights
 from worker.engine.checks.distribution_shift import DistributionShift
 from worker.engine.checks.insufficient_capacity import InsufficientCapacity
@@ -740,6 +741,19 @@ def test_what_networks_of_the_recipe_hit_by_chance_proves_no_form(levels, verdic
     subject = make_subject(counts=(600, 600))
 
     assert PreprocessingMismatch().judge(subject, case).verdict == verdict
+
+
+@pytest.mark.parametrize(("share", "epochs"), [(0.46, 19), (0.1, None)])
+def test_without_many_rows_the_others_are_trained_on_for_as_long(share, epochs):
+    """Half of the updates would be a fault of its own."""
+    measures = {"inputs": {"affected": share, "mask": "rows"}}
+    recipe = Recipe(epochs=10, batch_size=32)
+
+    mends = CorruptedInputs().mends(make_subject(recipe=recipe), measures)
+
+    [dropped] = [mend for mend in mends if mend.key == "rows dropped"]
+    assert (dropped.patch or {}).get("epochs") == epochs
+    assert ("as many updates" in dropped.text) is (epochs is not None)
 
 
 FITTING = {"shift": 0.05, "ratio": 1.02, "features": 64}

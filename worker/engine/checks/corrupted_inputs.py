@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
 from worker.engine.check import Case, Measures, Mend, clear, judge_gain
-from worker.engine.lab.experiment import DataChange
+from worker.engine.lab.experiment import Change, DataChange, RecipeChange
 from worker.engine.subject import Subject
 from worker.engine.wording import counted, listed
 
@@ -29,6 +29,7 @@ class CorruptedInputs:
     least_share: float = 0.002  # of the training rows with a defect
     much: float = 0.05  # likewise, from which all that is mended at once repairs them
     most_dropped: float = 0.5  # of the training rows
+    many: float = 0.2  # likewise; without so many an epoch is much shorter
     most_values: int = 1024  # in a sample; a table of so many by so many is kept
     limit: float = 8.0  # robust deviations beyond which a value is clipped
 
@@ -70,17 +71,22 @@ class CorruptedInputs:
             )
         mask = inputs.get("mask")
         if isinstance(mask, str) and 0 < share <= self.most_dropped:
-            found.append(
-                replace(
-                    plain,
-                    key="rows dropped",
-                    text=f"Drop the {100 * share:.1f} % of the training rows with a "
-                    "defect",
-                    changes=(DataChange(name="drop", mask=mask),),
-                    sane=False,
-                )
-            )
+            found.append(self._without_rows(subject, plain, mask, share))
         return found
+
+    def _without_rows(
+        self, subject: Subject, plain: Mend, mask: str, share: float
+    ) -> Mend:
+        """Drop the rows with a defect; of many, train on the others for as long."""
+        text = f"Drop the {100 * share:.1f} % of the training rows with a defect"
+        changes: tuple[Change, ...] = (DataChange(name="drop", mask=mask),)
+        if share >= self.many:
+            epochs = round(subject.recipe.epochs / (1 - share))
+            text += f", and train for {epochs} epochs, which are as many updates"
+            changes += (RecipeChange(patch={"epochs": epochs}),)
+        return replace(
+            plain, key="rows dropped", text=text, changes=changes, sane=False
+        )
 
     def judge(self, subject: Subject, case: Case) -> Finding:
         """The inputs as they are against repaired ones."""
