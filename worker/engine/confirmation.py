@@ -37,6 +37,7 @@ from worker.engine.trainer import (
 
 MOST_CONFIRMING = 32
 SHARE_FOR_MORE = 0.5  # of the time left, that more seeds may take
+KEPT_FOR_REPAIR = 0.2  # of the budget, once something is proven to help
 MOST_OF_IT = 0.85  # of the time left; the repaired model needs the rest
 UNTRIED = 0.5  # of the way between what is known to gain less and more
 CLEARLY_WORSE = 0.02  # balanced accuracy under the baseline; such a control is settled
@@ -168,15 +169,23 @@ class Confirmation:
         results = yield from trainer.train("confirm", question, arms, first)
         if BASELINE not in results:
             return None
-        seeds = first
+        seeds, kept = first, 0.0
         while len(seeds) < MOST_CONFIRMING:
             known = len(seeds)
             if self._is_mended(results, chosen, shares):
-                idle = [m for m in singles if self._adds_nothing(results, chosen, m)]
-                singles = [m for m in singles if m not in idle]
-                arms = self._without(arms, idle, chosen, singles)
-            seeds = self._more(arms, known)
-            arms = self._within_time(arms, seeds[known:])
+                kept = KEPT_FOR_REPAIR * trainer.effort.seconds
+                singles = [
+                    m
+                    for m in singles
+                    if m.key in results
+                    and self._is_open(results, [m], shares)
+                    and not self._adds_nothing(results, chosen, m)
+                ]
+                is_early = known <= trainer.effort.confirm_seeds
+                measured = measuring if is_early else ()
+                arms = self._still_asked(arms, chosen, singles, measured)
+            seeds = self._more(arms, known, kept)
+            arms = self._within_time(arms, seeds[known:], kept)
             names = {arm.name for arm in arms}
             singles = [m for m in singles if m.key in names]
             is_open = self._is_undecided(results, singles, chosen, shares)
@@ -189,7 +198,7 @@ class Confirmation:
                 seeds[known:],
             )
             results = results.joined(more)
-        late, _ = _whole_groups(self._within_time(late, first), told_together)
+        late, _ = _whole_groups(self._within_time(late, first, kept), told_together)
         if late:
             more = yield from trainer.train("confirm", question, late, first)
             results.extend(more)
@@ -351,24 +360,31 @@ class Confirmation:
             late.insert(0, dearest)
         return arms, late
 
-    def _more(self, arms: Sequence[Arm], known: int) -> tuple[int, ...]:
+    def _more(
+        self, arms: Sequence[Arm], known: int, kept: float = 0.0
+    ) -> tuple[int, ...]:
         """As many seeds again or, where there is no time for these, fewer."""
         more = min(known, MOST_CONFIRMING - known)
         while more > LEAST_SEEDS:
             seeds = self.trainer.seeds("confirm", known + more)
-            if self._fits(arms, seeds[known:]):
+            if self._fits(arms, seeds[known:], kept):
                 return seeds
             more = max(LEAST_SEEDS, more // 2)
         return self.trainer.seeds("confirm", known + more)
 
-    def _fits(self, arms: Sequence[Arm], seeds: tuple[int, ...]) -> bool:
-        """Whether a half of the time left pays for arms."""
-        return self.trainer.cost(arms, seeds) <= SHARE_FOR_MORE * self.trainer.left
+    def _fits(
+        self, arms: Sequence[Arm], seeds: tuple[int, ...], kept: float = 0.0
+    ) -> bool:
+        """Whether a half of the time left pays for arms, less the seconds kept."""
+        left = self.trainer.left
+        return self.trainer.cost(arms, seeds) <= min(SHARE_FOR_MORE * left, left - kept)
 
-    def _within_time(self, arms: list[Arm], seeds: tuple[int, ...]) -> list[Arm]:
+    def _within_time(
+        self, arms: list[Arm], seeds: tuple[int, ...], kept: float = 0.0
+    ) -> list[Arm]:
         """The first arms, as many as a half of the time left pays for."""
         arms = list(arms)
-        while arms and not self._fits(arms, seeds):
+        while arms and not self._fits(arms, seeds, kept):
             arms.pop()
         return arms
 
@@ -599,24 +615,34 @@ class Confirmation:
         is_near = alone.value + alone.error >= EVIDENT_SHARE * top
         return not (is_likelier and is_near)
 
-    def _without(
+    def _still_asked(
         self,
         arms: Sequence[Arm],
-        idle: Sequence[Mend],
         chosen: tuple[Mend, ...],
         singles: Sequence[Mend],
+        measuring: Sequence[Mend],
     ) -> list[Arm]:
-        """Leave out the arms that only tell of mends that add nothing."""
+        """Leave out the arms that tell nothing of what is still asked.
 
-        def own(mends: Sequence[Mend]) -> set[str]:
-            return {
-                arm.name
-                for m in mends
-                for arm in (*self._open_controls(m), *on_top(chosen, m))
-            }
+        Args:
+            arms: that were trained so far.
+            chosen: the combination, which is proven.
+            singles: mends that are open beside it.
+            measuring: what is measured within it.
+        """
+        asked = {arm.name for arm in self._apart(chosen)[:2]}
+        asked |= {self._within(chosen, mend).name for mend in measuring}
+        for mend in singles:
+            asked |= {a.name for a in self._open_controls(mend)}
+            asked |= {a.name for a in on_top(chosen, mend)}
+            asked.add(name([m for m in chosen if m != mend]))
+        return [arm for arm in arms if arm.name in asked]
 
-        needed = own(singles) | {arm.name for arm in self._arms_of(chosen)}
-        return [arm for arm in arms if arm.name not in own(idle) - needed]
+    def _is_open(self, results: Results, made: Sequence[Mend], shares: Shares) -> bool:
+        """Whether a gain counts, and is not proven yet."""
+        gain = gain_of(results, made[0]) if len(made) == 1 else results.gain(name(made))
+        is_material = gain.value >= self.floors.material
+        return is_material and not self._is_proven(gain, made, shares)
 
     def _is_undecided(
         self,
@@ -629,16 +655,10 @@ class Confirmation:
 
         Of a combination none of whose parts helps alone, the whole is asked.
         """
-        gains: list[tuple[Sequence[Mend], PairedGain]] = [
-            ([m], gain_of(results, m)) for m in singles if m.key in results
-        ]
+        asked: list[Sequence[Mend]] = [[m] for m in singles if m.key in results]
         if len(chosen) > 1 and name(chosen) in results:
-            gains.append((chosen, results.gain(name(chosen))))
-        return any(
-            gain.value >= self.floors.material
-            and not self._is_proven(gain, made, shares)
-            for made, gain in gains
-        )
+            asked.append(chosen)
+        return any(self._is_open(results, made, shares) for made in asked)
 
     def _is_proven_beside(
         self, results: Results, chosen: tuple[Mend, ...], mend: Mend, shares: Shares

@@ -420,11 +420,11 @@ def test_what_adds_nothing_to_a_proven_mend_is_not_asked_again(beside, asked):
     )
     shares = shares_of_error({}, [labels.cause, slower.cause])
     confirming.screen = first
-    arms = confirming._without(
+    arms = confirming._still_asked(
         confirming._arms((labels,), [labels, slower], ()),
-        [m for m in (labels, slower) if confirming._adds_nothing(first, (labels,), m)],
         (labels,),
-        [labels],
+        [m for m in [slower] if not confirming._adds_nothing(first, (labels,), m)],
+        (),
     )
 
     assert confirming._is_mended(first, (labels,), shares)
@@ -561,6 +561,35 @@ def test_an_open_gain_gets_as_many_more_seeds_as_there_is_time_for(time_for, cou
     asking.trainer.costs = Costs(one=0.0, each=0.49 * asking.trainer.left / unit)
 
     assert len(asking._more(core, 8)) == count
+
+
+def test_once_something_helps_time_is_kept_for_the_repaired_model():
+    asking, core, _ = confirmation(1e-9)
+    unit = asking.trainer.cost(core, SEEDS) / 1e-9
+    asking.trainer.costs = Costs(one=0.0, each=0.49 * asking.trainer.left / unit)
+
+    assert len(asking._more(core, 8)) == 16
+    assert len(asking._more(core, 8, 0.6 * asking.trainer.left)) == 12
+    assert asking._within_time(core, SEEDS, 0.6 * asking.trainer.left) == core[:1]
+
+
+def test_what_is_decided_is_not_trained_again_beside_what_is_open():
+    """A proven mend, another that is open, and what tells of the two together."""
+    asking, _, _ = confirmation(1e-9)
+    labels = Mend(Cause.LABEL_NOISE, "dropped", "Drop", ())
+    slower = Mend(Cause.LEARNING_RATE_TOO_HIGH, "lr=0.1", "Lower", ())
+    dropout = Mend(Cause.INSUFFICIENT_REGULARIZATION, "dropout", "Add", ())
+    both = trained_by_name([Arm(name=BASELINE)], (0, 1)).arms
+    asking.screen = Results(Rows.of(np.zeros(100, np.int64)), both)
+    half = replace(mend_of(Cause.INSUFFICIENT_DATA, "subset=0.5"), measuring=True)
+    arms = asking._arms((labels,), [labels, slower, dropout], [half])
+
+    asked = {arm.name for arm in asking._still_asked(arms, (labels,), [slower], [])}
+
+    open_beside = name([labels, slower])
+    assert asked == {BASELINE, "dropped", "lr=0.1", open_beside}
+    kept = asking._still_asked(arms, (labels,), [slower], [half])
+    assert {arm.name for arm in kept} - asked == {name([labels, half])}
 
 
 def levels_of(arm: str) -> int:
