@@ -1,7 +1,8 @@
 """Split leakage: held-out samples also stand in the training data.
 
-Idea:      count held-out samples that equal a training sample, or lie closer to one
-           than chance allows; score the delivered model with and without them.
+Idea:      count held-out samples that equal a training sample, as they are or (of
+           pictures) mirrored or turned, or lie closer to one than chance allows;
+           score the delivered model with and without them.
 Source:    Kapoor & Narayanan 2023, Leakage and the reproducibility crisis in
            machine-learning-based science, doi:10.1016/j.patter.2023.100804.
 Blind to:  leakage through features that encode the label, or through related samples
@@ -49,13 +50,14 @@ class SplitLeakage:
         values = case.measures.get("leakage")
         if not values:
             return undecided(self.cause, "Twins were not looked for.")
-        exact, near = self._part(values.get("exact")), self._part(values.get("near"))
+        exact, near, turned = self._parts(values)
         inflation = values.get("inflation")
         shown = {
             name: values.get(name)
             for name in (
                 "exact",
                 "near",
+                "turned",
                 "same_label",
                 "expected_share",
                 "chance_share",
@@ -65,14 +67,14 @@ class SplitLeakage:
                 "inflation",
             )
         }
-        share = exact["share"] + near["share"]
+        share = exact["share"] + near["share"] + turned["share"]
         evidence = [
             Evidence(
                 kind="twins",
                 statement=(
                     f"{100 * exact['share']:.1f} % of the held-out rows equal a "
-                    f"training row, {100 * near['share']:.1f} % nearly do."
-                    + _among_themselves(values)
+                    f"training row, {100 * near['share']:.1f} % nearly do"
+                    f"{_once_turned(turned['share'])}." + _among_themselves(values)
                 ),
                 values=shown,
             )
@@ -109,9 +111,12 @@ class SplitLeakage:
         Args:
             values: of the probe `leakage`.
         """
-        exact, near = self._part(values.get("exact")), self._part(values.get("near"))
-        near_low = 0.0 if values.get("by_chance") else near["low"]
-        return max(exact["low"], near_low) > self._natural(values)
+        exact, near, turned = self._parts(values)
+        if values.get("by_chance"):
+            return exact["low"] > self._natural(values)
+        if turned["low"] > self.tolerated_share:
+            return True
+        return max(exact["low"], near["low"]) > self._natural(values)
 
     def _natural(self, values: Mapping[str, JsonValue]) -> float:
         """Share of held-out rows that may well equal a training row by accident."""
@@ -127,6 +132,13 @@ class SplitLeakage:
             min(self.repeated * repeated, high + self.repeated_more),
             min(self.repeated * chance, chance + self.repeated_more),
         )
+
+    def _parts(
+        self, values: Mapping[str, JsonValue]
+    ) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+        """Rows that are equal, nearly so, and so once mirrored or turned."""
+        exact, near, turned = map(values.get, ("exact", "near", "turned"))
+        return self._part(exact), self._part(near), self._part(turned)
 
     def _part(self, value: object) -> dict[str, float]:
         found = {"share": 0.0, "low": 0.0}
@@ -151,6 +163,13 @@ def _among_themselves(values: Mapping[str, JsonValue]) -> str:
             "multiplied before they were split."
         )
     return said
+
+
+def _once_turned(share: float) -> str:
+    """Say how many pictures are copies of others, mirrored or turned."""
+    if not share:
+        return ""
+    return f", {100 * share:.1f} % equal one once mirrored or turned"
 
 
 def _flattered(worth: float) -> str:

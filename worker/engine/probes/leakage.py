@@ -11,8 +11,9 @@ Source for D: Levina & Bickel 2004, Maximum likelihood estimation of intrinsic
 dimension, NeurIPS; averaged as in MacKay & Ghahramani 2005.
 
 Values:
-    exact, near: `count`, `share`, `low`, `high` of the held-out rows looked at.
-    leaked: both together; same_label: of those with the label of their twin.
+    exact, near, turned: `count`, `share`, `low`, `high` of the held-out rows looked at;
+        turned: pictures that equal a training picture once mirrored or turned.
+    leaked: all together; same_label: of those with the label of their twin.
     expected_share: of training rows that have an equal one in the training data;
         expected_high: upper end of its interval.
     chance_share: of rows that would have an equal one, were columns independent.
@@ -37,7 +38,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from worker.engine.data import Split
 from worker.engine.lab.experiment import pack_mask
-from worker.engine.probes.duplicates import digests, first_equals
+from worker.engine.probes.duplicates import Digests, digests, first_equals
 from worker.engine.probes.features import Features
 from worker.engine.probes.inputs_as_trained import held_out_answers, predictions
 from worker.engine.probes.material import (
@@ -54,6 +55,7 @@ from worker.engine.probes.material import (
     sample_places,
 )
 from worker.engine.probes.selection import as_values, balanced
+from worker.engine.probes.turned import turned_twins
 from worker.engine.stats.intervals import (
     balanced_accuracy,
     clopper_pearson,
@@ -62,6 +64,7 @@ from worker.engine.stats.intervals import (
 
 MOST_TRAIN = 20_000
 MOST_HELD = 4_000
+MOST_TURNED = 20_000_000  # values of pictures that are mirrored and turned
 NEIGHBOURS = 5
 CHANCE = 1 / 2_000  # of a row being near-equal to an unrelated one
 LEAST_P = 1e-3  # of as many near-equal rows by chance, above which they do not count
@@ -80,7 +83,8 @@ def measure(material: Material, settings: Values) -> Values:
     """Look for leaking samples; settings: `train_rows`, `rows` (near-equal search)."""
     values: Values = {"notes": []}
     train, held = material.train, held_out(material)
-    first = first_equals(np.concatenate([digests(train.x), digests(held.x)]))
+    known = digests(train.x), digests(held.x)
+    first = first_equals(np.concatenate(known))
     twin = np.where(first[len(train) :] < len(train), first[len(train) :], -1)
     exact = twin >= 0
     near_twin, looked = _near(material, values, train, held, settings)
@@ -89,14 +93,17 @@ def measure(material: Material, settings: Values) -> Values:
         near[:] = False
     if not _share_labels(train.y[near_twin[near]], held.y[near]):
         near[:] = False  # what lies close by a common flaw, such as one huge value
-    twin = np.where(exact, twin, near_twin)
-    leaked = exact | near
+    turned_twin, turned_of = _turned(material, *known, held)
+    turned = (turned_twin >= 0) & ~exact & ~near
+    twin = np.select([exact, near], [twin, near_twin], turned_twin)
+    leaked = exact | near | turned
 
     values["exact"] = _share(exact, len(held))
     values["near"] = _share(near, looked)
+    values["turned"] = _share(turned, turned_of)
     values["leaked"] = _share(leaked, len(held))
-    known = np.flatnonzero(leaked)
-    values["same_label"] = int((held.y[known] == train.y[twin[known]]).sum())
+    found = np.flatnonzero(leaked)
+    values["same_label"] = int((held.y[found] == train.y[twin[found]]).sum())
     counts = np.bincount(first[: len(train)], minlength=len(train))
     expected = clopper_pearson(int(counts[counts > 1].sum()), max(1, len(train)))
     values["expected_share"], values["expected_high"] = expected.value, expected.high
@@ -109,13 +116,26 @@ def measure(material: Material, settings: Values) -> Values:
             "train_row": int(train.rows[twin[k]]),
             "label": int(held.y[k]),
             "train_label": int(train.y[twin[k]]),
-            "kind": "equal" if exact[k] else "near-equal",
+            "kind": "equal" if exact[k] else "near-equal" if near[k] else "turned",
         }
-        for k in known[:MOST_LISTED]
+        for k in found[:MOST_LISTED]
     ]
     _accuracy(material, values, held, leaked)
     values["mask"] = pack_mask(leaked.tolist())
     return values
+
+
+def _turned(
+    material: Material, train: Digests, own: Digests, held: Split
+) -> tuple[Labels, int]:
+    """Look for mirrored or turned copies of training pictures among some rows."""
+    twin = np.full(len(held), -1, dtype=np.int64)
+    most = max(1, MOST_TURNED // max(1, held.x[:1].size))
+    places = sample_places(held.y, min(most, MOST_HELD))
+    twin[places] = turned_twins(
+        material.dataset, train, choose(held, places).x, own[places]
+    )
+    return twin, len(places)
 
 
 @dataclass(frozen=True)

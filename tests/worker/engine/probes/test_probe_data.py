@@ -368,6 +368,66 @@ def test_equal_and_near_equal_samples_are_found_with_their_twins():
     assert values["accuracy"]["clean"]["value"] < 1
 
 
+TURNS = {
+    "mirrored": lambda x, down: np.flip(x, down + 1),
+    "upside down": np.flip,
+    "turned by a quarter": lambda x, down: np.rot90(x, 1, (down, down + 1)),
+    "turned by a half": lambda x, down: np.rot90(x, 2, (down, down + 1)),
+    "other pictures": None,
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize(
+    ("shape", "layout", "down"),
+    [((3, 6, 6), "NCHW", 2), ((6, 6, 3), "NHWC", 1), ((6, 6), None, 1)],
+)
+def test_pictures_that_were_turned_before_the_split_are_found(
+    turn, shape, layout, down
+):
+    """Of 60 held-out pictures 20 are turned copies, and 10 look alike either way."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 255, (260, *shape)).astype(np.uint8)
+    x[190:200] = x[250:260] = 7
+    if TURNS[turn] is not None:
+        x[200:220] = TURNS[turn](x[:20], down)
+    y = np.arange(260) % 2
+    module = torch.nn.Sequential(torch.nn.Flatten(), mlp(int(np.prod(shape)), 2))
+
+    values = leakage.measure(
+        subject(module, (x[:200], y[:200]), (x[200:], y[200:]), kind="image",
+                layout=layout),
+        {},
+    )  # fmt: skip
+
+    expected = 20 if TURNS[turn] else 0
+    assert values["turned"]["count"] == expected
+    assert values["exact"]["count"] == 10
+    assert sum(unpack_mask(values["mask"], 60)[:20]) == expected
+    pairs = [
+        (p["row"], p["train_row"]) for p in values["pairs"] if p["kind"] == "turned"
+    ]
+    assert pairs == [(k, k) for k in range(expected)]
+    alone = {**values, "exact": values["near"]}
+    assert leak_verdict(alone) == ("found" if expected else "not_found")
+    assert ("once mirrored or turned" in leak(values).evidence[0].statement) is bool(
+        expected
+    )
+
+
+def test_a_series_is_not_turned():
+    x = np.random.default_rng(0).standard_normal((260, 6, 6)).astype(np.float32)
+    x[200:220] = np.flip(x[:20], 2)
+    y = np.arange(260) % 2
+    module = torch.nn.Sequential(torch.nn.Flatten(), mlp(36, 2))
+
+    values = leakage.measure(
+        subject(module, (x[:200], y[:200]), (x[200:], y[200:]), kind="series"), {}
+    )
+
+    assert values["turned"]["count"] == 0
+
+
 def test_equal_rows_of_a_coarse_table_are_expected():
     rng = np.random.default_rng(0)
     x = rng.integers(0, 3, (600, 4)).astype(np.float32)
