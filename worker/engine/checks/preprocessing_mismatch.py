@@ -89,6 +89,8 @@ class PreprocessingMismatch:
     above_chance: float = 0.8  # of what the best arm has learned, likewise
     near_best: float = 0.6  # of the best arm, that the model must reach then
     near_yield: float = 0.85  # of what the recipe learns on the data as they are
+    much: float = 0.1  # balanced accuracy; a form that brings it is near the right one
+    half: float = 0.4  # of what the recipe learns, that it gives back then
     learns: float = 0.1  # balanced accuracy above chance, on training rows
     fits: float = 0.05  # balanced accuracy below the recipe's own, on training rows
     fits_loss: float = 1.5  # times the recipe's own loss, likewise
@@ -152,6 +154,23 @@ class PreprocessingMismatch:
         if self._is_nearer(given, other):
             objection = (
                 "the first batch norm has stored the figures of the inputs as they are"
+            )
+        if objection == _OF_WEAKNESS and self._restores_half(subject, case, gain):
+            return found_in_delivery(
+                self.cause,
+                gain,
+                summary=(
+                    f"The inputs may come in another form than in training, one near "
+                    f"to `{best}` ({form_words(str(best))}): with that the delivered "
+                    f"model gains {points(gain.value)} balanced accuracy, yet stays "
+                    "below what training reaches on these data."
+                ),
+                text="Compare how the inputs are prepared in training and in service, "
+                f"step by step; none of the forms tried is the right one, `{best}` is "
+                "nearest.",
+                evidence=evidence,
+                method=METHOD,
+                verdict="suspected",
             )
         if objection:
             return clear(
@@ -226,6 +245,18 @@ class PreprocessingMismatch:
             ),
         }
         return next((why for why, applies in objections.items() if applies), None)
+
+    def _restores_half(self, subject: Subject, case: Case, gain: PairedGain) -> bool:
+        """Whether a form gives back a good part of what the recipe yields.
+
+        Damaged weights do as badly in every form, unless there are but two classes:
+        then some form puts one in a few on the right side.
+        """
+        if subject.data.classes == 2:  # noqa: PLR2004
+            return False
+        learned = case.anew + case.delivered - 1 / subject.data.classes
+        restored = gain.low + case.delivered - 1 / subject.data.classes
+        return gain.low >= self.much and restored >= self.half * learned > 0
 
     def _is_nearer(self, one: float | None, other: float | None) -> bool:
         """Whether what a norm has stored is found again in one form only."""
