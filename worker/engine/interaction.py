@@ -10,6 +10,7 @@ from service.contract.causes import Cause
 from worker.engine.check import Mend
 from worker.engine.choices import (
     RATES,
+    best_of_each,
     best_single,
     between,
     gain_of,
@@ -32,9 +33,10 @@ from worker.engine.lab.experiment import Arm
 from worker.engine.ledger import Round, Untried
 from worker.engine.results import BASELINE, Results
 from worker.engine.symptoms import FAR_SHORT
-from worker.engine.trainer import Trainer
+from worker.engine.trainer import LEAST_CONFIRMING, SHARES, Trainer
 
 SHARE_OF_BUDGET = 0.25  # that the whole round may take
+LEAST_SHARE = 0.1  # of the time left, that an experiment may take whatever is kept
 MOST_ADDED = 2  # mends put on top of the best combination
 MOST_LIKELY = 2  # evident mends that get rates of their own
 
@@ -45,17 +47,21 @@ class Interaction:
     Attributes:
         screen: results of the screen; what this round trains is put beside them.
         left: seconds that the round may still take.
+        kept: seconds that are needed to confirm the best single mend, and after that.
     """
 
     def __init__(self, trainer: Trainer, screen: Results) -> None:
         self.trainer = trainer
         self.screen = screen
         self.left = SHARE_OF_BUDGET * trainer.effort.seconds
+        self.kept = 0.0
         self.floors = trainer.floors
 
     def follow(self, mends: Mapping[Cause, Sequence[Mend]]) -> Round[None]:
         """Go on where a sweep was cut off while it was still rising."""
         screen, further = self.screen, []
+        best = best_of_each(screen, mends)
+        self.kept = self._needed_for(best_single(screen, best, self.floors))
         for options in mends.values():
             tried = [m for m in options if m.key in screen and not m.measuring]
             untried = [m for m in options if m.key not in screen and not m.measuring]
@@ -84,6 +90,7 @@ class Interaction:
     ) -> Round[tuple[Mend, ...]]:
         """Find the best combination: from the whole downwards, then upwards."""
         chosen = best_single(self.screen, best, self.floors)
+        self.kept = self._needed_for(chosen)
         alone = value_of(self.screen, chosen)
         together = yield from self._whole(mends, alone)
         all_at_once = value_of(self.screen, together)
@@ -157,7 +164,23 @@ class Interaction:
     @property
     def _allowance(self) -> float:
         """Seconds that the next experiment of the round may take."""
-        return min(self.trainer.allowance("interact"), self.left)
+        trainer = self.trainer
+        spare = max(trainer.left - self.kept, LEAST_SHARE * trainer.left)
+        return min(trainer.allowance("interact"), self.left, spare)
+
+    def _needed_for(self, chosen: tuple[Mend, ...]) -> float:
+        """Seconds of which enough can go into confirming mends; 0 without any.
+
+        They are confirmed beside another arm from as many seeds as can prove something.
+        Where they leave much to be mended, combinations need the time.
+        """
+        enough = FAR_SHORT * self.trainer.missing
+        if not chosen or value_of(self.screen, chosen) < enough:
+            return 0.0
+        arms = [Arm(name=BASELINE), *(a for m in chosen for a in with_controls(m))]
+        seeds = self.trainer.seeds("confirm", LEAST_CONFIRMING)
+        beside = self.trainer.cost(arms[:1], seeds)
+        return (self.trainer.cost(arms, seeds) + beside) / SHARES["confirm"]
 
     def _likeliest(
         self,

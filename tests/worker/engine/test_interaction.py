@@ -64,6 +64,25 @@ def test_nothing_is_added_that_there_would_be_no_time_to_confirm(share, is_tried
     assert bool([*asked(adding)]) is is_tried
 
 
+@pytest.mark.parametrize(
+    ("gains", "missing", "keeps"), [(20, 0.0, True), (20, 0.8, False), (0, 0.0, False)]
+)
+def test_time_is_kept_to_confirm_the_best_single_mend(gains, missing, keeps):
+    """Unless it leaves most to be mended, so that others are needed beside it."""
+    trainer = Trainer(make_subject())
+    trainer.missing = missing
+    screen = trained({"baseline": 40, "lr": 40 + gains}, (0, 1))
+    unit = trainer.cost([Arm(name="baseline")], trainer.seeds("confirm", 6)) / 1e-3
+    trainer.costs = Costs(one=0.0, each=trainer.left / unit / 5)
+    interaction = Interaction(trainer, screen)
+    before = interaction._allowance
+
+    [*interaction.follow({RATE.cause: [RATE]})]
+
+    assert (interaction.kept > 0.8 * trainer.left) is keeps
+    assert (interaction._allowance < 0.6 * before) is keeps
+
+
 def asked(rounds):
     """The names of the arms that rounds ask for first, if any."""
     ask = next(rounds, None)
