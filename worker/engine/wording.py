@@ -54,8 +54,21 @@ def cause_words(cause: Cause) -> str:
 def form_words(name: str) -> str:
     """Say what a transformation of the inputs does, each step of it."""
     return ", then ".join(
-        FORMS.get(step, f"apply `{step}`") for step in name.split("+")
+        FORMS.get(step) or _affine_words(step) for step in name.split("+")
     )
+
+
+def _affine_words(step: str) -> str:
+    scale, _, shift = step.removeprefix("affine(").removesuffix(")").partition(",")
+    if not shift:
+        return f"apply `{step}`"
+    by = " by channel" if " " in scale else ""
+    factors, terms = (listed([_short(v) for v in a.split()]) for a in (scale, shift))
+    return f"multiply them by {factors} and add {terms}{by}"
+
+
+def _short(digits: str) -> str:
+    return figure(float(digits))
 
 
 def arm_words(name: str, texts: Mapping[str, str]) -> str:

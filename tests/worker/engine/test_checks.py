@@ -747,6 +747,27 @@ def test_weights_that_are_far_less_sure_than_right_were_not_trained_on_a_form(
 
 
 @pytest.mark.parametrize(
+    ("held_out", "training", "verdict"),
+    [(0.06, 0.14, "found"), (0.06, 0.01, "not_found"), (0.02, 0.14, "not_found"),
+     (0.06, None, "not_found"), (0.12, None, "found")],
+)  # fmt: skip
+def test_training_rows_prove_a_form_that_few_held_out_rows_only_speak_for(
+    held_out, training, verdict
+):
+    """They are more, and the weights know them in the form of the training."""
+    measures = in_form(held_out, "padding_first")
+    measures["preprocessing"]["gain"]["standard_error"] = 0.025
+    if training is not None:
+        measures["preprocessing"]["train_gain"] = {
+            "value": training,
+            "standard_error": 0.015,
+        }
+    case = Case(measures=measures, retrained=gain(0.1), delivered=0.52)
+
+    assert PreprocessingMismatch().judge(make_subject(), case).verdict == verdict
+
+
+@pytest.mark.parametrize(
     ("levels", "verdict"),
     [
         ([0.78, 0.65, 0.44, 0.25, 0.47, 0.64, 0.64, 0.61], "not_found"),

@@ -61,6 +61,13 @@ def test_every_form_of_the_inputs_has_words():
     assert form_words("undo_standardize+divide_255") == (
         "undo the recipe's normalisation, then divide them by 255"
     )
+    assert form_words("affine(0.0250001,-3)+invert") == (
+        "multiply them by 0.025 and add -3, then turn light into dark and dark into "
+        "light"
+    )
+    assert form_words("affine(2 0.5 1e9,0 -1 0.333333)") == (
+        "multiply them by 2, 0.5 and 1e+09 and add 0, -1 and 0.333 by channel"
+    )
 
 
 def test_a_form_is_named_and_said_in_words():

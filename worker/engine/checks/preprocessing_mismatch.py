@@ -83,6 +83,7 @@ class PreprocessingMismatch:
     bar: Bar = Bar()
     # What a batch norm has stored needs less proof beside it.
     bar_of_norm: Bar = Bar(p_value=0.025)
+    agreed: float = 0.05  # p value of held-out rows, where training rows prove a form
     least_share: float = 0.5  # of the gain, that retraining on the data must show too
     least_recovered: float = 0.3  # of what retraining brings, by the transformation
     as_good: float = 0.9  # as the best arm: so good are no weights by accident
@@ -132,7 +133,8 @@ class PreprocessingMismatch:
         given, other = _off(values.get("first_norm")), _off(values.get("best_norm"))
         found_again = self._is_nearer(other, given)
         bar = self.bar_of_norm if found_again else self.bar
-        if best == "identity" or not bar.passes(gain) or gain is None:
+        learned = pair_of(values.get("train_gain"))
+        if best == "identity" or gain is None or not self._helps(gain, learned, bar):
             if isinstance(untried, int) and untried:
                 return undecided(
                     self.cause,
@@ -194,6 +196,18 @@ class PreprocessingMismatch:
             evidence=evidence,
             method=METHOD,
         )
+
+    def _helps(
+        self, gain: PairedGain, on_training_rows: PairedGain | None, bar: Bar
+    ) -> bool:
+        """Whether a form is proven to help, by held-out rows or with training rows.
+
+        These are more, and the weights know them by heart in the form of the training.
+        """
+        if bar.passes(gain):
+            return True
+        agrees = gain.value >= bar.material and gain.p_above(0.0) <= self.agreed
+        return agrees and bar.passes(on_training_rows)
 
     def _objection(
         self,

@@ -21,7 +21,7 @@ from worker.engine.lab.inputs import (
 )
 from worker.engine.lab.materials import Material
 from worker.engine.probes.inputs_as_trained import recipe_affine
-from worker.engine.probes.transforms import TRANSFORMS, figures, transform
+from worker.engine.probes.transforms import figures, is_known, transform
 from worker.engine.randomness import numpy_generator
 from worker.engine.recipe import CompleteRecipe
 from worker.engine.splits import stratified_order
@@ -179,7 +179,7 @@ def _step(change: DataChange, material: Material) -> InputStep:
         order = numpy_generator("features").permutation(int(np.prod(shape)))
         return permutation_step(order)
     name = change.transform or "identity"
-    unknown = [step for step in name.split("+") if step not in TRANSFORMS]
+    unknown = [step for step in name.split("+") if not is_known(step)]
     if unknown:
         raise ChangeImpossible(reason=f"no transformation is called {unknown[0]}")
     known = figures(material.train, material.dataset)

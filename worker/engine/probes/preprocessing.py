@@ -1,7 +1,8 @@
 """Whether the delivered model does better on inputs in another form.
 
 Every applicable transformation is tried on inputs prepared by the recipe, then the best
-few together with every other. The choice is made on one half of `decide` and judged on
+few together with every other, then the scale and shift that suit training rows best
+(`affine_form.py`). The choice is made on one half of `decide` and judged on
 the other, both ways.
 
 Values:
@@ -10,6 +11,8 @@ Values:
     gain: paired difference of balanced accuracy, with `low`, `high`, `standard_error`.
     before, after: balanced accuracy as given, and of the halves' choices.
     tried: balanced accuracy by transformation; untried: how many there was no time for.
+    train_gain: the best form against the one given on training rows, as `gain`; None
+        where the best is the form given.
     sure: `accuracy` on training rows in the best form, and the mean `confidence` in
         the answers there; None where the best is the form given.
     first_norm: stored statistics of the first batch norm against those of the data:
@@ -28,6 +31,7 @@ from torch import Tensor
 from service.contract.errors import UnusableModel
 from worker.engine.data import Split
 from worker.engine.network.own_code import own_code
+from worker.engine.probes import affine_form
 from worker.engine.probes.inputs_as_trained import AsTrained, outputs, recipe_affine
 from worker.engine.probes.material import (
     Flags,
@@ -48,6 +52,7 @@ from worker.engine.probes.selection import (
     cross_fitted,
 )
 from worker.engine.probes.transforms import Figures, applicable, figures, transform
+from worker.engine.stats.intervals import paired_balanced_accuracy
 
 MOST_ROWS = 2_000
 PASSES = 16  # at least, one a transformation
@@ -56,6 +61,8 @@ FEWEST = 4  # transformations that are tried, however long they take
 BEST_FEW = 2
 TIE = 0.005  # balanced accuracy within which the likelier transformation is chosen
 NORM_ROWS = 1_000  # rows that the first norm is held against
+GOOD = 0.9  # balanced accuracy on training rows, from which no scale is looked for
+FITTED_ROWS = 400  # on which it is
 LEAST_STEP = 0.02  # balanced accuracy that a step must add for another to be tried
 
 
@@ -83,8 +90,10 @@ def measure(material: Material, settings: Values) -> Values:
             "the budget",
         )
     hits = _try_all(material, split, prepare, known, names[:affordable])
+    train = choose(material.train, sample_places(material.train.y, most))
     if not untried:
         hits |= _pairs(material, split, prepare, known, hits)
+        hits |= _fitted(material, split, train, prepare, known, hits)
     y = split.y
 
     def best(rows: Flags) -> str:
@@ -101,10 +110,9 @@ def measure(material: Material, settings: Values) -> Values:
     values["before"] = balanced(hits["identity"], y)
     values["after"] = balanced(after, y)
     values["tried"] = {name: balanced(hit, y) for name, hit in hits.items()}
-    values["sure"] = None
+    values["sure"] = values["train_gain"] = None
     if values["best"] != "identity":
-        train = choose(material.train, sample_places(material.train.y, most))
-        values["sure"] = _sureness(material, train, prepare, str(values["best"]), known)
+        _on_training_rows(values, material, train, prepare, known)
     _norms(values, material, prepare(split.x[:NORM_ROWS]), known)
     return values
 
@@ -170,13 +178,48 @@ def _hits(
     return None if raw is None else correct(material.head, raw, split.y)
 
 
-def _sureness(
-    material: Material, train: Split, prepare: AsTrained, name: str, known: Figures
-) -> Values | None:
-    raw = _outputs(material, train, prepare, name, known)
+def _fitted(
+    material: Material,
+    split: Split,
+    train: Split,
+    prepare: AsTrained,
+    known: Figures,
+    found: Mapping[str, Flags],
+) -> dict[str, Flags]:
+    """Try the scale and shift that suit training rows best, where none does well."""
+    plain = _hits(material, train, prepare, "identity", known)
+    if plain is None or balanced(plain, train.y) >= GOOD:
+        return {}
+    few_rows = min(FITTED_ROWS, few(material, affine_form.PASSES))
+    rows = choose(train, sample_places(train.y, few_rows))
+    form = affine_form.fitted_form(material, rows, prepare, known)
+    if form is None:
+        return {}
+    hit = _hits(material, split, prepare, form, known)
+    needed = max(balanced(known_hit, split.y) for known_hit in found.values())
+    if hit is None or balanced(hit, split.y) < needed + LEAST_STEP:
+        return {}
+    return {form: hit}
+
+
+def _on_training_rows(
+    values: Values,
+    material: Material,
+    train: Split,
+    prepare: AsTrained,
+    known: Figures,
+) -> None:
+    """Say how the best form does on training rows, and against the form given."""
+    raw = _outputs(material, train, prepare, str(values["best"]), known)
     if raw is None:
-        return None
-    return sureness(material.head, raw, correct(material.head, raw, train.y))
+        return
+    hits = correct(material.head, raw, train.y)
+    values["sure"] = sureness(material.head, raw, hits)
+    before = _hits(material, train, prepare, "identity", known)
+    if before is not None:
+        values["train_gain"] = as_values(
+            paired_balanced_accuracy(before, hits, train.y)
+        )
 
 
 def _outputs(

@@ -2,8 +2,11 @@
 
 The lab trains on them (`DataChange(name="transform")`), the probe `preprocessing` runs
 the delivered model on them. Two steps are joined by `+`, applied from left to right.
+Beside those of `TRANSFORMS` there is `affine(a,b)`, which multiplies by a and adds b;
+each is one figure, or one a channel with blanks between.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -19,6 +22,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
 UNDO = "undo_standardize"
+_AFFINE = re.compile(r"affine\(([-0-9.e ]+),([-0-9.e ]+)\)")
 MOST_VALUES = 10_000_000  # of the training inputs, to measure figures on
 
 
@@ -232,11 +236,46 @@ OF_TOKENS = (
 )
 
 
+def affine_name(scale: Floats, shift: Floats) -> str:
+    """Name the transformation that multiplies and adds, by channel or all alike."""
+    figures_of = [" ".join(_digits(v) for v in np.ravel(a)) for a in (scale, shift)]
+    return f"affine({','.join(figures_of)})"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.6g}".replace("e+", "e")  # plus joins steps
+
+
+def affine_figures(step: str) -> tuple[list[float], list[float]] | None:
+    """Read scale and shift of a step; None where it is another transformation."""
+    found = _AFFINE.fullmatch(step)
+    if found is None:
+        return None
+    scale, shift = ([float(v) for v in part.split()] for part in found.groups())
+    return (scale, shift) if len(scale) == len(shift) > 0 else None
+
+
+def _affine(step: str, x: Tensor, f: Figures) -> Tensor:
+    read = affine_figures(step)
+    if read is None:
+        raise KeyError(step)
+    shape = [1] * x.ndim
+    if len(read[0]) > 1 and f.channel is not None:
+        shape[f.channel] = len(read[0])
+    scale, shift = (x.new_tensor(v).reshape(shape) for v in read)
+    return x * scale + shift
+
+
+def is_known(step: str) -> bool:
+    """Whether a step is a transformation."""
+    return step in TRANSFORMS or affine_figures(step) is not None
+
+
 def transform(name: str, x: Tensor, f: Figures) -> Tensor:
     """Apply one transformation, or several joined by `+`.
 
     Args:
-        name: of `TRANSFORMS`.
+        name: of `TRANSFORMS`, or an `affine(a,b)`.
         x: float, (rows, *sample shape).
         f: figures of the training inputs on the same scale as `x`.
 
@@ -244,7 +283,7 @@ def transform(name: str, x: Tensor, f: Figures) -> Tensor:
         KeyError: no such transformation.
     """
     for step in name.split("+"):
-        x = TRANSFORMS[step](x, f)
+        x = TRANSFORMS[step](x, f) if step in TRANSFORMS else _affine(step, x, f)
         if step == UNDO:
             f = f.raw or f
     return x

@@ -100,7 +100,11 @@ def test_outputs_are_put_into_the_order_of_the_classes(tmp_path):
     assert after > 0.8
 
 
-@pytest.mark.parametrize("form", ["divide_255", "invert", "flip_horizontal+divide_255"])
+@pytest.mark.parametrize(
+    "form",
+    ["divide_255", "invert", "flip_horizontal+divide_255", "affine(0.025,-3)",
+     "flip_horizontal+affine(0.025,-3)"],
+)  # fmt: skip
 def test_inputs_are_brought_into_the_form_of_the_training(form: str, tmp_path):
     layer, _, _ = fitted((1, 3, 3))
     network = nn.Sequential(nn.Flatten(), layer)
@@ -109,6 +113,8 @@ def test_inputs_are_brought_into_the_form_of_the_training(form: str, tmp_path):
         "divide_255": lambda x: x * 255,
         "invert": lambda x: material.train.x.min() + material.train.x.max() - x,
         "flip_horizontal+divide_255": lambda x: x[..., ::-1].copy() * 255,
+        "affine(0.025,-3)": lambda x: 40 * (x + 3),
+        "flip_horizontal+affine(0.025,-3)": lambda x: 40 * (x[..., ::-1].copy() + 3),
     }[form]
     given = {
         name: replace(part, x=undone(part.x).astype(np.float32))

@@ -26,6 +26,7 @@ from worker.engine.probes import (
     weights,
 )
 from worker.engine.probes.selection import cross_fitted, halves
+from worker.engine.probes.transforms import affine_figures, affine_name, is_known
 
 # What is audited are TorchScript archives, deprecated as they are.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
@@ -41,12 +42,77 @@ class Reordered(torch.nn.Module):
         return torch.index_select(self.inner(x), 1, self.order)
 
 
+class Units(torch.nn.Module):
+    """Brings inputs in some units back to those of the training."""
+
+    def __init__(self, scale: np.ndarray, shift: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.from_numpy(scale).float())
+        self.register_buffer("shift", torch.from_numpy(shift).float())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - self.shift) / self.scale
+
+
 @pytest.fixture(scope="module")
 def digits_parts():
     x, y = shuffled(*digits())
     x = x / 16
     module = fit(mlp(64, 10), x[:1100], y[:1100])
     return module, (x[:1100], y[:1100]), (x[1100:], y[1100:])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_scale_and_shift_of_other_data_are_found(channels):
+    """Trained on inputs normalised by figures that are in no list, fed without them."""
+    x, y = shuffled(*digits())
+    x = np.repeat(x[:, None] / 16, channels, 1).reshape(-1, channels, 8, 8)
+    x = (x * np.linspace(1, 0.5, channels)[:, None, None]).astype(np.float32)
+    shift = np.array([300.0, 350.0, 250.0])[:channels, None, None]
+    scale = np.array([40.0, 30.0, 55.0])[:channels, None, None]
+    inner = fit(mlp(64 * channels, 10), x[:1100].reshape(1100, -1), y[:1100], epochs=8)
+    module = torch.nn.Sequential(Units(scale, shift), torch.nn.Flatten(), inner)
+
+    values = preprocessing.measure(
+        subject(module, (x[:1100], y[:1100]), (x[1100:], y[1100:]), kind="image",
+                layout="NCHW"),
+        {},
+    )  # fmt: skip
+
+    json.dumps(values, allow_nan=False)
+    assert values["best"].startswith("affine(")
+    found = affine_figures(values["best"])
+    assert len(found[0]) == channels
+    assert values["before"] < 0.6
+    assert values["after"] > 0.85
+    assert values["train_gain"]["low"] > 0.2
+    if channels == 1:
+        assert found[1][0] == pytest.approx(300, rel=0.05)
+
+
+def test_nothing_is_fitted_to_weights_that_do_well(digits_parts, monkeypatch):
+    def fail(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(preprocessing.affine_form, "fitted_form", fail)
+    values = preprocessing.measure(subject(*digits_parts), {})
+
+    assert values["best"] == "identity"
+    assert values["train_gain"] is None
+
+
+@pytest.mark.parametrize(
+    "step", ["affine()", "affine(1,2,3)", "affine(1 2,3)", "affine(a,b)", "affine(1,2"]
+)
+def test_what_is_no_scale_and_shift_is_no_form(step):
+    assert not is_known(step)
+
+
+def test_a_name_holds_no_sign_that_joins_steps():
+    name = affine_name(np.array([1e9, -2.5e-7]), np.array([0.0, 1 / 3]))
+
+    assert "+" not in name
+    assert affine_figures(name) == ([1e9, -2.5e-7], [0.0, 0.333333])
 
 
 def test_halves_share_every_class():
