@@ -48,6 +48,8 @@ class Mend:
         evident: something in the graph, the data or the recipe is out of the ordinary
             and speaks for it, before anything is trained; of mends that help as much,
             evident ones are named first, and less must be proven of them.
+        natural: what speaks for it may be as it should be; the repaired model is given
+            it for a gain alone.
         measuring: trained only to measure something, never a remedy itself.
         by_itself: whether it tells something without the cause's other measuring ones.
         control_name: of an arm that several mends share as their control.
@@ -64,6 +66,7 @@ class Mend:
     sane: bool = False
     urgent: bool = False
     evident: bool = False
+    natural: bool = False
     measuring: bool = False
     by_itself: bool = False
     control_name: str | None = None

@@ -137,7 +137,8 @@ class _Refinement:
     ) -> bool:
         """Whether what is plainly amiss is mended, too, and that does no harm."""
         added = [m for m in option if m not in repaired]
-        due = all(m.sane and m.evident for m in added) and len(option) > len(repaired)
+        amiss = all(m.sane and m.evident and not m.natural for m in added)
+        due = amiss and len(option) > len(repaired)
         return due and gain.value > -self.trainer.floors.proven
 
     def _affordable(

@@ -74,17 +74,21 @@ def test_what_does_not_pay_is_left_as_it_was_proven():
 
 
 @pytest.mark.parametrize(
-    ("evident", "harm", "is_mended"),
-    [(True, 0.0, True), (False, 0.0, False), (True, 0.05, False)],
+    ("speaks", "harm", "is_mended"),
+    [
+        ({"evident": True}, 0.0, True),
+        ({"evident": False}, 0.0, False),
+        ({"evident": True, "natural": True}, 0.0, False),
+        ({"evident": True, "natural": True}, -0.05, True),
+        ({"evident": True}, 0.05, False),
+    ],
 )
 def test_what_is_plainly_amiss_is_mended_where_that_does_no_harm(
-    evident, harm, is_mended
+    speaks, harm, is_mended
 ):
     """A loss that does not fit the outputs, say, however well training copes."""
     loss = RecipeChange(patch={"loss": {"name": "focal"}})
-    other = Mend(
-        Cause.UNSUITABLE_LOSS, "loss", "Use it", (loss,), sane=True, evident=evident
-    )
+    other = Mend(Cause.UNSUITABLE_LOSS, "loss", "Use it", (loss,), sane=True, **speaks)
 
     def effect(arm):
         return -harm if loss in arm.changes else 0.0

@@ -56,6 +56,7 @@ class CorruptedInputs:
             sane=broken or share >= self.much,
             urgent=True,
             evident=True,
+            natural=not broken,  # far out may be where some values belong
         )
         found = [plain]
         values = int(np.prod(subject.data.sample_shape))
