@@ -42,3 +42,42 @@ def corrected(noise: Mapping[str, JsonValue]) -> tuple[DataChange, ...]:
         DataChange(name="relabel", mask=sure, labels=labels),
         DataChange(name="drop", mask=unsure),
     )
+
+
+def without_run(
+    noise: Mapping[str, JsonValue],
+) -> tuple[tuple[DataChange, ...], tuple[DataChange, ...]]:
+    """Leave out the rows that stand together and are contradicted, or random ones.
+
+    Args:
+        noise: what the probe `noise` says.
+
+    Returns:
+        The change and its control; nothing where no such rows stand out.
+    """
+    mask, random = noise.get("run_mask"), noise.get("run_random_mask")
+    if not (isinstance(mask, str) and isinstance(random, str)):
+        return (), ()
+    return (DataChange(name="drop", mask=mask),), (
+        DataChange(name="drop", mask=random),
+    )
+
+
+def moved_back(noise: Mapping[str, JsonValue]) -> tuple[DataChange, ...]:
+    """Give rows that stand together the labels of their neighbours, which fit.
+
+    Args:
+        noise: as for `without_run`.
+    """
+    moved, others = noise.get("moved_mask"), noise.get("unmoved_mask")
+    labels = noise.get("moved_labels")
+    if not (
+        isinstance(moved, str) and isinstance(others, str) and isinstance(labels, list)
+    ):
+        return ()
+    return (
+        DataChange(
+            name="relabel", mask=moved, labels=tuple(int(str(k)) for k in labels)
+        ),
+        DataChange(name="drop", mask=others),
+    )

@@ -36,7 +36,13 @@ from worker.engine.check import (
     points,
     undecided,
 )
-from worker.engine.doubted_labels import SECOND_LOOK, corrected, dropped
+from worker.engine.doubted_labels import (
+    SECOND_LOOK,
+    corrected,
+    dropped,
+    moved_back,
+    without_run,
+)
 from worker.engine.lab.experiment import Change, DataChange, RecipeChange
 from worker.engine.stats.decisions import Floors
 from worker.engine.subject import Subject
@@ -50,6 +56,11 @@ _LONG = (
     "unsure_mask",
     "corrections",
     "transition_matrix",
+    "run_mask",
+    "run_random_mask",
+    "moved_mask",
+    "unmoved_mask",
+    "moved_labels",
 )
 _WHERE_OTHERS = ", read as held-out labels have it, which differ there"
 
@@ -98,6 +109,7 @@ class LabelNoise:
         found = [plain]
         if changes := corrected(noise):
             found.append(replace(plain, key="suspects corrected", changes=changes))
+        found += _of_a_run(plain, noise)
         if smoothed := smoothed_labels(subject.recipe):
             found.append(
                 replace(
@@ -139,7 +151,7 @@ class LabelNoise:
                 statement=f"About {100 * rate:.1f} % of the training labels are "
                 "contradicted by models that never saw them"
                 f"{_WHERE_OTHERS if noise.get('by_held_out') else ''}; "
-                f"{_others(noise.get('doubtful'))}.",
+                f"{_others(noise.get('doubtful'))}.{_said_of_a_run(noise)}",
                 values={key: value for key, value in noise.items() if key not in _LONG},
             )
         ]
@@ -225,6 +237,53 @@ def _is_rather_overlap(noise: Mapping[str, JsonValue], rate: float) -> bool:
     if not isinstance(share, float) or noise.get("by_held_out"):
         return False
     return rate < share - rate
+
+
+def _of_a_run(plain: Mend, noise: Mapping[str, JsonValue]) -> list[Mend]:
+    """Leave out rows that stand together, or give them their neighbours' labels."""
+    run = noise.get("run")
+    without, control = without_run(noise)
+    if not isinstance(run, dict) or not without:
+        return []
+    which = f"the labels of the training rows {run.get('first')} to {run.get('last')}"
+    found = [
+        replace(
+            plain,
+            key="run of rows dropped",
+            text=f"Review {which}; correct or drop them",
+            changes=without,
+            control=control,
+            control_name="as many random rows dropped",
+        )
+    ]
+    if back := moved_back(noise):
+        late = "late" if run.get("moved_by") == 1 else "early"
+        found.append(
+            replace(
+                found[0],
+                key="run of labels moved",
+                text=f"Correct {which}, which stand one row too {late}",
+                changes=back,
+            )
+        )
+    return found
+
+
+def _said_of_a_run(noise: Mapping[str, JsonValue]) -> str:
+    """Say which rows stand together that are contradicted far more than others."""
+    run = noise.get("run")
+    if not isinstance(run, dict):
+        return ""
+    inside, outside = (
+        100 * float(str(run.get(name))) for name in ("contradicted", "elsewhere")
+    )
+    text = (
+        f" Of the rows {run.get('first')} to {run.get('last')} {inside:.0f} % are "
+        f"contradicted, of the others {outside:.0f} %"
+    )
+    if run.get("moved_by"):
+        text += "; the labels of the rows beside them fit, as if they had slipped"
+    return f"{text}."
 
 
 def _others(doubtful: JsonValue) -> str:

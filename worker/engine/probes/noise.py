@@ -23,6 +23,12 @@ Values:
     mask: training rows better left out (`pack_mask`), the suspect and, where there are
         many of them, the doubtful; random_mask: as many random rows of each given
         class.
+    run: rows that stand together in the upload and are contradicted far more often
+        than others, where there are any: `first` and `last` row, `rows`, shares
+        `contradicted` and `elsewhere`, and `moved_by`, where the label of the row so
+        many further on fits. run_mask, run_random_mask: these, and as many random
+        ones; moved_mask, moved_labels, unmoved_mask: those with such a neighbour, its
+        labels in row order, and the others of the run.
     sure_mask: suspects whose suggestion can be believed; corrections: the class that
         is suggested for each of these, in row order; unsure_mask: the other rows that
         are better left out.
@@ -36,6 +42,7 @@ from worker.engine.data import Split
 from worker.engine.lab.experiment import pack_mask, unpack_flags
 from worker.engine.probes.doubts import Doubts, contradicted_among_surest, doubt
 from worker.engine.probes.held_out_labels import HeldOut
+from worker.engine.probes.label_runs import flags_of, neighbours, worst_run
 from worker.engine.probes.material import (
     Flags,
     Floats,
@@ -107,6 +114,7 @@ def measure(material: Material, settings: Values) -> Values:
         values["transition_matrix"] = rounded(doubts.mistakes.matrix)
     _name(values, doubts, train, material.dataset.class_names)
     _mask(values, doubts, y, places=places, rows=len(material.train))
+    _run(values, doubts, train, places=places, rows=len(material.train))
     return values
 
 
@@ -247,6 +255,37 @@ def _mask(
         everywhere[places] = flagged
         if rest is not None and name in {"mask", "unsure_mask"}:
             everywhere |= rest
+        values[name] = pack_mask(everywhere)
+
+
+def _run(
+    values: Values, doubts: Doubts, train: Split, *, places: Labels, rows: int
+) -> None:
+    """Say which rows that stand together are contradicted most, if any stand out."""
+    run = worst_run(doubts.first, train.y, train.rows)
+    if run is None:
+        return
+    own = train.rows[run.places]
+    values["run"] = {
+        "first": int(own[0]),
+        "last": int(own[-1]),
+        "rows": len(own),
+        "contradicted": run.contradicted,
+        "elsewhere": run.elsewhere,
+        "moved_by": run.moved_by,
+    }
+    inside = flags_of(run.places, len(train))
+    masks = {"run_mask": inside, "run_random_mask": as_many(inside, train.y)}
+    if run.moved_by:
+        here, there = neighbours(train.rows, run.places, run.moved_by)
+        moved = flags_of(here, len(train))
+        new = np.zeros(len(train), dtype=np.int64)
+        new[here] = train.y[there]
+        masks |= {"moved_mask": moved, "unmoved_mask": inside & ~moved}
+        values["moved_labels"] = [int(k) for k in new[moved]]
+    for name, flags in masks.items():
+        everywhere = np.zeros(rows, dtype=np.bool_)
+        everywhere[places] = flags
         values[name] = pack_mask(everywhere)
 
 
