@@ -33,12 +33,17 @@ class ShownInOtherForm:
             return None
         return cls(tuple(float(str(level)) for level in levels))
 
+    @property
+    def mean(self) -> float:
+        """Mean balanced accuracy."""
+        return float(np.mean(self.levels))
+
     def falls_short_of(self, level: float) -> bool:
         """Whether the recipe yields nothing that does so well in that form.
 
         By the prediction interval of one more training.
         """
-        count, mean = len(self.levels), float(np.mean(self.levels))
+        count, mean = len(self.levels), self.mean
         deviation = max(float(np.std(self.levels, ddof=1)), LEAST_DEVIATION)
         margin = float(stats.t.isf(P_VALUE, count - 1)) * deviation
         return bool(level - mean > max(FAR_BETTER, margin * (1 + 1 / count) ** 0.5))
@@ -55,7 +60,7 @@ class ShownInOtherForm:
         """
         if self.falls_short_of(level):
             return False
-        count, mean = len(self.levels), float(np.mean(self.levels))
+        count, mean = len(self.levels), self.mean
         deviation = max(float(np.std(self.levels, ddof=1)), LEAST_DEVIATION)
         margin = float(stats.t.isf(LEARNED, count - 1)) * deviation / count**0.5
         return bool(mean - margin <= chance)

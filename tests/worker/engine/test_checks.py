@@ -747,6 +747,22 @@ def test_weights_that_are_far_less_sure_than_right_were_not_trained_on_a_form(
 
 
 @pytest.mark.parametrize(
+    ("levels", "verdict"),
+    [([0.72, 0.74, 0.69], "not_found"), ([0.6, 0.64, 0.59], "found")],
+)
+def test_a_form_that_helps_all_that_the_recipe_yields_is_no_fault_of_delivery(
+    levels, verdict
+):
+    """The delivered weights are an unlucky training, and no scale suited them."""
+    measures = {**in_form(0.25, "standardize"), "other_form": {"levels": levels}}
+    arms = {"standardize": {"balanced_accuracy": 0.95}}
+    case = Case(measures=measures, retrained=gain(0.24), delivered=0.43, arms=arms)
+    subject = make_subject(counts=(150,) * 10)
+
+    assert PreprocessingMismatch().judge(subject, case).verdict == verdict
+
+
+@pytest.mark.parametrize(
     ("held_out", "training", "verdict"),
     [(0.06, 0.14, "found"), (0.06, 0.01, "not_found"), (0.02, 0.14, "not_found"),
      (0.06, None, "not_found"), (0.12, None, "found")],

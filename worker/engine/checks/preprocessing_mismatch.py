@@ -51,6 +51,10 @@ _OF_TRAINING = (
     "training anew on the data as they are does no better: the scale is a matter of "
     "training"
 )
+_OF_ALL = (
+    "so it helps all that the recipe yields on the data as they are: the scale is a "
+    "matter of training"
+)
 _OF_THE_ORDER = "its outputs in their right order do better, on the inputs as they are"
 _OF_A_MOVE = (
     "that wins back only a part of what it costs that the inputs moved between "
@@ -242,10 +246,11 @@ class PreprocessingMismatch:
         restored = case.delivered + gain.value
         yielded = case.delivered + case.anew
         is_theirs = shown is not None and shown.falls_short_of(reached)
+        suits_all = shown is not None and not is_theirs and shown.mean >= yielded
+        proves_itself = is_good and reached - chance >= learned
         objections = {
-            _OF_TRAINING: not learns_anyway
-            and not is_theirs
-            and not (is_good and reached - chance >= learned),
+            _OF_TRAINING: not learns_anyway and not is_theirs and not proves_itself,
+            _OF_ALL: suits_all and not proves_itself,
             _OF_THE_ORDER: self._is_ordered_otherwise(case, gain.value),
             _OF_A_MOVE: self._is_a_small_part_of_the_move(case, gain.value),
             _OF_THE_FIT: self._fits_as_given(subject, case)
