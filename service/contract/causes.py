@@ -185,9 +185,9 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
         Cause.UNSUITABLE_OPTIMIZER,
         Group.TRAINING,
         "Another optimiser does better than the given one at its best rate, or another "
-        "batch size does.",
+        "batch size or order of the rows does.",
         "Retraining with other optimisers at customary rates against the given one at "
-        "its best, and with other batch sizes.",
+        "its best, and with other batch sizes and a random order of the rows.",
         "Use the optimiser that the experiment names.",
         "optimizer.name",
     ),

@@ -38,6 +38,7 @@ LOWEST_RATE = 1e-6
 NEAR = 20.0  # times the given rate
 AROUND = 10.0  # times the customary one
 LONGEST_FACTOR = 500
+SHUFFLED = "shuffled"  # name of the arm that `shuffled_rows` makes
 SMOOTHING = 0.2  # of labels, some of which are wrong
 ENOUGH_UPDATES = 2000  # optimiser steps after which a small network has settled
 
@@ -47,6 +48,13 @@ def smoothed_labels(recipe: CompleteRecipe) -> RecipeChange | None:
     if recipe.loss.name != "cross_entropy" or recipe.loss.label_smoothing > 0:
         return None
     return RecipeChange(patch={"loss": {"label_smoothing": SMOOTHING}})
+
+
+def shuffled_rows(subject: Subject) -> tuple[RecipeChange, ...]:
+    """Draw rows in a random order, where the recipe keeps that of the file."""
+    if subject.recipe.sampler != "sequential":
+        return ()
+    return (RecipeChange(patch={"sampler": "shuffle"}),)
 
 
 def round_rate(rate: float) -> float:

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from pydantic import JsonValue
 
@@ -30,6 +31,7 @@ from worker.engine.checks.training_mode_left_on import TrainingModeLeftOn
 from worker.engine.checks.unsuitable_activation import UnsuitableActivation
 from worker.engine.checks.unsuitable_layers import UnsuitableLayers
 from worker.engine.checks.unsuitable_loss import UnsuitableLoss
+from worker.engine.checks.unsuitable_optimizer import UnsuitableOptimizer
 from worker.engine.combination import choose_compatible, compatible, first_to_name
 from worker.engine.lab.experiment import UNTOUCHED, NetworkChange, RecipeChange
 from worker.engine.outputs import fits
@@ -760,6 +762,63 @@ def test_a_form_that_helps_all_that_the_recipe_yields_is_no_fault_of_delivery(
     subject = make_subject(counts=(150,) * 10)
 
     assert PreprocessingMismatch().judge(subject, case).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order", "tried", "evident"),
+    [
+        ("sequential", "sorted", True, True),
+        ("sequential", "mixed", True, False),
+        ("shuffle", "sorted", False, False),
+    ],
+)
+def test_rows_in_the_order_of_the_file_are_shuffled(sampler, order, tried, evident):
+    """Where they are sorted by class, that speaks for itself."""
+    subject = make_subject(recipe=Recipe(epochs=10, batch_size=32, sampler=sampler))
+    labels = np.arange(300) // 100 if order == "sorted" else np.arange(300) % 3
+    subject.labels["train"] = labels
+
+    mends = {m.key: m for m in UnsuitableOptimizer().mends(subject, {})}
+    uneven = make_subject(recipe=subject.given, counts=(300, 100))
+    balanced = ClassImbalance().mends(uneven, {})[0]
+
+    assert ("shuffled" in mends) is tried
+    assert balanced.controls == (("shuffled",) if tried else ())
+    if tried:
+        assert mends["shuffled"].patch == {"sampler": "shuffle"}
+        assert mends["shuffled"].evident is evident
+        said = UnsuitableOptimizer().judge(subject, Case(measures={})).evidence
+        assert ("66 % more of them" in said[0].statement) is evident
+
+
+@pytest.mark.parametrize(
+    ("form", "training", "verdict"),
+    [
+        ("padding_first", 0.14, "found"),
+        ("padding_first", 0.03, "not_found"),
+        ("affine(2,0)", 0.14, "not_found"),
+    ],
+)
+def test_weights_that_fit_training_rows_better_in_a_form_were_not_trained_as_given(
+    form, training, verdict
+):
+    """Though they fit them as given as well as the recipe's own trainings do."""
+    measures = in_form(0.12, form)
+    measures["preprocessing"]["train_gain"] = {
+        "value": training,
+        "standard_error": 0.015,
+    }
+    measures["delivered"] = {"train_balanced_accuracy": 0.67, "train_log_loss": 1.2}
+    arms = {"baseline": {"balanced_accuracy": 0.5, "train_balanced_accuracy": 0.6}}
+    case = Case(
+        measures=measures,
+        retrained=gain(0.1),
+        delivered=0.45,
+        arms=arms,
+        baseline=arms["baseline"],
+    )
+
+    assert PreprocessingMismatch().judge(make_subject(), case).verdict == verdict
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from worker.engine.check import Case, Measures, Mend, gain_of, judge_gain
 from worker.engine.lab.experiment import RecipeChange
 from worker.engine.stats.decisions import Floors
 from worker.engine.subject import Subject
+from worker.engine.sweeps import SHUFFLED, shuffled_rows
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ class ClassImbalance:
                     key="balanced",
                     text=text,
                     changes=(RecipeChange(patch=patch),),
+                    # It shuffles, too, which is not what the classes ask for.
+                    control=shuffled_rows(subject),
+                    control_name=SHUFFLED,
                     sane=urgent,
                     urgent=urgent,
                     evident=urgent,

@@ -302,8 +302,14 @@ class PreprocessingMismatch:
     def _fits_as_given(self, subject: Subject, case: Case) -> bool:
         """Whether the weights do on training rows what the recipe yields there.
 
-        Where it yields nothing, that says nothing.
+        Where it yields nothing, that says nothing, nor where they do still better there
+        in a form that nothing was fitted to.
         """
+        values = case.measures.get("preprocessing", {})
+        better = pair_of(values.get("train_gain"))
+        is_fitted = "affine(" in str(values.get("best"))
+        if better is not None and better.low >= self.fits and not is_fitted:
+            return False
         hit = delivered_score(case.measures, "train_balanced_accuracy")
         usual = case.baseline.get("train_balanced_accuracy", 0.0)
         learns = usual >= 1 / subject.data.classes + self.learns

@@ -1,24 +1,30 @@
 """Unsuitable optimiser: another one does better than the given one at its best rate.
 
 Idea:      retrain with other optimisers at one or two customary rates each, against the
-           given one at its best rate; with other batch sizes and the usual epsilon,
-           against the run as it was.
+           given one at its best rate; with other batch sizes, the usual epsilon, and
+           rows in random order where they come in that of the file, against the run as
+           it was.
 Source:    Choi et al. 2019, On empirical comparisons of optimizers for deep learning,
-           arXiv:1910.05446 (tune each before comparing).
+           arXiv:1910.05446 (tune each before comparing); on the order of rows: Bottou
+           2012, Stochastic gradient descent tricks, doi:10.1007/978-3-642-35289-8_25.
 Blind to:  optimisers outside the recipe's vocabulary.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from service.contract.causes import Cause
 from service.contract.recipe import OptimizerName
-from service.contract.report import Finding
+from service.contract.report import Evidence, Finding
 from worker.engine.check import Case, Measures, Mend, judge_gain, missing_field
 from worker.engine.lab.experiment import Change, RecipeChange
 from worker.engine.recipe import default_optimizer
 from worker.engine.subject import Subject
+from worker.engine.sweeps import SHUFFLED, shuffled_rows
 
+LEAST_ROWS = 40  # to tell whether they are sorted
 ODD_EPSILON = 1e-4  # above, the adaptive methods turn into plain momentum
 
 
@@ -31,6 +37,7 @@ class UnsuitableOptimizer:
     small_batch: int = 2  # rows; from here down a larger batch is tried
     least_rows: int = 64  # below, batch sizes hardly differ
     large_share: float = 0.25  # of the training rows; from here on a smaller one
+    in_order: float = 0.1  # of the rows, followed by one of their class beyond chance
 
     def obstacle(self, subject: Subject) -> str | None:
         """Need the optimiser's name."""
@@ -40,6 +47,8 @@ class UnsuitableOptimizer:
         """List other optimisers, batch sizes and the usual epsilon."""
         given = subject.recipe.optimizer
         found = []
+        if subject.recipe.sampler == "sequential":
+            found.append(self._shuffled(subject))
         for name, lr in self._others(given.name):
             patch = {"optimizer": {"name": name, "lr": lr}}
             if name == "sgd":
@@ -83,10 +92,43 @@ class UnsuitableOptimizer:
 
     def judge(self, subject: Subject, case: Case) -> Finding:
         """The optimiser as it is against others at their best."""
-        return judge_gain(
-            self,
-            case,
-            says=f"{subject.recipe.optimizer.name} with these settings does not fit",
+        says = f"{subject.recipe.optimizer.name} with these settings does not fit"
+        evidence = []
+        if subject.recipe.sampler == "sequential":
+            share = self._sorted_share(subject)
+            evidence = [
+                Evidence(
+                    kind="order_of_rows",
+                    statement=(
+                        "The rows are trained on in the order of the file, in which "
+                        f"{100 * share:.0f} % more of them than by chance are followed "
+                        "by one of their class."
+                    ),
+                    values={"followed_beyond_chance": share},
+                )
+            ]
+            if case.trial is not None and case.trial.mend.key == SHUFFLED:
+                says = "The rows come in the order of the file, never in another"
+        return judge_gain(self, case, says=says, evidence=evidence)
+
+    def _sorted_share(self, subject: Subject) -> float:
+        """Share of training rows followed by one of their class, beyond chance."""
+        labels = subject.labels.get("train")
+        if labels is None or len(labels) < LEAST_ROWS:
+            return 0.0
+        shares = np.bincount(labels) / len(labels)
+        followed = float((labels[1:] == labels[:-1]).mean())
+        return max(0.0, followed - float((shares**2).sum()))
+
+    def _shuffled(self, subject: Subject) -> Mend:
+        is_evident = self._sorted_share(subject) >= self.in_order
+        return self._mend(
+            SHUFFLED,
+            "Draw the training rows in a random order, another one each epoch",
+            shuffled_rows(subject),
+            sane=True,
+            urgent=True,
+            evident=is_evident,
         )
 
     def _others(self, given: OptimizerName) -> list[tuple[OptimizerName, float]]:
