@@ -89,9 +89,16 @@ class Stream:
         return places, real
 
     def _visited(self, epoch: int) -> Rows:
-        """Return the rows of an epoch, in order; rows run on from pass to pass."""
+        """Return the rows of an epoch, in order; rows run on from pass to pass.
+
+        Not in the order of the file, which begins with each epoch: what is learned last
+        counts there. Some rows are visited twice in their place instead.
+        """
         if self.whole is None:
             return self._order(epoch)
+        if self.sampler == "sequential":
+            rows = self._order(epoch)
+            return rows[np.arange(self.whole) * len(rows) // self.whole]
         count, begin = self.count, epoch * self.whole
         passes = range(begin // count, -(-(begin + self.whole) // count))
         rows = np.concatenate([self._order(one) for one in passes])

@@ -88,3 +88,18 @@ def test_rows_run_on_from_pass_to_pass_where_some_are_left_out():
 
     assert set(np.bincount(seen, minlength=48)[kept]) == {24}
     assert sorted(seen[:38]) == np.flatnonzero(kept).tolist()
+
+
+def test_the_order_of_the_file_begins_anew_with_each_epoch_that_rows_are_left_out_of():
+    """As many updates, the last of them on the last rows, whatever the seed."""
+    kept = np.arange(len(Y)) % 5 != 0
+    rows = np.flatnonzero(kept).tolist()
+    one = stream(kept=kept, sampler="sequential", whole=len(Y))
+
+    twice = visited(one, epochs=2)
+
+    assert len(twice) == 2 * len(Y)
+    for epoch in (twice[: len(Y)], twice[len(Y) :]):
+        assert epoch == sorted(epoch)
+        assert set(epoch) == set(rows)
+        assert epoch[-1] == rows[-1]
