@@ -171,8 +171,10 @@ class Confirmation:
             return None
         seeds, kept = first, 0.0
         while len(seeds) < MOST_CONFIRMING:
-            known = len(seeds)
+            known, parts = len(seeds), []
             if self._is_mended(results, chosen, shares):
+                if self._any_part_proven(results, chosen, shares):
+                    parts = self._open_parts(results, chosen, shares)
                 kept = KEPT_FOR_REPAIR * trainer.effort.seconds
                 singles = [
                     m
@@ -183,13 +185,14 @@ class Confirmation:
                 ]
                 is_early = known <= trainer.effort.confirm_seeds
                 measured = measuring if is_early else ()
-                arms = self._still_asked(arms, chosen, singles, measured)
+                arms = self._still_asked(arms, chosen, singles, parts, measured)
             seeds = self._more(arms, known, kept)
             arms = self._within_time(arms, seeds[known:], kept)
             names = {arm.name for arm in arms}
             singles = [m for m in singles if m.key in names]
+            parts = [m for m in parts if name(p for p in chosen if p != m) in names]
             is_open = self._is_undecided(results, singles, chosen, shares)
-            if len(arms) < LEAST_ARMS or not is_open:
+            if len(arms) < LEAST_ARMS or not (is_open or parts):
                 break
             more = yield from trainer.train(
                 "confirm",
@@ -267,9 +270,9 @@ class Confirmation:
         if confirm is None or len(together) == 1:
             return confirm, together
         shares = shares_of_error(self.mends, best)
-        if not self._is_mended(confirm, together, shares) or any(
-            self._is_part_proven(confirm, together, mend, shares) for mend in together
-        ):
+        if not self._is_mended(confirm, together, shares):
+            return confirm, together
+        if self._any_part_proven(confirm, together, shares):
             return confirm, together
         chosen = together
         seeds = self.trainer.seeds("confirm", len(confirm.arms[name(together)].correct))
@@ -282,7 +285,7 @@ class Confirmation:
                 more = yield from self.trainer.train("confirm", question, arms, seeds)
                 confirm.extend(more)
             chosen = fewer
-        while len(seeds) < MOST_CONFIRMING and self._is_part_open(
+        while len(seeds) < MOST_CONFIRMING and self._open_parts(
             confirm, chosen, shares
         ):
             known, arms = len(seeds), self._apart(chosen)
@@ -324,16 +327,25 @@ class Confirmation:
             for gain in (alone, self._missed(results, chosen, mend))
         )
 
-    def _is_part_open(
+    def _open_parts(
+        self, results: Results, chosen: tuple[Mend, ...], shares: Shares
+    ) -> list[Mend]:
+        """List the parts that bring a combination what counts, yet is not proven."""
+        found = []
+        for mend in chosen if len(chosen) > 1 else ():
+            gain = self._missed(results, chosen, mend)
+            if gain is None or gain.value < self.floors.material:
+                continue
+            if not self._is_part_proven(results, chosen, mend, shares):
+                found.append(mend)
+        return found
+
+    def _any_part_proven(
         self, results: Results, chosen: tuple[Mend, ...], shares: Shares
     ) -> bool:
-        """Whether what a part brings to a combination counts, yet is not proven."""
+        """Whether some part is; else it is told first what is needed (`narrow`)."""
         return any(
-            gain is not None
-            and gain.value >= self.floors.material
-            and not self._is_part_proven(results, chosen, mend, shares)
-            for mend in chosen
-            for gain in (self._missed(results, chosen, mend),)
+            self._is_part_proven(results, chosen, mend, shares) for mend in chosen
         )
 
     def _postponed(
@@ -620,6 +632,7 @@ class Confirmation:
         arms: Sequence[Arm],
         chosen: tuple[Mend, ...],
         singles: Sequence[Mend],
+        parts: Sequence[Mend],
         measuring: Sequence[Mend],
     ) -> list[Arm]:
         """Leave out the arms that tell nothing of what is still asked.
@@ -628,6 +641,7 @@ class Confirmation:
             arms: that were trained so far.
             chosen: the combination, which is proven.
             singles: mends that are open beside it.
+            parts: what of it is open.
             measuring: what is measured within it.
         """
         asked = {arm.name for arm in self._apart(chosen)[:2]}
@@ -635,6 +649,7 @@ class Confirmation:
         for mend in singles:
             asked |= {a.name for a in self._open_controls(mend)}
             asked |= {a.name for a in on_top(chosen, mend)}
+        for mend in (*singles, *parts):
             asked.add(name([m for m in chosen if m != mend]))
         return [arm for arm in arms if arm.name in asked]
 

@@ -425,6 +425,7 @@ def test_what_adds_nothing_to_a_proven_mend_is_not_asked_again(beside, asked):
         (labels,),
         [m for m in [slower] if not confirming._adds_nothing(first, (labels,), m)],
         (),
+        (),
     )
 
     assert confirming._is_mended(first, (labels,), shares)
@@ -584,12 +585,33 @@ def test_what_is_decided_is_not_trained_again_beside_what_is_open():
     half = replace(mend_of(Cause.INSUFFICIENT_DATA, "subset=0.5"), measuring=True)
     arms = asking._arms((labels,), [labels, slower, dropout], [half])
 
-    asked = {arm.name for arm in asking._still_asked(arms, (labels,), [slower], [])}
+    asked = {arm.name for arm in asking._still_asked(arms, (labels,), [slower], [], [])}
 
     open_beside = name([labels, slower])
     assert asked == {BASELINE, "dropped", "lr=0.1", open_beside}
-    kept = asking._still_asked(arms, (labels,), [slower], [half])
+    kept = asking._still_asked(arms, (labels,), [slower], [], [half])
     assert {arm.name for arm in kept} - asked == {name([labels, half])}
+
+
+@pytest.mark.parametrize(("rate_alone", "is_open"), [(76, True), (50, False)])
+def test_a_part_that_is_not_proven_beside_one_that_is_stays_in_question(
+    rate_alone, is_open
+):
+    """Leaving it out costs four of eighty: too few rows to tell from eight seeds."""
+    asking, _, _ = confirmation(1e-9)
+    rate = mend_of(Cause.LEARNING_RATE_TOO_LOW, "lr")
+    longer = mend_of(Cause.INSUFFICIENT_TRAINING, "longer")
+    pair = (rate, longer)
+    hits = {BASELINE: 50, "lr": rate_alone, "longer": 50, name(pair): 80}
+    results = trained(hits, tuple(range(8)))
+    shares = shares_of_error({}, [mend.cause for mend in pair])
+
+    assert asking._any_part_proven(results, pair, shares)
+    assert asking._open_parts(results, pair, shares) == ([longer] if is_open else [])
+    arms = [Arm(name=arm) for arm in hits]
+    asked = asking._still_asked(arms, pair, [], [longer] if is_open else [], [])
+    assert ("lr" in {arm.name for arm in asked}) is is_open
+    assert "longer" not in {arm.name for arm in asked}
 
 
 def levels_of(arm: str) -> int:
