@@ -25,11 +25,31 @@ from worker.engine.probes.transforms import Figures, affine_name, transform
 CALLS = 40  # of the network, going downhill from a start
 BY_CHANNEL = (2, 4)  # channels of pictures that may have figures of their own
 CALLS_A_FIGURE = 25  # for those
+# The usual factors and terms, from the least value and the range of the inputs.
+USUAL: tuple[Callable[[float, float], tuple[float, float]], ...] = (
+    lambda _low, _width: (1.0, 0.0),
+    lambda low, width: (1 / width, -low / width),
+    lambda low, width: (2 / width, -2 * low / width - 1),
+    lambda _low, _width: (1 / 255, 0.0),
+    lambda _low, _width: (255.0, 0.0),
+    lambda low, width: (-1.0, 2 * low + width),
+)
 STARTS = 2  # of the grid, from which to go downhill
 SCALES = (0.1, 0.3, 1.0, 3.0, 10.0, 100.0)  # deviations that the inputs may have had
 TWO = 2
 WORST = 1e6  # nats, of what the network cannot take
-PASSES = 150  # at most, for which the rows should be few
+
+
+def passes(known: Figures) -> int:
+    """How often the network is asked, at most."""
+    by_channel = 2 * CALLS_A_FIGURE * known.channels if _has_own(known) else 0
+    return len(USUAL) + 2 * len(SCALES) + STARTS * CALLS + by_channel
+
+
+def _has_own(known: Figures) -> bool:
+    """Whether channels may have figures of their own."""
+    least, most = BY_CHANNEL
+    return known.kind == "image" and least <= known.channels <= most
 
 
 def fitted_form(
@@ -68,15 +88,7 @@ def fitted_form(
         scales, means = np.split(units, 2)
         return affine_name(scales / deviation, means - scales / deviation * mean)
 
-    width = max(high - low, 1e-12)
-    usual = [
-        (1.0, 0.0),
-        (1 / width, -low / width),
-        (2 / width, -2 * low / width - 1),
-        (1 / 255, 0.0),
-        (255.0, 0.0),
-        (-1.0, low + high),
-    ]
+    usual = [usual(low, max(high - low, 1e-12)) for usual in USUAL]
     grid = [np.array([a * deviation, a * mean + b]) for a, b in usual]
     grid += [np.array([a, b]) for a in SCALES for b in (0.0, a)]
     grid.sort(key=lambda units: loss(named(units)))
@@ -84,8 +96,7 @@ def fitted_form(
         (_downhill(lambda units: loss(named(units)), s, CALLS) for s in grid[:STARTS]),
         key=lambda found: found[1],
     )
-    least, most = BY_CHANNEL
-    if known.kind == "image" and least <= known.channels <= most:
+    if _has_own(known):
         start = np.repeat(best[0], known.channels)
         each = _downhill(
             lambda units: loss(named(units)), start, CALLS_A_FIGURE * len(start)

@@ -62,7 +62,7 @@ BEST_FEW = 2
 TIE = 0.005  # balanced accuracy within which the likelier transformation is chosen
 NORM_ROWS = 1_000  # rows that the first norm is held against
 GOOD = 0.9  # balanced accuracy on training rows, from which no scale is looked for
-FITTED_ROWS = 400  # on which it is
+FITTED_ROWS, FEWEST_FITTED = 400, 64  # on which it is
 LEAST_STEP = 0.02  # balanced accuracy that a step must add for another to be tried
 
 
@@ -190,8 +190,11 @@ def _fitted(
     plain = _hits(material, train, prepare, "identity", known)
     if plain is None or balanced(plain, train.y) >= GOOD:
         return {}
-    few_rows = min(FITTED_ROWS, few(material, affine_form.PASSES))
-    rows = choose(train, sample_places(train.y, few_rows))
+    affordable = material.look_rows // affine_form.passes(known)
+    if affordable < FEWEST_FITTED:
+        return {}
+    most = min(FITTED_ROWS, affordable)
+    rows = choose(train, sample_places(train.y, most))
     form = affine_form.fitted_form(material, rows, prepare, known)
     if form is None:
         return {}

@@ -25,15 +25,17 @@ def turned_twins(
     Returns:
         int64, (rows,): -1 where there is none.
     """
-    twin = np.full(len(pictures), -1, dtype=np.int64)
+    nothing = np.full(len(pictures), -1, dtype=np.int64)
     if dataset.kind != "image":
-        return twin
-    for turned in _turned(dataset, pictures):
-        found = digests(turned)
-        first = first_equals(np.concatenate([train, found]))[len(train) :]
-        is_other = (found != own).any(1) & (first < len(train))
-        twin = np.where((twin < 0) & is_other, first, twin)
-    return twin
+        return nothing
+    found = np.stack([digests(turned) for turned in _turned(dataset, pictures)])
+    # Sorted once, as the training pictures may be many.
+    first = first_equals(np.concatenate([train, found.reshape(-1, found.shape[-1])]))
+    twins = first[len(train) :].reshape(found.shape[:2])
+    is_other = (found != own).any(2) & (twins < len(train))
+    where = is_other.argmax(0)
+    rows = np.arange(len(pictures))
+    return np.where(is_other.any(0), twins[where, rows], nothing)
 
 
 def _turned(dataset: Dataset, pictures: Array) -> Iterable[Array]:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,6 +100,25 @@ def test_nothing_is_fitted_to_weights_that_do_well(digits_parts, monkeypatch):
 
     assert values["best"] == "identity"
     assert values["train_gain"] is None
+
+
+@pytest.mark.parametrize(("look_rows", "rows"), [(5_000, None), (20_000, 204)])
+def test_a_scale_is_looked_for_with_as_many_rows_as_there_is_time_for(
+    look_rows, rows, monkeypatch
+):
+    """Some hundred passes; with a few rows they tell nothing."""
+    seen = []
+    monkeypatch.setattr(
+        preprocessing.affine_form,
+        "fitted_form",
+        lambda _material, train, *_: seen.append(len(train)),
+    )
+    x, y = shuffled(*digits())
+    material = subject(mlp(64, 10), (x[:1100], y[:1100]), (x[1100:], y[1100:]))
+
+    preprocessing.measure(replace(material, look_rows=look_rows), {})
+
+    assert seen == ([] if rows is None else [rows])
 
 
 @pytest.mark.parametrize(
