@@ -122,6 +122,12 @@ def all_but_one(mends: Sequence[Mend]) -> list[tuple[Mend, ...]]:
     return [tuple(m for m in mends if m != left) for left in mends]
 
 
+def taken_apart(mends: Sequence[Mend]) -> list[Arm]:
+    """The baseline, a combination, and that with each of its mends left out."""
+    whole = [Arm(name=BASELINE), compose(mends)]
+    return whole + [compose(rest) for rest in all_but_one(mends) if rest]
+
+
 def arm_of(mends: Sequence[Mend]) -> Arm:
     """The mends made at once; without any it is what the recipe yields as it is."""
     return compose(mends) if mends else Arm(name=BASELINE)

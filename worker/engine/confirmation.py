@@ -21,6 +21,7 @@ from worker.engine.combination import (
     on_top,
     parts_of,
     preference,
+    taken_apart,
     with_controls,
 )
 from worker.engine.lab.experiment import Arm, RecipeChange
@@ -277,7 +278,7 @@ class Confirmation:
         chosen = together
         seeds = self.trainer.seeds("confirm", len(confirm.arms[name(together)].correct))
         while (fewer := self._without_the_idlest(confirm, chosen)) is not None:
-            arms = [arm for arm in self._apart(fewer) if arm.name not in confirm]
+            arms = [arm for arm in taken_apart(fewer) if arm.name not in confirm]
             if not self._fits(arms, seeds):
                 break
             if arms:
@@ -288,7 +289,7 @@ class Confirmation:
         while len(seeds) < MOST_CONFIRMING and self._open_parts(
             confirm, chosen, shares
         ):
-            known, arms = len(seeds), self._apart(chosen)
+            known, arms = len(seeds), taken_apart(chosen)
             seeds = self._more(arms, known)
             if not self._fits(arms, seeds[known:]):
                 break
@@ -300,11 +301,6 @@ class Confirmation:
                 break
             confirm = confirm.joined(more)
         return confirm, chosen
-
-    def _apart(self, chosen: tuple[Mend, ...]) -> list[Arm]:
-        """The baseline, a combination, and that with each part left out."""
-        arms = [Arm(name=BASELINE), compose(chosen)]
-        return arms + [compose(rest) for rest in all_but_one(chosen) if rest]
 
     def _missed(
         self, results: Results, chosen: tuple[Mend, ...], mend: Mend
@@ -475,9 +471,8 @@ class Confirmation:
         material, idle = self.floors.material, []
         for mend in chosen:
             rest = tuple(m for m in chosen if m != mend)
-            if name(rest) not in confirm:
-                continue
-            if confirm.gain(name(chosen), over=name(rest)).value < material:
+            gain = self._missed(confirm, chosen, mend) if rest else None
+            if gain is not None and gain.value < material:
                 idle.append((mend, value_of(confirm, rest)))
         if not idle:
             return None
@@ -571,10 +566,7 @@ class Confirmation:
 
     def _arms_of(self, chosen: tuple[Mend, ...]) -> list[Arm]:
         """The baseline, the whole, all but one, and the combination's parts alone."""
-        arms = [Arm(name=BASELINE)]
-        if len(chosen) > 1:
-            arms.append(compose(chosen))
-            arms += [compose(rest) for rest in all_but_one(chosen)]
+        arms = taken_apart(chosen) if len(chosen) > 1 else [Arm(name=BASELINE)]
         for mend in sorted(chosen, key=lambda m: -value_of(self.screen, [m])):
             arms += self._open_controls(mend)
         for mend in chosen:
@@ -644,7 +636,7 @@ class Confirmation:
             parts: what of it is open.
             measuring: what is measured within it.
         """
-        asked = {arm.name for arm in self._apart(chosen)[:2]}
+        asked = {BASELINE, name(chosen)}
         asked |= {self._within(chosen, mend).name for mend in measuring}
         for mend in singles:
             asked |= {a.name for a in self._open_controls(mend)}

@@ -28,19 +28,25 @@ def corrected(noise: Mapping[str, JsonValue]) -> tuple[DataChange, ...]:
     Returns:
         Nothing where no suggestion can be believed.
     """
-    sure, unsure = noise.get("sure_mask"), noise.get("unsure_mask")
-    corrections = noise.get("corrections")
+    return _relabelled(noise, "sure_mask", "corrections", "unsure_mask")
+
+
+def _relabelled(
+    noise: Mapping[str, JsonValue], mask: str, labels: str, others: str
+) -> tuple[DataChange, ...]:
+    """Give flagged rows other labels and drop others; nothing where none are known."""
+    flagged, dropped_too, given = map(noise.get, (mask, others, labels))
     if not (
-        isinstance(sure, str)
-        and isinstance(unsure, str)
-        and isinstance(corrections, list)
-        and corrections
+        isinstance(flagged, str)
+        and isinstance(dropped_too, str)
+        and isinstance(given, list)
+        and given
     ):
         return ()
-    labels = tuple(int(str(k)) for k in corrections)
+    new = tuple(int(str(k)) for k in given)
     return (
-        DataChange(name="relabel", mask=sure, labels=labels),
-        DataChange(name="drop", mask=unsure),
+        DataChange(name="relabel", mask=flagged, labels=new),
+        DataChange(name="drop", mask=dropped_too),
     )
 
 
@@ -69,15 +75,4 @@ def moved_back(noise: Mapping[str, JsonValue]) -> tuple[DataChange, ...]:
     Args:
         noise: as for `without_run`.
     """
-    moved, others = noise.get("moved_mask"), noise.get("unmoved_mask")
-    labels = noise.get("moved_labels")
-    if not (
-        isinstance(moved, str) and isinstance(others, str) and isinstance(labels, list)
-    ):
-        return ()
-    return (
-        DataChange(
-            name="relabel", mask=moved, labels=tuple(int(str(k)) for k in labels)
-        ),
-        DataChange(name="drop", mask=others),
-    )
+    return _relabelled(noise, "moved_mask", "moved_labels", "unmoved_mask")

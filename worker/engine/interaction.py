@@ -27,6 +27,7 @@ from worker.engine.combination import (
     goes_with,
     name,
     preference,
+    taken_apart,
     with_controls,
 )
 from worker.engine.lab.experiment import Arm
@@ -395,7 +396,7 @@ class Interaction:
 
     def _may_be_confirmed(self, mends: tuple[Mend, ...]) -> bool:
         """Whether there is time for a combination, less each part, and each alone."""
-        arms = [Arm(name=BASELINE), *map(compose, (mends, *all_but_one(mends)))]
+        arms = taken_apart(mends)
         arms += [arm for mend in mends for arm in with_controls(mend)]
         arms = list({arm.name: arm for arm in arms}.values())
         return self.trainer.may_confirm(arms)

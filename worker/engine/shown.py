@@ -38,15 +38,21 @@ class ShownInOtherForm:
         """Mean balanced accuracy."""
         return float(np.mean(self.levels))
 
+    @property
+    def deviation(self) -> float:
+        """Deviation of it from seed to seed; a few may agree by chance."""
+        return max(float(np.std(self.levels, ddof=1)), LEAST_DEVIATION)
+
     def falls_short_of(self, level: float) -> bool:
         """Whether the recipe yields nothing that does so well in that form.
 
         By the prediction interval of one more training.
         """
-        count, mean = len(self.levels), self.mean
-        deviation = max(float(np.std(self.levels, ddof=1)), LEAST_DEVIATION)
-        margin = float(stats.t.isf(P_VALUE, count - 1)) * deviation
-        return bool(level - mean > max(FAR_BETTER, margin * (1 + 1 / count) ** 0.5))
+        count = len(self.levels)
+        margin = float(stats.t.isf(P_VALUE, count - 1)) * self.deviation
+        return bool(
+            level - self.mean > max(FAR_BETTER, margin * (1 + 1 / count) ** 0.5)
+        )
 
     def hit_by_chance(self, level: float, chance: float) -> bool:
         """Whether the recipe yields such a level there, by chance alone.
@@ -60,7 +66,6 @@ class ShownInOtherForm:
         """
         if self.falls_short_of(level):
             return False
-        count, mean = len(self.levels), self.mean
-        deviation = max(float(np.std(self.levels, ddof=1)), LEAST_DEVIATION)
-        margin = float(stats.t.isf(LEARNED, count - 1)) * deviation / count**0.5
-        return bool(mean - margin <= chance)
+        count = len(self.levels)
+        margin = float(stats.t.isf(LEARNED, count - 1)) * self.deviation / count**0.5
+        return bool(self.mean - margin <= chance)

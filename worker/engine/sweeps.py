@@ -50,6 +50,11 @@ def smoothed_labels(recipe: CompleteRecipe) -> RecipeChange | None:
     return RecipeChange(patch={"loss": {"label_smoothing": SMOOTHING}})
 
 
+def as_many_updates(subject: Subject, share: float) -> RecipeChange:
+    """Make as many updates from a share of the rows as the recipe does from all."""
+    return RecipeChange(patch={"epochs": max(1, round(subject.recipe.epochs / share))})
+
+
 def shuffled_rows(subject: Subject) -> tuple[RecipeChange, ...]:
     """Draw rows in a random order, where the recipe keeps that of the file."""
     if subject.recipe.sampler != "sequential":

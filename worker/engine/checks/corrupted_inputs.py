@@ -15,8 +15,9 @@ from pydantic import JsonValue
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
 from worker.engine.check import Case, Measures, Mend, clear, judge_gain
-from worker.engine.lab.experiment import Change, DataChange, RecipeChange
+from worker.engine.lab.experiment import Change, DataChange
 from worker.engine.subject import Subject
+from worker.engine.sweeps import as_many_updates
 from worker.engine.wording import counted, listed
 
 
@@ -82,9 +83,10 @@ class CorruptedInputs:
         text = f"Drop the {100 * share:.1f} % of the training rows with a defect"
         changes: tuple[Change, ...] = (DataChange(name="drop", mask=mask),)
         if share >= self.many:
-            epochs = round(subject.recipe.epochs / (1 - share))
+            longer = as_many_updates(subject, 1 - share)
+            epochs = longer.patch["epochs"]
             text += f", and train for {epochs} epochs, which are as many updates"
-            changes += (RecipeChange(patch={"epochs": epochs}),)
+            changes += (longer,)
         return replace(
             plain, key="rows dropped", text=text, changes=changes, sane=False
         )

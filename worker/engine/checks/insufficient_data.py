@@ -34,11 +34,12 @@ from worker.engine.check import (
     points,
     undecided,
 )
-from worker.engine.lab.experiment import DataChange, RecipeChange
+from worker.engine.lab.experiment import DataChange
 from worker.engine.stats.decisions import severity_of
 from worker.engine.stats.learning_curve import extrapolate
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
+from worker.engine.sweeps import as_many_updates
 
 HALF, QUARTER = "subset=0.5", "subset=0.25"
 LENT = "held-out rows lent"
@@ -86,11 +87,14 @@ class InsufficientData:
         found = []
         if lent := self._lent(subject):
             rows = subject.data.rows["train"]
-            changes = (DataChange(name="lend"), _updates(subject, 1 + lent / rows))
+            changes = (
+                DataChange(name="lend"),
+                as_many_updates(subject, 1 + lent / rows),
+            )
             found.append(replace(plain, key=LENT, changes=changes, by_itself=True))
         for key, share in ((HALF, 0.5), (QUARTER, 0.25)):
             subset = DataChange(name="subset", share=share)
-            changes = (subset, _updates(subject, share))
+            changes = (subset, as_many_updates(subject, share))
             found.append(replace(plain, key=key, changes=changes))
         return found
 
@@ -288,11 +292,6 @@ class InsufficientData:
         return finding.model_copy(
             update={"gain": gain, "experiments": list(case.experiments)}
         )
-
-
-def _updates(subject: Subject, share: float) -> RecipeChange:
-    """Make as many updates from a share of the rows as the recipe does from all."""
-    return RecipeChange(patch={"epochs": max(1, round(subject.recipe.epochs / share))})
 
 
 def _advice(rows: int) -> Recommendation:

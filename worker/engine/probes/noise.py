@@ -251,8 +251,7 @@ def _mask(
         ("sure_mask", flags & sure),
         ("unsure_mask", left_out & ~(flags & sure)),
     ):
-        everywhere = np.zeros(rows, dtype=np.bool_)
-        everywhere[places] = flagged
+        everywhere = flags_of(places[flagged], rows)
         if rest is not None and name in {"mask", "unsure_mask"}:
             everywhere |= rest
         values[name] = pack_mask(everywhere)
@@ -284,9 +283,7 @@ def _run(
         masks |= {"moved_mask": moved, "unmoved_mask": inside & ~moved}
         values["moved_labels"] = [int(k) for k in new[moved]]
     for name, flags in masks.items():
-        everywhere = np.zeros(rows, dtype=np.bool_)
-        everywhere[places] = flags
-        values[name] = pack_mask(everywhere)
+        values[name] = pack_mask(flags_of(places[flags], rows))
 
 
 def as_many(flags: Flags, y: Labels, seed: int = 0) -> Flags:

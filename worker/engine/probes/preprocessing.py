@@ -23,6 +23,7 @@ Values:
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -91,9 +92,15 @@ def measure(material: Material, settings: Values) -> Values:
         )
     hits = _try_all(material, split, prepare, known, names[:affordable])
     train = choose(material.train, sample_places(material.train.y, most))
+
+    @cache
+    def as_given() -> Flags | None:
+        return _hits(material, train, prepare, "identity", known)
+
     if not untried:
         hits |= _pairs(material, split, prepare, known, hits)
-        hits |= _fitted(material, split, train, prepare, known, hits)
+        if (plain := as_given()) is not None and balanced(plain, train.y) < GOOD:
+            hits |= _fitted(material, split, train, prepare, known, hits)
     y = split.y
 
     def best(rows: Flags) -> str:
@@ -112,7 +119,7 @@ def measure(material: Material, settings: Values) -> Values:
     values["tried"] = {name: balanced(hit, y) for name, hit in hits.items()}
     values["sure"] = values["train_gain"] = None
     if values["best"] != "identity":
-        _on_training_rows(values, material, train, prepare, known)
+        _on_training_rows(values, material, train, prepare, known, as_given())
     _norms(values, material, prepare(split.x[:NORM_ROWS]), known)
     return values
 
@@ -186,10 +193,7 @@ def _fitted(
     known: Figures,
     found: Mapping[str, Flags],
 ) -> dict[str, Flags]:
-    """Try the scale and shift that suit training rows best, where none does well."""
-    plain = _hits(material, train, prepare, "identity", known)
-    if plain is None or balanced(plain, train.y) >= GOOD:
-        return {}
+    """Try the scale and shift that suit training rows best."""
     affordable = material.look_rows // affine_form.passes(known)
     if affordable < FEWEST_FITTED:
         return {}
@@ -211,6 +215,7 @@ def _on_training_rows(
     train: Split,
     prepare: AsTrained,
     known: Figures,
+    before: Flags | None,
 ) -> None:
     """Say how the best form does on training rows, and against the form given."""
     raw = _outputs(material, train, prepare, str(values["best"]), known)
@@ -218,7 +223,6 @@ def _on_training_rows(
         return
     hits = correct(material.head, raw, train.y)
     values["sure"] = sureness(material.head, raw, hits)
-    before = _hits(material, train, prepare, "identity", known)
     if before is not None:
         values["train_gain"] = as_values(
             paired_balanced_accuracy(before, hits, train.y)
