@@ -28,6 +28,7 @@ MOST_OUTLIERS = 0.05  # share of values beyond which they are a mode, not outlie
 VERY_FAR = 50.0  # robust deviations; a second mode lies beyond
 LEAST_MODE, MOST_MODE = 0.002, 0.5  # share of the values that a second mode holds
 MOST_BETWEEN = 0.2  # values between FAR and VERY_FAR, for each beyond
+MOST_ALIKE = 0.5  # share of the others that one value holds, where they have a width
 
 
 @dataclass(frozen=True)
@@ -252,4 +253,16 @@ def second_mode(column: Floats) -> Flags:
     between = far.mean() - beyond.mean()
     if not LEAST_MODE <= beyond.mean() <= MOST_MODE:
         return nothing
-    return far if between <= MOST_BETWEEN * beyond.mean() else nothing
+    if between > MOST_BETWEEN * beyond.mean() or _are_mostly_one(column[~far]):
+        return nothing
+    return far
+
+
+def _are_mostly_one(values: Floats) -> bool:
+    """Whether one value holds most: the edge of a picture, a count that is mostly 0.
+
+    Its neighbours then make the width, and all that is not at the edge looks far away.
+    """
+    good = values[np.isfinite(values)]
+    _, repeats = np.unique(good, return_counts=True)
+    return bool(repeats.max(initial=0) > MOST_ALIKE * len(good))

@@ -26,6 +26,7 @@ from worker.engine.lab.experiment import unpack_mask
 from worker.engine.lab.materials import Material
 from worker.engine.probes import inputs, leakage, noise, segments, shift, signal
 from worker.engine.probes.columns import (
+    deviations,
     isolated,
     pooled_far,
     second_mode,
@@ -247,6 +248,16 @@ def test_many_slipped_decimal_points_are_a_second_mode_and_a_heavy_tail_is_not()
     assert (second_mode(column) == slipped).all()
     for tail in (rng.lognormal(0, 3, 2000), rng.standard_cauchy(2000)):
         assert not second_mode(tail).any()
+
+
+def test_the_edge_of_a_picture_has_no_second_mode():
+    rng = np.random.default_rng(0)
+    edge = rng.uniform(0.3, 1, 2000)
+    edge[:960] = 0  # and a few next to it, so that the middle has a width
+    edge[960:1060] = 1 / 255
+
+    assert deviations(edge) is not None
+    assert not second_mode(edge).any()
 
 
 def waves(rows: int = 300, steps: int = 40, seed: int = 0) -> np.ndarray:
