@@ -1,6 +1,6 @@
 """The round `screen`: the baseline and every mend, on few paired seeds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -162,12 +162,8 @@ def screen_mends(
         screen.extend(more)
         skipped = now
     screen.extend((yield from _dear_but_evident(trainer, wanted, screen, skipped)))
-    skipped = {
-        cause: why
-        for cause, why in skipped.items()
-        if not any(m.key in screen for m in mends[cause])
-    }
-    return screen, skipped
+    reached = _reached(wanted, screen.arms)
+    return screen, {c: why for c, why in skipped.items() if c not in reached}
 
 
 def _dear_but_evident(
@@ -273,12 +269,10 @@ def _affordable(
     arms = list(first)
     spent = trainer.cost(arms, seeds) if arms else 0.0
     skipped: dict[Cause, str] = {}
-    reached: set[Cause] = set()
     full = False
     candidates = list(_candidates(wanted))
     # What alone takes much of the screen waits until the others have had their turn.
     candidates.sort(key=lambda one: trainer.cost([one[0]], seeds) > DEAR * allowance)
-    mends = {mend.key for mend in wanted}
     for arm, causes in candidates:
         if arm.name in {known.name for known in arms}:
             continue
@@ -295,11 +289,25 @@ def _affordable(
                 skipped.setdefault(cause, NOT_REACHED)
             continue
         spent += cost
-        if arm.name in mends:  # a control alone tells nothing
-            reached |= causes
         arms.append(arm)
     arms += _read_off(trainer, arms, wanted, seeds)
+    reached = _reached(wanted, {arm.name for arm in arms})
     return arms, {c: why for c, why in skipped.items() if c not in reached}
+
+
+def _reached(wanted: Iterable[Mend], arms: Container[str]) -> set[Cause]:
+    """Causes of which what was trained can tell something.
+
+    A control alone tells nothing, nor does a part of what only tells together.
+    """
+    lone = {
+        m.cause for m in wanted if m.key in arms and (m.by_itself or not m.measuring)
+    }
+    together = {m.cause for m in wanted if m.measuring and not m.by_itself}
+    missing = {
+        m.cause for m in wanted if m.measuring and not m.by_itself and m.key not in arms
+    }
+    return lone | (together - missing)
 
 
 def _read_off(

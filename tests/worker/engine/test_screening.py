@@ -359,3 +359,20 @@ def test_a_cause_that_was_not_reached_is_not_there_where_nothing_is_left_to_gain
     case = Case(measures={}, gaps={"budget": "not reached"}, room=room)
 
     assert check.judge(make_subject(), case).verdict == verdict
+
+
+def test_half_of_a_learning_curve_does_not_count_as_all_of_it():
+    trainer = Trainer(make_subject())
+    curve = InsufficientData().mends(trainer.subject, {})
+    half = Arm(name=curve[0].key, changes=curve[0].changes)
+    both = trainer.cost([Arm(name="baseline"), half], trainer.screening_seeds)
+    step = 1.05 * trainer.allowance("screen") / both * trainer.costs.each
+    trainer.costs = Costs(one=0.0, each=0.9 * step)
+    world = World(trainer.subject, base=0.6, effect=no_effect, step_seconds=step)
+
+    screen, skipped = world.through(
+        screen_mends(trainer, {Cause.INSUFFICIENT_DATA: curve}, 0.0)
+    )
+
+    assert all(mend.key in screen for mend in curve)
+    assert skipped == {}
