@@ -29,7 +29,7 @@ from worker.engine.confirmation import Confirmation
 from worker.engine.doubted_labels import SECOND_LOOK
 from worker.engine.inspection import inspect, weigh_networks
 from worker.engine.interaction import Interaction
-from worker.engine.judging import findings_of
+from worker.engine.judging import judge_all
 from worker.engine.lab.experiment import (
     ArmOutcome,
     Experiment,
@@ -147,7 +147,7 @@ def audit(subject: Subject, checks: Sequence[Check] = CATALOG) -> Round[Learned]
     trainer = Trainer(subject)
     checks = [check for check in checks if check.cause in subject.wanted]
     learned = yield from _train(trainer, checks)
-    findings = findings_of(subject, learned, checks)
+    findings, _ = judge_all(subject, learned, checks)
     mended = yield from mend_the_delivery(trainer, findings, learned.measures)
     return replace(learned, mended=mended)
 

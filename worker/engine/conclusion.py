@@ -22,7 +22,7 @@ from worker.engine.check import (
     delivered_score,
     flattered_by,
 )
-from worker.engine.judging import findings_of
+from worker.engine.judging import judge_all
 from worker.engine.ledger import Learned
 from worker.engine.prescription import (
     bears_out,
@@ -37,7 +37,7 @@ from worker.engine.stats.decisions import Floors, severity_of
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 from worker.engine.transcript import as_reported, limits_of, timings_of
-from worker.engine.verdicts import retrained, weigh
+from worker.engine.verdicts import retrained
 from worker.engine.version import ENGINE
 from worker.engine.wording import FULL_LENGTH, listed
 
@@ -62,9 +62,8 @@ def conclude(
     checks: Sequence[Check] = CATALOG,
 ) -> Report:
     """Let every check judge, and write the report."""
-    trials = weigh(learned, Floors())
+    judged, trials = judge_all(subject, learned, checks)
     delivered = delivered_score(learned.measures, "balanced_accuracy") or 0.0
-    judged = findings_of(subject, learned, checks, trials)
     trained = remedy_of(subject, learned)
     doubt = _doubt(learned, trained)
     remedy = better_of(subject, learned, trained)

@@ -22,21 +22,50 @@ from worker.engine.verdicts import case_for, weigh
 LOGGER = logging.getLogger(__name__)
 
 
-def findings_of(
+def judge_all(
+    subject: Subject, learned: Learned, checks: Sequence[Check]
+) -> tuple[list[Finding], dict[Cause, Trial]]:
+    """Judge every cause.
+
+    A gain may be proven and its check name no fault: labels that look wrong where
+    classes overlap. Such a cause explains no other; these are judged without it.
+
+    Returns:
+        The findings, and what trainings say of each cause.
+    """
+    declined: dict[Cause, Finding] = {}
+    while True:
+        trials = weigh(learned, Floors(), declined.keys())
+        found = {f.cause: f for f in _findings(subject, learned, checks, trials)}
+        found |= declined
+        lead = next((c for c, t in trials.items() if t.role == "primary"), None)
+        if lead is None or lead not in found or not _is_declined(lead, trials, found):
+            return [found[check.cause] for check in checks], trials
+        declined[lead] = found[lead]
+
+
+def _is_declined(
+    lead: Cause, trials: Mapping[Cause, Trial], found: Mapping[Cause, Finding]
+) -> bool:
+    """Whether the greatest proven gain is no fault, nor is any other named."""
+    is_named = any(
+        found[cause].verdict == "found"
+        for cause, trial in trials.items()
+        if trial.role != "none" and cause in found
+    )
+    if is_named or found[lead].verdict != "suspected":
+        return False
+    gain = found[lead].gain
+    return gain is not None and gain.value >= Floors().fault
+
+
+def _findings(
     subject: Subject,
     learned: Learned,
     checks: Sequence[Check],
-    trials: Mapping[Cause, Trial] | None = None,
+    trials: Mapping[Cause, Trial],
 ) -> list[Finding]:
-    """Judge every cause, each after those whose findings it looks at.
-
-    Args:
-        subject: what is audited.
-        learned: what the rounds yielded.
-        checks: the causes to judge.
-        trials: what trainings say of each; None: it is worked out.
-    """
-    trials = weigh(learned, Floors()) if trials is None else trials
+    """Judge every cause, each after those whose findings it looks at."""
     delivered = delivered_score(learned.measures, "balanced_accuracy") or 0.0
     findings: dict[Cause, Finding] = {}
     by_cause = {check.cause: check for check in checks}

@@ -1,6 +1,7 @@
 """From what the rounds yielded to one trial a cause: gain, decision and role."""
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from service.contract.causes import Cause
@@ -30,8 +31,16 @@ class Weighed:
     on_top: PairedGain | None
 
 
-def weigh(learned: Learned, floors: Floors) -> dict[Cause, Trial]:
-    """Decide on every cause that was tried, and give each its role."""
+def weigh(
+    learned: Learned, floors: Floors, declined: AbstractSet[Cause] = frozenset()
+) -> dict[Cause, Trial]:
+    """Decide on every cause that was tried, and give each its role.
+
+    Args:
+        learned: what the rounds yielded.
+        floors: of gains.
+        declined: causes that get no role, since their checks do not name them.
+    """
     if learned.screen is None:
         return {}
     weighed = {cause: _weigh_one(learned, mend) for cause, mend in learned.best.items()}
@@ -48,7 +57,7 @@ def weigh(learned: Learned, floors: Floors) -> dict[Cause, Trial]:
         )
         for cause, w in weighed.items()
     }
-    return _with_roles(learned, trials, floors)
+    return _with_roles(learned, trials, floors, declined)
 
 
 def _weigh_one(learned: Learned, mend: Mend) -> Weighed:
@@ -156,9 +165,14 @@ def _experiments(learned: Learned, mend: Mend) -> tuple[str, ...]:
 
 
 def _with_roles(
-    learned: Learned, trials: dict[Cause, Trial], floors: Floors
+    learned: Learned,
+    trials: dict[Cause, Trial],
+    floors: Floors,
+    declined: AbstractSet[Cause],
 ) -> dict[Cause, Trial]:
-    found = {c: t for c, t in trials.items() if t.decision == "found"}
+    found = {
+        c: t for c, t in trials.items() if t.decision == "found" and c not in declined
+    }
     if not found:
         return trials
     gap = max([0.0, *(_gap(r) for r in (learned.screen, learned.confirm) if r)])

@@ -7,12 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.contract.causes import Cause
 from service.contract.recipe import Loss, Optimizer, Recipe
-from tests.builders_engine import make_subject
+from tests.builders_engine import HEADER, World, make_subject
 from worker.engine.check import Case, Trial
 from worker.engine.checks.label_noise import LabelNoise
+from worker.engine.conclusion import conclude
 from worker.engine.data import Dataset, Split
-from worker.engine.lab.experiment import DataChange, pack_mask, unpack_flags
+from worker.engine.lab.experiment import (
+    DataChange,
+    pack_mask,
+    unpack_flags,
+)
 from worker.engine.lab.materials import Material
 from worker.engine.lab.views import View, changed_view
 from worker.engine.probes import noise
@@ -395,3 +401,32 @@ def test_the_report_names_the_suspects_of_both_looks():
     assert len(kinds) == 2
     assert "12 labels" in kinds[1].statement
     assert kinds[1].values == {"suspected": 12, "suspects": [{"row": 3}]}
+
+
+@pytest.mark.parametrize(
+    ("contradicted", "primary"),
+    [(0.51, Cause.LEARNING_RATE_TOO_HIGH), (0.2, Cause.LABEL_NOISE)],
+)
+def test_labels_that_are_not_called_wrong_explain_no_other_gain(contradicted, primary):
+    """A lower rate brings most of what leaving them out does."""
+    rows = 1_200
+    masks = {
+        name: pack_mask(np.arange(rows) % 7 == 0)
+        for name in ("mask", "random_mask", "sure_mask", "unsure_mask")
+    }
+    measures = make_noise(counts={"contradicted": contradicted}, **masks)
+
+    def effect(arm):
+        slower = any(step in arm.name for step in ("lr=0.0003", "lr=0.0001"))
+        return max(0.12 * ("suspects dropped" in arm.name), 0.1 * slower)
+
+    world = World(make_subject(), base=0.7, effect=effect, measures=measures)
+
+    report = conclude(world.subject, world.audit(), HEADER)
+
+    verdicts = {finding.cause: finding.verdict for finding in report.findings}
+    assert report.primary_cause is primary
+    assert verdicts[primary] == "found"
+    if primary is not Cause.LABEL_NOISE:
+        assert verdicts[Cause.LABEL_NOISE] == "suspected"
+        assert Cause.LABEL_NOISE not in report.explained_by.values()
