@@ -1,7 +1,8 @@
 """Split leakage: held-out samples also stand in the training data.
 
 Idea:      count held-out samples that equal a training sample, as they are or (of
-           pictures) mirrored or turned, or lie closer to one than chance allows;
+           pictures) mirrored or turned, or lie closer to one than chance allows, as
+           they are or turned;
            score the delivered model with and without them.
 Source:    Kapoor & Narayanan 2023, Leakage and the reproducibility crisis in
            machine-learning-based science, doi:10.1016/j.patter.2023.100804.
@@ -169,7 +170,7 @@ def _once_turned(share: float) -> str:
     """Say how many pictures are copies of others, mirrored or turned."""
     if not share:
         return ""
-    return f", {100 * share:.1f} % equal one once mirrored or turned"
+    return f", {100 * share:.1f} % equal one, or nearly do, once mirrored or turned"
 
 
 def _flattered(worth: float) -> str:

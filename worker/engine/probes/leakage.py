@@ -12,7 +12,8 @@ dimension, NeurIPS; averaged as in MacKay & Ghahramani 2005.
 
 Values:
     exact, near, turned: `count`, `share`, `low`, `high` of the held-out rows looked at;
-        turned: pictures that equal a training picture once mirrored or turned.
+        turned: pictures that equal a training picture once mirrored or turned, or
+        nearly do.
     leaked: all together; same_label: of those with the label of their twin.
     expected_share: of training rows that have an equal one in the training data;
         expected_high: upper end of its interval.
@@ -55,7 +56,7 @@ from worker.engine.probes.material import (
     sample_places,
 )
 from worker.engine.probes.selection import as_values, balanced
-from worker.engine.probes.turned import turned_twins
+from worker.engine.probes.turned import turned_forms, turned_twins
 from worker.engine.stats.intervals import (
     balanced_accuracy,
     clopper_pearson,
@@ -65,6 +66,12 @@ from worker.engine.stats.intervals import (
 MOST_TRAIN = 20_000
 MOST_HELD = 4_000
 MOST_TURNED = 20_000_000  # values of pictures that are mirrored and turned
+NEARLY = (
+    (5_000, 300),
+    (MOST_TRAIN, MOST_HELD),
+)  # training and held-out pictures, in turn
+TURNS = 7  # in which a square may lie, beside its own
+CLOSER = 0.5  # times the distance as it lies, within which a turned copy lies
 NEIGHBOURS = 5
 CHANCE = 1 / 2_000  # of a row being near-equal to an unrelated one
 LEAST_P = 1e-3  # of as many near-equal rows by chance, above which they do not count
@@ -94,13 +101,17 @@ def measure(material: Material, settings: Values) -> Values:
     if not _share_labels(train.y[near_twin[near]], held.y[near]):
         near[:] = False  # what lies close by a common flaw, such as one huge value
     turned_twin, turned_of = _turned(material, *known, held)
-    turned = (turned_twin >= 0) & ~exact & ~near
+    as_they_lie = exact | near
+    turned_twin = np.where(as_they_lie, -1, turned_twin)
+    others = turned_of[~as_they_lie[turned_of] & (turned_twin[turned_of] < 0)]
+    turned_twin[others] = _nearly_turned(material, train, choose(held, others))
+    turned = turned_twin >= 0
     twin = np.select([exact, near], [twin, near_twin], turned_twin)
     leaked = exact | near | turned
 
     values["exact"] = _share(exact, len(held))
     values["near"] = _share(near, looked)
-    values["turned"] = _share(turned, turned_of)
+    values["turned"] = _share(turned, len(turned_of))
     values["leaked"] = _share(leaked, len(held))
     found = np.flatnonzero(leaked)
     values["same_label"] = int((held.y[found] == train.y[twin[found]]).sum())
@@ -127,15 +138,62 @@ def measure(material: Material, settings: Values) -> Values:
 
 def _turned(
     material: Material, train: Digests, own: Digests, held: Split
-) -> tuple[Labels, int]:
-    """Look for mirrored or turned copies of training pictures among some rows."""
+) -> tuple[Labels, Labels]:
+    """Look for mirrored or turned copies of training pictures among some rows.
+
+    Returns:
+        The twin of each, -1 where there is none; and which rows were looked at.
+    """
     twin = np.full(len(held), -1, dtype=np.int64)
     most = max(1, MOST_TURNED // max(1, held.x[:1].size))
     places = sample_places(held.y, min(most, MOST_HELD))
     twin[places] = turned_twins(
         material.dataset, train, choose(held, places).x, own[places]
     )
-    return twin, len(places)
+    return twin, places
+
+
+def _nearly_turned(material: Material, train: Split, held: Split) -> Labels:
+    """Point to training pictures that are nearly equal once mirrored or turned.
+
+    A few are looked at first; where these hold none, no others are.
+    """
+    found = np.full(len(held), -1, dtype=np.int64)
+    if len(train) < LEAST_TRAIN or material.dataset.kind != "image" or not len(held):
+        return found
+    for most_train, most_held in NEARLY:
+        in_train = sample_places(train.y, most_train)
+        near = choose(train, in_train)
+        places = sample_places(held.y, most_held)
+        twin = _twins_once_turned(material, near, choose(held, places).x)
+        seen = twin >= 0
+        by_chance = CHANCE * TURNS * len(places)
+        is_chance = stats.poisson.sf(int(seen.sum()) - 1, by_chance) > LEAST_P
+        if is_chance or not _share_labels(near.y[twin[seen]], held.y[places[seen]]):
+            return found
+        found[places] = np.where(seen, in_train[twin], -1)
+        if len(places) == len(held) and len(near) == len(train):
+            break
+    return found
+
+
+def _twins_once_turned(
+    material: Material, train: Split, pictures: npt.NDArray[np.generic]
+) -> Labels:
+    """Point each picture to what comes far closer to it once it is turned."""
+    features = Features.fit(material.dataset, train.x)
+    known = features.reduced(train.x)
+    plain = near_twins(known, features.reduced(pictures)).distance
+    best = CLOSER * plain
+    found = np.full(len(pictures), -1, dtype=np.int64)
+    for form in turned_forms(material.dataset, pictures):
+        other = near_twins(known, features.reduced(form))
+        closer = (other.twin >= 0) & (other.distance < best)
+        found, best = (
+            np.where(closer, other.twin, found),
+            np.where(closer, other.distance, best),
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -237,11 +295,13 @@ class NearTwins:
 
     Attributes:
         twin: int64, (held-out rows,), -1 where there is none.
+        distance: float64, (held-out rows,), to the nearest training row.
         dimension: of the data, None where it cannot be told.
         grouped: share of the rows looked at whose neighbours are copies of theirs.
     """
 
     twin: Labels
+    distance: Floats
     dimension: float | None
     grouped: float
 
@@ -271,13 +331,14 @@ def near_twins(train: Floats, held: Floats) -> NearTwins:
         ratios = np.log(furthest[:, None] / own[:, :-1])
     good = np.isfinite(ratios).all(1) & (own[:, 0] > 0)
     if not bool(good.any()) or float(ratios[good].mean()) <= 0:
-        return NearTwins(np.full(len(held), -1, dtype=np.int64), None, grouped)
+        none = np.full(len(held), -1, dtype=np.int64)
+        return NearTwins(none, distance, None, grouped)
     # Averaging the inverses and k - 2 in place of k - 1 take out the bias.
     dimension = (NEIGHBOURS - 2) / ((NEIGHBOURS - 1) * float(ratios[good].mean()))
     ratio = min(LARGEST_RATIO, float((CHANCE / NEIGHBOURS) ** (1 / dimension)))
     close = distance < ratio * furthest
     twin = np.where(close, nearest, -1).astype(np.int64)
-    return NearTwins(twin, dimension, grouped)
+    return NearTwins(twin, distance, dimension, grouped)
 
 
 def copies_of(around: Floats) -> Labels:

@@ -28,7 +28,7 @@ def turned_twins(
     nothing = np.full(len(pictures), -1, dtype=np.int64)
     if dataset.kind != "image":
         return nothing
-    found = np.stack([digests(turned) for turned in _turned(dataset, pictures)])
+    found = np.stack([digests(turned) for turned in turned_forms(dataset, pictures)])
     # Sorted once, as the training pictures may be many.
     first = first_equals(np.concatenate([train, found.reshape(-1, found.shape[-1])]))
     twins = first[len(train) :].reshape(found.shape[:2])
@@ -38,8 +38,16 @@ def turned_twins(
     return np.where(is_other.any(0), twins[where, rows], nothing)
 
 
-def _turned(dataset: Dataset, pictures: Array) -> Iterable[Array]:
-    """The other seven ways in which a square lies, three of any rectangle."""
+def turned_forms(dataset: Dataset, pictures: Array) -> Iterable[Array]:
+    """The other seven ways in which a square lies, three of any rectangle.
+
+    Args:
+        dataset: what the pictures are.
+        pictures: (rows, *sample shape).
+
+    Yields:
+        Arrays of the same shape.
+    """
     is_first = dataset.layout == "NHWC" or pictures.ndim == 3  # noqa: PLR2004 - grey
     down = 1 if is_first else 2
     axes = (down, down + 1)

@@ -426,6 +426,26 @@ def test_pictures_that_were_turned_before_the_split_are_found(
     )
 
 
+@pytest.mark.parametrize("planted", [0, 40])
+def test_pictures_that_were_mirrored_and_blurred_before_the_split_are_found(planted):
+    x, y = shuffled(*digits())
+    x = x.reshape(-1, 8, 8)[:1300] / 16
+    y = y[:1300]
+    x[1000 : 1000 + planted] = np.flip(x[:planted], 2)
+    x[1000 : 1000 + planted, 1:] += 0.01 * x[1000 : 1000 + planted, :-1]
+    y[1000 : 1000 + planted] = y[:planted]
+    module = torch.nn.Sequential(torch.nn.Flatten(), mlp(64, 10))
+
+    values = leakage.measure(
+        subject(module, (x[:1000], y[:1000]), (x[1000:], y[1000:]), kind="image"), {}
+    )
+
+    found = sum(unpack_mask(values["mask"], 300)[:planted])
+    assert values["turned"]["count"] == found
+    assert found >= 0.8 * planted
+    assert leak_verdict(values) == ("found" if planted else "not_found")
+
+
 def test_a_series_is_not_turned():
     x = np.random.default_rng(0).standard_normal((260, 6, 6)).astype(np.float32)
     x[200:220] = np.flip(x[:20], 2)
