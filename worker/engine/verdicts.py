@@ -263,11 +263,7 @@ def case_for(
         on_top = {}  # the combination was not borne out
     return Case(
         measures=learned.measures,
-        gains={
-            m.key: results.gain(m.key)
-            for m in mends
-            if results is not None and m.key in results
-        },
+        gains=_gains_alone(learned, mends, results),
         gains_on_top=on_top,
         level=_level(learned, results, name(learned.together) if on_top else BASELINE),
         room=learned.room,
@@ -289,6 +285,18 @@ def case_for(
         delivered=delivered,
         trials=dict(trials),
     )
+
+
+def _gains_alone(
+    learned: Learned, mends: Sequence[Mend], results: Results | None
+) -> dict[str, PairedGain]:
+    """What arms show over the baseline, those of a curve from the same seeds."""
+    found = {}
+    for mend in mends:
+        known = _latest(learned, [mend.key]) if mend.by_itself else results
+        if known is not None and mend.key in known:
+            found[mend.key] = known.gain(mend.key)
+    return found
 
 
 def _gains_on_top(learned: Learned, mends: Sequence[Mend]) -> dict[str, PairedGain]:

@@ -626,15 +626,19 @@ def test_a_lack_of_data_is_proven_by_rows_that_were_lent(mended):
     assert bool(case.mended) is mended
     assert finding.verdict == "found"
     assert finding.gain.value == pytest.approx(0.12, abs=0.04)
-    if mended:  # the subsets may well be given up: lent rows tell by themselves
-        rest = [m for m in learned.mends[Cause.INSUFFICIENT_DATA] if m.by_itself]
-        assert rest
-        names = {name([*learned.together, m]) for m in rest}
-        kept = {k: r for k, r in learned.confirm.arms.items() if "subset" not in k}
-        assert names <= set(kept)
-        less = replace(learned, confirm=replace(learned.confirm, arms=kept))
-        told = case_for(Cause.INSUFFICIENT_DATA, less, trials, 0.6).gains_on_top
-        assert set(told) == {m.key for m in rest}
+    # The subsets may well be given up: lent rows tell by themselves.
+    rest = [m for m in learned.mends[Cause.INSUFFICIENT_DATA] if m.by_itself]
+    assert rest
+    kept = {k: r for k, r in learned.confirm.arms.items() if "subset" not in k}
+    less = replace(learned, confirm=replace(learned.confirm, arms=kept))
+    told = case_for(Cause.INSUFFICIENT_DATA, less, trials, 0.6)
+    for m in rest:
+        whole = name([*learned.together, m])
+        assert whole in kept
+        gain = told.gains_on_top[m.key] if mended else told.gains[m.key]
+        assert gain.seeds == len(learned.confirm.levels(whole))
+    if mended:
+        assert set(told.gains_on_top) == {m.key for m in rest}
 
 
 def test_a_learning_curve_beside_what_was_not_borne_out_does_not_count():
