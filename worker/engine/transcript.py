@@ -19,7 +19,7 @@ from worker.engine.ledger import (
     Untried,
 )
 from worker.engine.results import figures
-from worker.engine.wording import AND, arm_words, cause_words, listed
+from worker.engine.wording import AND, STOPPED, arm_words, cause_words, listed
 
 OF_THE_REPAIRED_MODEL = "The repaired model "
 
@@ -115,7 +115,20 @@ def limits_of(learned: Learned, *, has_remedy: bool) -> list[str]:
     if unreached:
         named = listed([cause_words(cause) for cause in unreached])
         found.append(f"Not tried: {named} ({NOT_REACHED}).")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(_stops_as_one(found)))
+
+
+def _stops_as_one(said: Sequence[str]) -> list[str]:
+    """Say once how far trainings came that the budget stopped."""
+    stops = [text for text in said if text.startswith(STOPPED)]
+    if len(stops) < 2:  # noqa: PLR2004 - nothing to put together
+        return list(said)
+    shares = sorted(int(text[len(STOPPED) :].split("%")[0]) for text in stops)
+    whole = (
+        "Trainings were stopped by the budget, at "
+        f"{listed([str(share) for share in shares])} % of their updates."
+    )
+    return [*(text for text in said if not text.startswith(STOPPED)), whole]
 
 
 def _was_trained(learned: Learned, cause: Cause) -> bool:

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from service.contract.causes import Cause
+from worker.engine.affine import affine_figures
 
 AND = " + "  # between the mends that an arm makes, in its name
 CONTROL = "|control"  # at the end of an arm's name, see `Mend.control_arm`
 # The recipe on a subsample, trained for as many updates as all rows take.
 FULL_LENGTH = f"full length{CONTROL}"
+STOPPED = "A training was stopped by the budget at "
 
 # What each of `probes.transforms` does to the inputs, imperative.
 FORMS: dict[str, str] = {
@@ -59,16 +61,12 @@ def form_words(name: str) -> str:
 
 
 def _affine_words(step: str) -> str:
-    scale, _, shift = step.removeprefix("affine(").removesuffix(")").partition(",")
-    if not shift:
+    read = affine_figures(step)
+    if read is None:
         return f"apply `{step}`"
-    by = " by channel" if " " in scale else ""
-    factors, terms = (listed([_short(v) for v in a.split()]) for a in (scale, shift))
+    by = " by channel" if len(read[0]) > 1 else ""
+    factors, terms = (listed([figure(v) for v in part]) for part in read)
     return f"multiply them by {factors} and add {terms}{by}"
-
-
-def _short(digits: str) -> str:
-    return figure(float(digits))
 
 
 def arm_words(name: str, texts: Mapping[str, str]) -> str:

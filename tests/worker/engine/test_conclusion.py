@@ -472,6 +472,8 @@ def test_limits_name_no_arm_and_no_cause_by_its_identifier():
         LeftOut("lr=0.0009", "the network fails in training: no"),
         "signal was looked for in 4000 training rows",
         "class_names was not given.",
+        "A training was stopped by the budget at 67% of its updates.",
+        "A training was stopped by the budget at 0% of its updates.",
         "The repaired model prepares its inputs by itself.",
     ]
     learned = Learned(
@@ -512,6 +514,7 @@ def test_limits_name_no_arm_and_no_cause_by_its_identifier():
             "Not tried: excess capacity and insufficient data (not reached within the "
             "budget)."
         ),
+        "Trainings were stopped by the budget, at 0 and 67 % of their updates.",
     ]
     assert remarks[-1] in limits_of(learned, has_remedy=True)
     half = Mend(Cause.INSUFFICIENT_DATA, "subset=0.5", "Collect more", ())

@@ -26,6 +26,7 @@ from pydantic import JsonValue
 
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
+from worker.engine.affine import affine_figures
 from worker.engine.check import (
     Bar,
     Case,
@@ -307,7 +308,8 @@ class PreprocessingMismatch:
         """
         values = case.measures.get("preprocessing", {})
         better = pair_of(values.get("train_gain"))
-        is_fitted = "affine(" in str(values.get("best"))
+        steps = str(values.get("best")).split("+")
+        is_fitted = any(affine_figures(step) for step in steps)
         if better is not None and better.low >= self.fits and not is_fitted:
             return False
         hit = delivered_score(case.measures, "train_balanced_accuracy")

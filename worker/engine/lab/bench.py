@@ -44,6 +44,7 @@ from worker.engine.network.editing import SurgeryImpossible
 from worker.engine.network.network import Network
 from worker.engine.network.own_code import FAILURES, cause_of, own_code
 from worker.engine.splits import base_rows
+from worker.engine.wording import STOPPED
 
 LOGGER = logging.getLogger(__name__)
 Progress = Callable[[float, str], None]
@@ -134,9 +135,7 @@ class Bench:
                 kept[arm_seed] = (_owner(group, arm_seed), stack)
         if stopped:
             done = run.member_steps / max(1, total)
-            run.notes.append(
-                f"A training was stopped by the budget at {done:.0%} of its updates."
-            )
+            run.notes.append(f"{STOPPED}{done:.0%} of its updates.")
         file, seed, level = self._keep(keep, run, kept)
         return TrainingOutcome(
             arms=tuple(

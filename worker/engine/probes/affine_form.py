@@ -16,11 +16,12 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from service.contract.errors import UnusableModel
+from worker.engine.affine import affine_name
 from worker.engine.data import Split
 from worker.engine.probes.inputs_as_trained import AsTrained, outputs
 from worker.engine.probes.material import Floats, Material
 from worker.engine.probes.scores import losses
-from worker.engine.probes.transforms import Figures, affine_name, transform
+from worker.engine.probes.transforms import Figures, transform
 
 CALLS = 40  # of the network, going downhill from a start
 BY_CHANNEL = (2, 4)  # channels of pictures that may have figures of their own

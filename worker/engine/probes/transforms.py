@@ -6,7 +6,6 @@ Beside those of `TRANSFORMS` there is `affine(a,b)`, which multiplies by a and a
 each is one figure, or one a channel with blanks between.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worker.engine.affine import affine_figures
 from worker.engine.data import Dataset, Kind, Split, channel_axis
 from worker.engine.probes.inputs_as_trained import Affine, training_figures
 from worker.engine.probes.material import Floats
@@ -22,7 +22,6 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
 UNDO = "undo_standardize"
-_AFFINE = re.compile(r"affine\(([-0-9.e ]+),([-0-9.e ]+)\)")
 MOST_VALUES = 10_000_000  # of the training inputs, to measure figures on
 
 
@@ -234,25 +233,6 @@ OF_TOKENS = (
     "padding_last",
     "reverse_tokens",
 )
-
-
-def affine_name(scale: Floats, shift: Floats) -> str:
-    """Name the transformation that multiplies and adds, by channel or all alike."""
-    figures_of = [" ".join(_digits(v) for v in np.ravel(a)) for a in (scale, shift)]
-    return f"affine({','.join(figures_of)})"
-
-
-def _digits(value: float) -> str:
-    return f"{value:.6g}".replace("e+", "e")  # plus joins steps
-
-
-def affine_figures(step: str) -> tuple[list[float], list[float]] | None:
-    """Read scale and shift of a step; None where it is another transformation."""
-    found = _AFFINE.fullmatch(step)
-    if found is None:
-        return None
-    scale, shift = ([float(v) for v in part.split()] for part in found.groups())
-    return (scale, shift) if len(scale) == len(shift) > 0 else None
 
 
 def _affine(step: str, x: Tensor, f: Figures) -> Tensor:

@@ -17,6 +17,7 @@ from probe_subjects import (
     subject,
 )
 
+from worker.engine.affine import affine_figures, affine_name
 from worker.engine.lab.materials import Material
 from worker.engine.probes import (
     delivered,
@@ -27,7 +28,7 @@ from worker.engine.probes import (
     weights,
 )
 from worker.engine.probes.selection import cross_fitted, halves
-from worker.engine.probes.transforms import affine_figures, affine_name, is_known
+from worker.engine.probes.transforms import is_known
 
 # What is audited are TorchScript archives, deprecated as they are.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")

@@ -1,0 +1,28 @@
+"""The name of a scale and a shift of the inputs, `affine(a,b)`: written and read.
+
+Figures by channel stand apart by spaces.
+"""
+
+import re
+from collections.abc import Iterable
+
+_NAME = re.compile(r"affine\(([-0-9.e ]+),([-0-9.e ]+)\)")
+
+
+def affine_name(scale: Iterable[float], shift: Iterable[float]) -> str:
+    """Name the transformation that multiplies and adds, by channel or all alike."""
+    figures_of = [" ".join(_digits(v) for v in part) for part in (scale, shift)]
+    return f"affine({','.join(figures_of)})"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.6g}".replace("e+", "e")  # plus joins steps
+
+
+def affine_figures(step: str) -> tuple[list[float], list[float]] | None:
+    """Read scale and shift of a step; None where it is another transformation."""
+    found = _NAME.fullmatch(step)
+    if found is None:
+        return None
+    scale, shift = ([float(v) for v in part.split()] for part in found.groups())
+    return (scale, shift) if len(scale) == len(shift) > 0 else None
