@@ -63,6 +63,19 @@ class _LastState(nn.Module):
         return out[:, -1]
 
 
+class _Tokens(nn.Module):
+    """An embedding of token ids, which callers may send as floats."""
+
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(vocabulary, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x`: (rows, steps), any type; returns (rows, steps, width)."""
+        out: torch.Tensor = self.table(x.long())
+        return out
+
+
 def picture_shape(sample_shape: tuple[int, ...]) -> tuple[tuple[int, int, int], bool]:
     """Read a sample's shape as a picture's.
 
@@ -189,7 +202,7 @@ def _on_tokens(
     family: str, steps: int, vocabulary: int, classes: int, width: int
 ) -> nn.Module:
     """The same families on looked-up tokens."""
-    embedding = nn.Embedding(vocabulary, width)
+    embedding = _Tokens(vocabulary, width)
     if family == "linear":
         return nn.Sequential(embedding, _Mean(), nn.Linear(width, classes))
     if family == "dense":

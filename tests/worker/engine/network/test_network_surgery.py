@@ -269,6 +269,18 @@ def test_a_reference_network_has_about_as_many_parameters(family, shape):
     runs_everywhere(reference, x)
 
 
+@pytest.mark.parametrize("family", ["linear", "dense", "conv", "recurrent"])
+def test_a_network_made_for_tokens_takes_them_as_floats(family):
+    """The contract sends floats; a delivered network casts them by itself."""
+    module, x = settled("bag of means")
+    network = changed(lifted(module, x), x, name="reference", to=family)
+
+    made = network.script(network.parameters, network.buffers)
+
+    assert network.facts.takes_tokens
+    torch.testing.assert_close(made(x.float()), made(x))
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
