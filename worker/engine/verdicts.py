@@ -191,7 +191,7 @@ def _with_roles(
         least = _least_beside_others(trial.mend, gap, floors)
         if extra.value >= least and extra.low > floors.proven:
             chosen.add(cause)
-    primary = _primary({c: found[c] for c in chosen})
+    primary = lead_of({c: found[c] for c in chosen}, floors)
     near = NEAR_SHARE * _worth(found[primary])
     roles = dict(trials)
     for cause, trial in found.items():
@@ -237,9 +237,19 @@ def _worth(trial: Trial) -> float:
     return max(trial.gain.value, trial.on_top.value if trial.on_top else -1.0)
 
 
-def _primary(found: Mapping[Cause, Trial]) -> Cause:
-    gains = [(t.mend, t.gain.value) for t in found.values()]
-    return first_to_name(gains, [t.gain.error for t in found.values()]).cause
+def lead_of(found: Mapping[Cause, Trial], floors: Floors) -> Cause:
+    """The cause to name first, of those that together are named.
+
+    What the others make good comes after what is missed in their company.
+    """
+    missed = {
+        cause: trial
+        for cause, trial in found.items()
+        if trial.on_top is None or trial.on_top.low > floors.proven
+    }
+    trials = (missed or found).values()
+    gains = [(t.mend, t.gain.value) for t in trials]
+    return first_to_name(gains, [t.gain.error for t in trials]).cause
 
 
 def case_for(

@@ -8,6 +8,7 @@ from service.contract.recipe import Loss, Optimizer, Recipe
 from tests.builders_engine import HEADER, World, make_subject, no_effect
 from worker.engine.auditor import CANCELLED, NOT_RUN, advance
 from worker.engine.catalog import CATALOG
+from worker.engine.check import Mend, Trial
 from worker.engine.checks.insufficient_capacity import InsufficientCapacity
 from worker.engine.checks.insufficient_data import InsufficientData
 from worker.engine.checks.learning_rate_too_low import LearningRateTooLow
@@ -24,7 +25,8 @@ from worker.engine.lab.experiment import (
 )
 from worker.engine.ledger import LeftOut
 from worker.engine.stats.decisions import Floors
-from worker.engine.verdicts import case_for, weigh
+from worker.engine.stats.pairs import PairedGain
+from worker.engine.verdicts import case_for, lead_of, weigh
 
 
 def patches(arm: Arm, *path: str):
@@ -178,6 +180,32 @@ def test_a_cause_whose_gain_vanishes_is_explained_by_the_other():
     assert (
         trials[Cause.INSUFFICIENT_TRAINING].explained_by is Cause.LEARNING_RATE_TOO_LOW
     )
+
+
+@pytest.mark.parametrize(
+    ("beside", "lead"),
+    [
+        ((0.026, 0.062), Cause.CLASS_IMBALANCE),
+        ((0.06, 0.062), Cause.INSUFFICIENT_TRAINING),  # the cheaper of equals
+        ((None, None), Cause.INSUFFICIENT_TRAINING),
+        ((0.005, 0.005), Cause.INSUFFICIENT_TRAINING),
+    ],
+)
+def test_what_is_missed_beside_the_others_leads(beside, lead):
+    def trial(cause, alone, on_top):
+        mend = Mend(cause, cause.value, "Mend it", (), evident=True)
+        pair = PairedGain(value=alone, error=0.02, degrees=100, seeds=8)
+        more = on_top and replace(pair, value=on_top)
+        return Trial(mend, pair, confirmed=True, decision="found", on_top=more)
+
+    found = {
+        Cause.INSUFFICIENT_TRAINING: trial(
+            Cause.INSUFFICIENT_TRAINING, 0.28, beside[0]
+        ),
+        Cause.CLASS_IMBALANCE: trial(Cause.CLASS_IMBALANCE, 0.3, beside[1]),
+    }
+
+    assert lead_of(found, Floors()) is lead
 
 
 def test_likely_mends_that_help_together_are_preferred_to_a_larger_network():

@@ -1110,6 +1110,20 @@ def test_a_quarter_of_the_rows_that_teaches_nothing_does_not_speak_against_more(
     assert finding.confidence == 0.75
 
 
+@pytest.mark.parametrize(
+    ("quarter", "verdict"), [(-0.11, "inconclusive"), (-0.3, "found")]
+)
+def test_a_curve_that_is_bent_names_no_lack_of_data(quarter, verdict):
+    """Half of the rows do no better than a quarter, and all of them much better."""
+    gains = {"subset=0.5": gain(-0.12, 0.005), "subset=0.25": gain(quarter, 0.005)}
+    case = Case(measures={}, gains=gains, level=0.8, signal=True)
+
+    finding = InsufficientData().judge(make_subject(), case)
+
+    assert finding.verdict == verdict
+    assert finding.gain.low <= finding.gain.value <= finding.gain.high
+
+
 def lent_case(value: float, error: float = 0.01, half: float = -0.02) -> Case:
     gains = {LENT: gain(value, error)}
     gains |= {"subset=0.5": gain(half, 0.02), "subset=0.25": gain(2.1 * half, 0.02)}
@@ -1326,8 +1340,11 @@ def test_labels_are_doubted_where_classes_moved_and_inputs_did_not():
         subject, Case(measures={"shift": values, "noise": {"by_held_out": True}})
     )
     perhaps = {**values, "any_class": {"value": 0.6, "p_value": 0.01}}
-    few_rows = check.judge(subject, Case(measures={"shift": perhaps}))
+    few_rows = check.judge(
+        subject, Case(measures={"shift": perhaps}, better_on_spared=gain(0.16))
+    )
     assert few_rows.verdict == "suspected"
+    assert few_rows.severity == "minor"  # whatever lacks on held-out rows
     assert "labels of one may be wrong" not in few_rows.summary
 
     assert alike.verdict == "suspected"

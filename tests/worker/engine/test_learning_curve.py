@@ -54,6 +54,18 @@ def test_a_quarter_that_taught_nothing_does_not_make_the_curve_flat():
     assert not at_chance.is_well_behaved
 
 
+def test_no_curve_goes_through_a_half_that_does_no_better_than_a_quarter():
+    half, quarter = measured(-0.05, 0.01), measured(-0.042, 0.01)
+
+    bent = extrapolate(half, quarter)
+
+    value, low, high = bent.doubled
+    assert bent.is_bent
+    assert low <= value <= high
+    assert value == pytest.approx(0.05 * 0.7)
+    assert not extrapolate(half, measured(-0.1, 0.01)).is_bent
+
+
 def test_twice_the_data_at_most_halves_the_error_that_is_left():
     half = PairedGain(value=-0.12, error=0.01, degrees=100, seeds=8)
     quarter = PairedGain(value=-0.28, error=0.01, degrees=100, seeds=8)

@@ -135,7 +135,7 @@ class DistributionShift:
             cause=self.cause,
             group=entry.group,
             verdict="found" if inputs_moved else "suspected",
-            severity=severity_of(worth),
+            severity=severity_of(worth if inputs_moved else 0.0),
             confidence=0.97,
             summary=f"{what} between training and held-out data{remark}.",
             gain=gain_of(lost, METHOD) if lost is not None and inputs_moved else None,

@@ -254,7 +254,8 @@ class InsufficientData:
                 "they cannot tell so far away.",
                 evidence=evidence,
             )
-        if value >= self.material and low > self.proven and case.signal:
+        rises = value >= self.material and low > self.proven
+        if rises and case.signal and not curve.is_bent:
             # Few samples speak for it by themselves, as a strange rate does for that.
             is_evident = rows / subject.data.classes < self.few_rows
             is_found = is_evident or value >= self.major
@@ -274,7 +275,7 @@ class InsufficientData:
                 experiments=list(case.experiments),
                 docs=entry.docs,
             )
-        is_open = low <= self.material <= high and value >= self.proven
+        is_open = rises or (low <= self.material <= high and value >= self.proven)
         if is_open or high > self.major:
             finding = undecided(
                 self.cause,

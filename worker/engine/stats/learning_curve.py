@@ -7,7 +7,8 @@ g2 = e(N/2) - e(N) determine the curve: g2 / g1 = 2^-b, and the next doubling br
 g2 · g2 / g1. The interval comes from drawing both steps from their error. No curve is
 taken to fall faster than the inverse of the rows (b = 1): doubling at most halves the
 error that is left. Below some number of rows a network learns nothing, which lies on no
-power law: where a quarter of them is so few, b is anything from 0.15 to 1.
+power law: where a quarter of them is so few, or half of them do no better than a
+quarter, b is anything from 0.15 to 1.
 
 Source:    Viering & Loog 2023, The shape of learning curves: a review,
            doi:10.1109/TPAMI.2022.3220744 (power laws; about 15 % are ill-behaved).
@@ -36,12 +37,15 @@ class Extrapolation:
         halves: the measured gain from a half to all rows.
         is_well_behaved: whether each doubling brought less than the one before, and
             the least rows taught something.
+        is_bent: whether half of the rows did no better than a quarter, though that
+            taught something: no curve goes through the three.
     """
 
     doubled: tuple[float, float, float]
     quadrupled: tuple[float, float, float]
     halves: float
     is_well_behaved: bool
+    is_bent: bool
 
 
 def extrapolate(
@@ -69,16 +73,18 @@ def extrapolate(
     at_quarter = -rng.normal(quarter.value, quarter.error, DRAWS)
     second, first = at_half, at_quarter - at_half
     second = np.maximum(second, 0.0)
-    ratio = np.clip(second / np.maximum(first, 1e-6), 0.0, STEEPEST)
-    if not learned:
-        ratio = rng.uniform(*UNKNOWN, DRAWS)
+    anything = rng.uniform(*UNKNOWN, DRAWS)
+    known = (first > 0) & learned
+    ratio = np.where(known, second / np.where(known, first, 1.0), anything)
+    ratio = np.clip(ratio, 0.0, STEEPEST)
     most, most_of_two = error / 2, 3 * error / 4
     doublings = 1 + np.log2(times)
     doubled = np.minimum(second * ratio**doublings, most)
     quadrupled = np.minimum(doubled * (1 + ratio), most_of_two)
     step, before = -half.value, half.value - quarter.value
-    point_ratio = min(STEEPEST, max(0.0, step / before)) if before > 0 else 0.0
-    if not learned:
+    if before > 0 and learned:
+        point_ratio = min(STEEPEST, max(0.0, step / before))
+    else:
         point_ratio = float(np.mean(UNKNOWN))
     point = min(max(0.0, step) * point_ratio**doublings, most)
     return Extrapolation(
@@ -89,6 +95,7 @@ def extrapolate(
         ),
         halves=step,
         is_well_behaved=learned and before > step > 0,
+        is_bent=learned and before <= 0,
     )
 
 
