@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
-from service.api.strict_json import BodyRefused, escaped
+from service.api.strict_json import BodyRefused
 from service.contract.errors import (
     BadRequest,
     FieldError,
@@ -29,6 +29,7 @@ from service.contract.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from service.contract.field_errors import escaped, in_words, of_one_reading
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_SECONDS = "5"
@@ -137,12 +138,11 @@ def invalid_fields(found: Any, body: object, prefix: str = "") -> InvalidFields:
     errors: dict[tuple[str, str], FieldError] = {}
     for item in found[:_SHOWN_ERRORS]:
         pointer = _pointer(item["loc"], item["type"], body, prefix)
-        detail = _plain(str(item["msg"]))
+        detail = in_words(str(item["msg"]))
         errors[pointer, detail] = FieldError(pointer=pointer, detail=detail)
-    names = sorted({error.pointer or "the body" for error in errors.values()})
-    return InvalidFields(
-        detail=f"Not valid: {', '.join(names[:5])}.", errors=list(errors.values())
-    )
+    shown = of_one_reading([*errors.values()])
+    names = sorted({error.pointer or "the body" for error in shown})
+    return InvalidFields(detail=f"Not valid: {', '.join(names[:5])}.", errors=shown)
 
 
 def _pointer(
@@ -168,7 +168,3 @@ def _pointer(
             continue
         pointer += f"/{escaped(str(part))}"
     return pointer
-
-
-def _plain(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()

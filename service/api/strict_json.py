@@ -16,6 +16,7 @@ from service.contract.errors import (
     TooLarge,
     UnsupportedMediaType,
 )
+from service.contract.field_errors import escaped
 
 _LARGEST_INTEGER = 2**63
 _DEEPEST = 32
@@ -171,11 +172,6 @@ def _refused(pointer: str, detail: str) -> BadRequest:
         detail="The body holds what cannot be kept.",
         errors=[FieldError(pointer=pointer, detail=detail)],
     )
-
-
-def escaped(name: str) -> str:
-    """Escape a name for a JSON pointer (RFC 6901, section 3)."""
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _is_json(content_type: str) -> bool:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TypeVar
 
@@ -10,7 +11,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from service.client import ClientError, Refused, Unreachable
-from service.contract.errors import Crashed
+from service.contract.errors import Crashed, FieldError
+from service.contract.field_errors import escaped, in_words, of_one_reading
 from service.contract.report import Report
 from service.render.terminal import inert
 
@@ -21,6 +23,9 @@ BROKEN = 3
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+# Our classes and lists of names, where fields are written small.
+_OF_A_KIND = re.compile(r"[A-Z]|\w+\[")
 
 errors = Console(stderr=True)
 
@@ -69,8 +74,15 @@ def _code(refused: Refused) -> int:
 
 
 def _fields(error: ValidationError) -> str:
-    lines = [f"{error.title} is not valid:"]
-    for found in error.errors(include_url=False, include_input=False):
-        place = "/".join(str(part) for part in found["loc"])
-        lines.append(f"  /{place}: {found['msg']}")
-    return "\n".join(lines)
+    found = [
+        FieldError(pointer=_pointer(one["loc"]), detail=in_words(one["msg"]))
+        for one in error.errors(include_url=False, include_input=False)
+    ]
+    lines = [f"  {one.pointer}: {one.detail}" for one in of_one_reading(found)]
+    return "\n".join([f"{error.title} is not valid:", *dict.fromkeys(lines)])
+
+
+def _pointer(place: tuple[int | str, ...]) -> str:
+    """Point into the JSON; kinds that a value may be of are no part of it."""
+    parts = [str(part) for part in place]
+    return "".join(f"/{escaped(part)}" for part in parts if not _OF_A_KIND.match(part))

@@ -176,11 +176,19 @@ def _without_cause(report: Report) -> Headline:
         score=_score(report),
         why=why,
         remedy=remedy or "See the findings below.",
-        effect="Nothing to mend, so nothing to gain."
-        if tone == "good"
-        else "Not known yet; see the findings.",
+        effect=_effect_without_cause(report, tone),
         repair=_repair(report.remedy, named[0] if len(named) == 1 else None),
     )
+
+
+def _effect_without_cause(report: Report, tone: str) -> str:
+    if tone == "good":
+        return "Nothing to mend, so nothing to gain."
+    if report.remedy is not None:
+        return (
+            "No single cause is proven; the repaired model brings what is said below."
+        )
+    return "Not known yet; see the findings."
 
 
 def _than_a_simple_learner(report: Report) -> str:

@@ -75,7 +75,7 @@ def conclude(
     explained = {
         c: t.explained_by
         for c, t in trials.items()
-        if t.explained_by and t.decision == "found" and not _adds(t)
+        if t.explained_by and t.decision == "found" and _is_explained(t)
     }
     if misled := misled_by_the_form(judged, learned, trials, delivered):
         judged = [_of_another_form(f) if f.cause in misled else f for f in judged]
@@ -119,10 +119,11 @@ def conclude(
     )
 
 
-def _adds(trial: Trial) -> bool:
-    """Whether a gain is not explained by another mend: most of it comes on top."""
-    on_top = trial.on_top
-    return on_top is not None and on_top.value >= MOSTLY * trial.gain.value
+def _is_explained(trial: Trial) -> bool:
+    """Whether another mend makes most of a gain vanish, or takes the place of this."""
+    if trial.on_top is None:
+        return trial.instead
+    return trial.on_top.value < MOSTLY * trial.gain.value
 
 
 def _doubt(learned: Learned, remedy: Remedy | None) -> str | None:

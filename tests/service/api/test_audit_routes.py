@@ -143,8 +143,14 @@ def test_an_idempotency_key_that_cannot_be_kept_is_refused(admin: AppClient, key
             {"recipe": {"loss": {"class_weights": [1, "x"]}}},
             {"/recipe/loss/class_weights/1"},
         ),
-        ({"budget": {"seconds": 1}}, {"/budget", "/budget/seconds"}),
-        ({"budget": {}}, {"/budget", "/budget/seconds"}),
+        ({"budget": {"seconds": 1}}, {"/budget/seconds"}),
+        ({"budget": {}}, {"/budget/seconds"}),
+        ({"budget": "fast"}, {"/budget"}),
+        (
+            {"recipe": {"normalization": {"mean": 0.5}}},
+            {"/recipe/normalization/std"},
+        ),
+        ({"recipe": {"schedule": "cosine"}}, {"/recipe/schedule"}),
         ({"checks": []}, {"/checks"}),
         ({"checks": ["label_noise", "nix"]}, {"/checks/1"}),
         ({"seed": 2.5}, {"/seed"}),
@@ -156,6 +162,9 @@ def test_each_wrong_field_is_named(admin: AppClient, change, pointers):
 
     found = problem(answer, "invalid-fields", 422)
     assert {error["pointer"] for error in found["errors"]} == pointers
+    said = " ".join(error["detail"] for error in found["errors"])
+    assert "instance" not in said  # of a class of ours
+    assert "dictionary" not in said
     assert admin.get("/v1/audits").json()["items"] == []
 
 

@@ -99,6 +99,8 @@ def test_a_service_that_does_not_answer_exits_with_three(files: Path) -> None:
         ("r.json", '{"epochs": 0}', "/epochs"),
         ("r.json", "{", "not JSON"),
         ("r.json", '{"speed": 1}', "/speed"),
+        ("r.json", '{"schedule": "cosine"}', "/schedule: Input should be a JSON obj"),
+        ("r.json", '{"normalization": {"mean": 1}}', "valid:\n  /normalization/std:"),
         ("r.json", b"{\xff}", "not JSON"),
     ],
 )

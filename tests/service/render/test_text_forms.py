@@ -152,6 +152,22 @@ def test_a_gate_that_nobody_closed_does_not_read_like_a_clean_bill() -> None:
         assert "no policy" not in render(failed)
 
 
+def test_what_a_repaired_model_brings_is_not_called_unknown() -> None:
+    """Where nothing is proven of any cause alone."""
+    only_suspected = make_report(
+        primary_cause=None, findings=[make_rate_finding(verdict="suspected")]
+    )
+    without = only_suspected.model_copy(update={"remedy": None})
+
+    said, unknown = (
+        dict(headline(report).answers)["What it brings"]
+        for report in (only_suspected, without)
+    )
+
+    assert "repaired model brings what is said below" in said
+    assert "Not known yet" in unknown
+
+
 def test_what_to_do_stands_with_its_own_gain_and_the_repair_with_its_steps() -> None:
     swap = make_rate_finding(
         recommendation=Recommendation(text="Swap the channels."),

@@ -11,8 +11,8 @@ from tests.worker.engine.test_results import trained
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Mend, Trial
 from worker.engine.conclusion import (
-    _adds,
     _doubted,
+    _is_explained,
     _primary,
     _trained_in_full,
     conclude,
@@ -208,8 +208,9 @@ def test_what_comes_on_top_of_another_mend_is_not_explained_by_it(more, is_expla
     trial = primary_trial(cause, 0.05)[cause]
     on_top = PairedGain(value=more, error=0.01, degrees=100, seeds=8)
 
-    assert _adds(replace(trial, on_top=on_top)) is not is_explained
-    assert not _adds(trial)  # where it was not measured
+    assert _is_explained(replace(trial, on_top=on_top)) is is_explained
+    assert not _is_explained(trial)  # where it was not measured
+    assert _is_explained(replace(trial, instead=True))
 
 
 def test_of_two_rates_that_gain_as_much_either_is_said_to_be_enough():
