@@ -860,6 +860,25 @@ def test_what_networks_of_the_recipe_hit_by_chance_proves_no_form(levels, verdic
     assert PreprocessingMismatch().judge(subject, case).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("squeezed", "given", "is_tried"),
+    [(["dose"], None, True), ([], None, False), (["dose"], "standardize", False)],
+)
+def test_what_erroneous_values_squeezed_is_scaled_again(squeezed, given, is_tried):
+    """Unless the recipe does that by itself; what scaling alone brings is taken off."""
+    measures = {"inputs": {"affected": 0.1, "squeezed": squeezed}}
+    subject = make_subject(recipe=Recipe(normalization=given))
+
+    mends = {m.key: m for m in CorruptedInputs().mends(subject, measures)}
+
+    again = mends.get("estimated inputs, standardised")
+    assert (again is not None) is is_tried
+    if again is not None:
+        assert again.changes[0] == mends["estimated inputs"].changes[0]
+        assert again.patch == {"normalization": "standardize"}
+        assert again.controls == ("standardize",)
+
+
 @pytest.mark.parametrize(("share", "epochs"), [(0.46, 19), (0.1, None)])
 def test_without_many_rows_the_others_are_trained_on_for_as_long(share, epochs):
     """Half of the updates would be a fault of its own."""

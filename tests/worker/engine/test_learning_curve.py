@@ -54,7 +54,7 @@ def test_a_quarter_that_taught_nothing_does_not_make_the_curve_flat():
     assert not at_chance.is_well_behaved
 
 
-def test_no_curve_goes_through_a_half_that_does_no_better_than_a_quarter():
+def test_no_curve_brings_far_more_by_the_second_doubling_than_by_the_first():
     half, quarter = measured(-0.05, 0.01), measured(-0.042, 0.01)
 
     bent = extrapolate(half, quarter)
@@ -63,7 +63,9 @@ def test_no_curve_goes_through_a_half_that_does_no_better_than_a_quarter():
     assert bent.is_bent
     assert low <= value <= high
     assert value == pytest.approx(0.05 * 0.7)
-    assert not extrapolate(half, measured(-0.1, 0.01)).is_bent
+    assert extrapolate(half, measured(-0.08, 0.01)).is_bent  # 3, then 5 points
+    assert not extrapolate(half, measured(-0.09, 0.01)).is_bent
+    assert not extrapolate(half, measured(-0.08, 0.01), learned=False).is_bent
 
 
 def test_twice_the_data_at_most_halves_the_error_that_is_left():

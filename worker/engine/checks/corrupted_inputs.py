@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
 from worker.engine.check import Case, Measures, Mend, clear, judge_gain
-from worker.engine.lab.experiment import Change, DataChange
+from worker.engine.lab.experiment import Change, DataChange, RecipeChange
 from worker.engine.subject import Subject
 from worker.engine.sweeps import as_many_updates
 from worker.engine.wording import counted, listed
@@ -71,10 +71,26 @@ class CorruptedInputs:
                     changes=(DataChange(name="estimate_inputs", limit=self.limit),),
                 )
             )
+        if inputs.get("squeezed") and subject.recipe.normalization == "none":
+            found.insert(1, self._scaled_again(found[-1]))
         mask = inputs.get("mask")
         if isinstance(mask, str) and 0 < share <= self.most_dropped:
             found.append(self._without_rows(subject, plain, mask, share))
         return found
+
+    def _scaled_again(self, plain: Mend) -> Mend:
+        """Bring features back to the scale that values far out have spoiled."""
+        scaled = RecipeChange(patch={"normalization": "standardize"})
+        return replace(
+            plain,
+            key=f"{plain.key}, standardised",
+            text=f"{plain.text}; then standardise the inputs, as these had squeezed "
+            "the others",
+            changes=(*plain.changes, scaled),
+            control=(scaled,),
+            control_name="standardize",
+            sane=False,
+        )
 
     def _without_rows(
         self, subject: Subject, plain: Mend, mask: str, share: float
@@ -103,6 +119,7 @@ class CorruptedInputs:
                 "filled",
                 "outliers",
                 "constant_features",
+                "squeezed",
                 "blank",
                 "duplicates",
                 "conflicting",

@@ -12,6 +12,8 @@ Values:
     non_finite, sentinels, filled, outliers: numbers of training values; `filled` are
         those of a table that repeat too often at the end of a feature.
     constant_features: names.
+    squeezed: names of features that were scaled with their erroneous values, beside
+        which the sound ones have hardly any deviation left.
     blank: samples in which all values are equal (not for tables).
     duplicates: training rows equal to an earlier one; conflicting: of those with
         another label; each with `count`, `share` and example `rows`.
@@ -59,6 +61,8 @@ MOST_VALUES = 50_000_000
 MOST_COLUMNS = 2_000
 MOST_LISTED = 50
 EXAMPLES = 20
+SQUEEZED = 0.1  # deviation of a feature's sound values, in that of all
+NEARLY = 0.25  # from 0 and 1, of a mean and deviation or the ends of a range
 
 
 def measure(material: Material, settings: Values) -> Values:
@@ -153,6 +157,7 @@ def _odd_columns(
     bad = np.zeros(len(columns), dtype=np.bool_)
     found: list[tuple[int, Values]] = []
     constant: list[str] = []
+    squeezed: list[str] = []
     totals = {"non_finite": 0, "sentinels": 0, "filled": 0, "outliers": 0}
     for place, name in enumerate(names):
         column = columns[:, place]
@@ -173,6 +178,8 @@ def _odd_columns(
         wrong = nan | inf | coded | far
         rest = column[~wrong]
         sound[:, place] = (rest.min(), rest.max()) if len(rest) else (-np.inf, np.inf)
+        if (far | coded).any() and _is_squeezed(rest, good):
+            squeezed.append(name)
         totals["non_finite"] += int((nan | inf).sum())
         totals["outliers"] += int(far.sum())
         bad |= wrong
@@ -190,6 +197,7 @@ def _odd_columns(
     found.sort(key=lambda pair: -pair[0])
     values["columns"] = [entry for _, entry in found[:MOST_LISTED]]
     values["constant_features"] = list(constant[:MOST_LISTED])
+    values["squeezed"] = list(squeezed[:MOST_LISTED])
     values.update(totals)
     return bad, by_column, sound
 
@@ -228,6 +236,15 @@ def _odd_values(
     for name, flags in (("sentinels", coded), ("outliers", far)):
         values[name] = integer(values, name, 0) + int(flags.sum())
     return np.asarray(coded | far)
+
+
+def _is_squeezed(sound: Floats, every: Floats) -> bool:
+    """Whether erroneous values took part in scaling a feature."""
+    if not len(sound) or sound.std() >= SQUEEZED * every.std():
+        return False
+    is_standardised = abs(every.mean()) < NEARLY > abs(every.std() - 1)
+    is_ranged = abs(every.min()) < NEARLY > abs(every.max() - 1)
+    return bool(is_standardised or is_ranged)
 
 
 def _extreme(column: Floats, far: Flags) -> float | None:

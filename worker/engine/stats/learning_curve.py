@@ -24,6 +24,7 @@ DRAWS = 4000
 STEEPEST = (
     0.9  # g2 / g1; a curve that does not flatten cannot be told from a straight one
 )
+BENT = 1.6  # g2 / g1, far beyond what noise makes of a curve that flattens
 UNKNOWN = 0.5, STEEPEST  # where g1 tells nothing: inverse of the rows, to the steepest
 
 
@@ -37,8 +38,8 @@ class Extrapolation:
         halves: the measured gain from a half to all rows.
         is_well_behaved: whether each doubling brought less than the one before, and
             the least rows taught something.
-        is_bent: whether half of the rows did no better than a quarter, though that
-            taught something: no curve goes through the three.
+        is_bent: whether the second doubling brought far more than the first, though
+            the least rows taught something: no such curve goes through the three.
     """
 
     doubled: tuple[float, float, float]
@@ -95,7 +96,7 @@ def extrapolate(
         ),
         halves=step,
         is_well_behaved=learned and before > step > 0,
-        is_bent=learned and before <= 0,
+        is_bent=learned and step > 0 and step > BENT * before,
     )
 
 

@@ -78,6 +78,22 @@ def test_real_tables_and_pictures_show_nothing_odd(healthy_cancer, healthy_digit
         assert inputs.measure(material, {})["affected"] == 0
 
 
+@pytest.mark.parametrize("scale", ["given", "standardised", "ranged"])
+def test_features_that_were_scaled_with_their_erroneous_values_are_named(scale):
+    x, y = table(1000)
+    x[::10, 0] *= 1000  # another unit in a tenth of the rows
+    x[::10, 2] = -999
+    if scale == "standardised":
+        x = (x - x.mean(0)) / x.std(0)
+    if scale == "ranged":
+        x = (x - x.min(0)) / np.ptp(x, 0)
+
+    values = inputs.measure(table_subject(x, y), {})
+
+    assert values["affected"] == pytest.approx(0.1, abs=0.01)
+    assert values["squeezed"] == ([] if scale == "given" else ["age", "count"])
+
+
 def test_odd_values_are_named_with_their_rows():
     x, y = table()
     x[[3, 8], 0] = np.nan
