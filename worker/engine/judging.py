@@ -18,8 +18,11 @@ from worker.engine.ledger import Learned
 from worker.engine.stats.decisions import Floors
 from worker.engine.subject import Subject
 from worker.engine.verdicts import case_for, weigh
+from worker.engine.wording import cause_words
 
 LOGGER = logging.getLogger(__name__)
+
+ALIKE = 0.9  # of the greater of two gains, from which either mend is enough
 
 
 def judge_all(
@@ -40,8 +43,34 @@ def judge_all(
         found |= declined
         lead = next((c for c, t in trials.items() if t.role == "primary"), None)
         if lead is None or lead not in found or not _is_declined(lead, trials, found):
+            found = _either_delivery(found, learned)
             return [found[check.cause] for check in checks], trials
         declined[lead] = found[lead]
+
+
+def _either_delivery(
+    found: dict[Cause, Finding], learned: Learned
+) -> dict[Cause, Finding]:
+    """Name one of two faults of the delivery where mending either leaves no room.
+
+    Where classes differ by what another form exchanges, that form and another order of
+    the outputs bring the same, and both together nothing.
+    """
+    causes = (Cause.PREPROCESSING_MISMATCH, Cause.LABEL_ORDER_MISMATCH)
+    named = [found[cause] for cause in causes if cause in found]
+    gains = [f.gain.value for f in named if f.verdict == "found" and f.gain]
+    delivered = delivered_score(learned.measures, "balanced_accuracy") or 0.0
+    if len(gains) < len(causes) or sum(gains) <= 1 - delivered:
+        return found
+    if min(gains) < ALIKE * max(gains):
+        return found
+    kept, other = sorted(named, key=lambda f: -f.gain.value if f.gain else 0.0)
+    summary = (
+        f"{other.summary} Mending “{cause_words(kept.cause)}” brings as much, and both "
+        "together undo each other: mend one of them."
+    )
+    update = {"verdict": "suspected", "summary": summary}
+    return {**found, other.cause: other.model_copy(update=update)}
 
 
 def _is_declined(

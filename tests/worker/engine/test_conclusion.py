@@ -9,7 +9,7 @@ from service.contract.report import Evidence, Finding, Gain, Remedy
 from tests.builders_engine import World, make_subject, no_effect
 from tests.worker.engine.test_results import trained
 from worker.engine.catalog import CATALOG
-from worker.engine.check import Mend, Trial
+from worker.engine.check import Mend, Trial, found_in_delivery
 from worker.engine.conclusion import (
     _doubted,
     _is_explained,
@@ -17,6 +17,7 @@ from worker.engine.conclusion import (
     _trained_in_full,
     conclude,
 )
+from worker.engine.judging import judge_all
 from worker.engine.lab.experiment import Arm, RecipeChange, pack_mask
 from worker.engine.ledger import (
     NOT_REACHED,
@@ -550,3 +551,44 @@ def test_what_the_recipe_yields_anew_is_told_by_as_many_updates(subsample, bring
 
     assert anew is not None
     assert anew.value == pytest.approx(brings)
+
+
+@pytest.mark.parametrize(
+    ("delivered", "form", "order", "both"),
+    [
+        (0.1, 0.83, 0.82, False),
+        (0.1, 0.83, 0.2, True),
+        (0.7, 0.13, 0.125, True),  # there is room for both
+    ],
+)
+def test_of_two_faults_of_the_delivery_that_undo_each_other_one_is_named(
+    delivered, form, order, both
+):
+    """Warm and cool classes change places where the colours do."""
+
+    def found_with(cause, value):
+        pair = PairedGain(value=value, error=0.01, degrees=100, seeds=0)
+        return found_in_delivery(
+            cause, pair, summary="It is so.", text="Mend it.", evidence=[], method=""
+        )
+
+    class Found:
+        def __init__(self, cause, value):
+            self.cause, self.value = cause, value
+
+        def judge(self, subject, case):
+            return found_with(self.cause, self.value)
+
+    checks = [
+        Found(Cause.LABEL_ORDER_MISMATCH, order),
+        Found(Cause.PREPROCESSING_MISMATCH, form),
+    ]
+    measures = {"delivered": {"balanced_accuracy": delivered}}
+    learned = Learned(
+        measures=measures, obstacles={}, mends={}, ledger=Ledger(), signal=True
+    )
+
+    findings, _ = judge_all(make_subject(), learned, checks)
+
+    assert [f.verdict for f in findings] == ["found" if both else "suspected", "found"]
+    assert ("mend one of them" in findings[0].summary) is not both

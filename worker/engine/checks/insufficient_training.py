@@ -66,7 +66,11 @@ class InsufficientTraining:
         return judge_gain(
             self,
             case,
-            says=f"{subject.recipe.epochs} epochs ({subject.updates} updates) are "
-            "too few",
+            says=f"{subject.recipe.epochs} epochs{_updates(subject, case)} are too few",
             evidence=evidence,
         )
+
+
+def _updates(subject: Subject, case: Case) -> str:
+    """Count what was trained for; a subsample makes for fewer updates."""
+    return "" if case.subsample is not None else f" ({subject.updates} updates)"
