@@ -73,6 +73,20 @@ def test_many_contradicted_labels_are_not_cleared_for_want_of_a_gain(least, verd
     assert finding.gain.value == -0.01
 
 
+@pytest.mark.parametrize(("least", "is_told"), [(0.12, True), (0.03, False)])
+def test_a_gain_left_open_is_said_to_hide_behind_wrong_held_out_labels(least, is_told):
+    measures = make_noise(rate={"value": 0.15, "low": least, "high": 0.2})
+    mend = LabelNoise().mends(make_subject(), measures)[0]
+    gain = PairedGain(value=0.022, error=0.011, degrees=100, seeds=16)
+    trial = Trial(mend, gain, confirmed=True, decision="inconclusive")
+
+    finding = LabelNoise().judge(make_subject(), Case(measures=measures, trial=trial))
+
+    assert finding.verdict == "inconclusive"
+    assert ("held-out labels are as often wrong" in finding.summary) is is_told
+    assert finding.reason == finding.summary
+
+
 @pytest.mark.parametrize(
     ("contradicted", "by_held_out", "verdict"),
     [(0.51, False, "suspected"), (0.51, True, "found"), (0.25, False, "found")],

@@ -62,6 +62,9 @@ _LONG = (
     "unmoved_mask",
     "moved_labels",
 )
+_AS_WRONG = (
+    "Where held-out labels are as often wrong, right ones bring more than can be seen."
+)
 _WHERE_OTHERS = ", read as held-out labels have it, which differ there"
 
 
@@ -207,6 +210,9 @@ class LabelNoise:
         )
         if case.trial is None:
             return finding
+        if is_certain and finding.verdict == "inconclusive":
+            reason = f"{finding.summary} {_AS_WRONG}"
+            return finding.model_copy(update={"summary": reason, "reason": reason})
         if finding.verdict == "found" and _is_rather_overlap(noise, rate):
             summary = (
                 f"{case.trial.mend.text}: {points(case.trial.gain.value)} balanced "
