@@ -191,8 +191,8 @@ class Results:
         """Hits of an arm on rows left out in turn, and which seed scored which."""
         if self.rows.seen is None or self.rows.held_out == len(self.rows.labels):
             return None
-        first = self.rows.held_out
-        return self.arms[key].correct[:, first:], self.rows.seen[:, first:]
+        first, correct = self.rows.held_out, self.arms[key].correct
+        return correct[:, first:], self.rows.seen[: len(correct), first:]
 
     @cached_property
     def _pooled(self) -> float:

@@ -177,3 +177,27 @@ def test_rows_that_were_lent_to_an_arm_do_not_score_it():
     assert results.accuracy("baseline") == pytest.approx(0.5)
     assert results.joined(results).gain("lent").value == pytest.approx(0.0)
     assert collect([("exp_001", training, outcome)], LABELS).failures["lent"]
+
+
+def test_an_arm_with_the_first_seeds_alone_is_scored_on_what_these_left_out():
+    """As where an audit was cancelled between two workers' shares of a training."""
+    train = np.arange(50) % 2
+    outcomes = []
+    for name, seeds in (("baseline", (0, 1)), ("lr=0.1", (0, 1, 2))):
+        training = Training(
+            round="", question="", arms=(Arm(name=name),), seeds=seeds, folds=5
+        )
+        trials = tuple(
+            trial(s, LABELS == 0).model_copy(update={"spared": pack_mask([True] * 10)})
+            for s in seeds
+        )
+        arm = ArmOutcome(name=name, trials=trials)
+        outcome = TrainingOutcome(arms=(arm,), seconds=1, member_steps=1, rows=1)
+        outcomes.append(("exp_001", training, outcome))
+
+    results = collect(outcomes, LABELS, train)
+
+    correct, seen = results.on_spared()
+    assert correct.shape == seen.shape == (2, 50)
+    assert results.on_spared("lr=0.1")[0].shape == (3, 50)
+    assert bool((correct == seen).all())
