@@ -765,6 +765,30 @@ def test_a_form_that_helps_all_that_the_recipe_yields_is_no_fault_of_delivery(
 
 
 @pytest.mark.parametrize(
+    ("levels", "apart", "verdict"),
+    [
+        ([0.86, 0.85, 0.87], 0.5, "not_found"),
+        ([0.86, 0.85, 0.87], 0.95, "found"),  # held-out data alone have another form
+        ([0.57, 0.58, 0.56], 0.5, "found"),
+    ],
+)
+def test_a_form_that_lifts_networks_of_the_data_as_they_are_proves_nothing(
+    levels, apart, verdict
+):
+    """Codes for missing values are far from all else, unless inputs are scaled."""
+    measures = {
+        **in_form(0.32, "standardize"),
+        "other_form": {"levels": levels},
+        "shift": {"auc": {"value": apart, "low": apart}},
+    }
+    arms = {"standardize": {"balanced_accuracy": 0.87}}
+    case = Case(measures=measures, retrained=gain(0.01), delivered=0.55, arms=arms)
+    subject = make_subject(counts=(150,) * 10)
+
+    assert PreprocessingMismatch().judge(subject, case).verdict == verdict
+
+
+@pytest.mark.parametrize(
     ("sampler", "order", "tried", "evident"),
     [
         ("sequential", "sorted", True, True),

@@ -248,7 +248,15 @@ class PreprocessingMismatch:
         yielded = case.delivered + case.anew
         is_theirs = shown is not None and shown.falls_short_of(reached)
         suits_all = shown is not None and not is_theirs and shown.mean >= yielded
-        proves_itself = is_good and reached - chance >= learned
+        # What lifts networks trained on the data as they are as much proves nothing,
+        # unless those on which they are scored have moved.
+        lifts_all = (
+            shown is not None
+            and suits_all
+            and shown.mean - yielded >= self.least_share * gain.value
+            and not self._has_moved(case)
+        )
+        proves_itself = is_good and reached - chance >= learned and not lifts_all
         objections = {
             _OF_TRAINING: not learns_anyway and not is_theirs and not proves_itself,
             _OF_ALL: suits_all and not proves_itself,
