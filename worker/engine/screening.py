@@ -300,14 +300,10 @@ def _reached(wanted: Iterable[Mend], arms: Container[str]) -> set[Cause]:
 
     A control alone tells nothing, nor does a part of what only tells together.
     """
-    lone = {
-        m.cause for m in wanted if m.key in arms and (m.by_itself or not m.measuring)
-    }
-    together = {m.cause for m in wanted if m.measuring and not m.by_itself}
-    missing = {
-        m.cause for m in wanted if m.measuring and not m.by_itself and m.key not in arms
-    }
-    return lone | (together - missing)
+    parts = [m for m in wanted if m.measuring and not m.by_itself]
+    lone = {m.cause for m in wanted if m.key in arms and m not in parts}
+    missing = {m.cause for m in parts if m.key not in arms}
+    return lone | ({m.cause for m in parts} - missing)
 
 
 def _read_off(

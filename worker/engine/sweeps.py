@@ -50,6 +50,11 @@ def smoothed_labels(recipe: CompleteRecipe) -> RecipeChange | None:
     return RecipeChange(patch={"loss": {"label_smoothing": SMOOTHING}})
 
 
+# An arm that several causes look at, by one name.
+STANDARDIZE = "standardize"
+STANDARDIZED = RecipeChange(patch={"normalization": "standardize"})
+
+
 def as_many_updates(subject: Subject, share: float) -> RecipeChange:
     """Make as many updates from a share of the rows as the recipe does from all."""
     return RecipeChange(patch={"epochs": max(1, round(subject.recipe.epochs / share))})

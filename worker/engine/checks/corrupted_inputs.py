@@ -15,9 +15,9 @@ from pydantic import JsonValue
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
 from worker.engine.check import Case, Measures, Mend, clear, judge_gain
-from worker.engine.lab.experiment import Change, DataChange, RecipeChange
+from worker.engine.lab.experiment import Change, DataChange
 from worker.engine.subject import Subject
-from worker.engine.sweeps import as_many_updates
+from worker.engine.sweeps import STANDARDIZE, STANDARDIZED, as_many_updates
 from worker.engine.wording import counted, listed
 
 
@@ -80,15 +80,14 @@ class CorruptedInputs:
 
     def _scaled_again(self, plain: Mend) -> Mend:
         """Bring features back to the scale that values far out have spoiled."""
-        scaled = RecipeChange(patch={"normalization": "standardize"})
         return replace(
             plain,
             key=f"{plain.key}, standardised",
             text=f"{plain.text}; then standardise the inputs, as these had squeezed "
             "the others",
-            changes=(*plain.changes, scaled),
-            control=(scaled,),
-            control_name="standardize",
+            changes=(*plain.changes, STANDARDIZED),
+            control=(STANDARDIZED,),
+            control_name=STANDARDIZE,
             sane=False,
         )
 

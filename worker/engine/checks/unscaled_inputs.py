@@ -13,8 +13,8 @@ from pydantic import JsonValue
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
 from worker.engine.check import Case, Measures, Mend, judge_gain
-from worker.engine.lab.experiment import RecipeChange
 from worker.engine.subject import Subject
+from worker.engine.sweeps import STANDARDIZE, STANDARDIZED
 from worker.engine.wording import figure
 
 
@@ -40,10 +40,10 @@ class UnscaledInputs:
         return [
             Mend(
                 cause=self.cause,
-                key="standardize",
+                key=STANDARDIZE,
                 text="Standardise the inputs with the training data's mean and "
                 "deviation",
-                changes=(RecipeChange(patch={"normalization": "standardize"}),),
+                changes=(STANDARDIZED,),
                 sane=True,
                 urgent=True,
                 evident=self._odd(measures),
