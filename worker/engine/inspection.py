@@ -15,9 +15,11 @@ from worker.engine.planning import Costs, is_costly, network_key
 from worker.engine.trainer import Trainer
 
 MOST_FOR_WEIGHING = 0.01  # of the budget, for one network
+# What tells whether the network can be trained at all comes first; then what takes
+# longest, so that workers who share an audit end together.
 INSPECTIONS = (
-    "cost", "delivered", "weights", "determinism", "label_order", "preprocessing",
-    "order", "inputs", "leakage", "shift", "signal", "segments", "noise",
+    "cost", "noise", "signal", "delivered", "preprocessing", "leakage", "shift",
+    "segments", "inputs", "order", "label_order", "weights", "determinism",
 )  # fmt: skip
 WITH_STEPS = ("series", "tokens")  # kinds of data whose samples have an order to tell
 
@@ -72,16 +74,20 @@ def weigh_networks(
         for arm in arms
         if is_costly(arm) and trainer.costs.of_trying(arm) <= most
     }
-    if not networks:
-        return
-    asked = Measurement(
-        question="What do larger networks cost?",
-        name="cost",
-        settings={"networks": list(networks.values())},
+    # One by one, as workers can share them.
+    asked = tuple(
+        Measurement(
+            question="What does a larger network cost?",
+            name="cost",
+            settings={"networks": [changes]},
+        )
+        for changes in networks.values()
     )
-    answers = yield Ask("inspect", "measuring what larger networks cost", (asked,))
-    [entry] = trainer.note((asked,), answers)
-    relative = getattr(entry.outcome, "values", {}).get("relative")
-    if isinstance(relative, dict):
-        for key, value in relative.items():
-            trainer.costs.relative[key] = float(str(value))
+    if not asked:
+        return
+    answers = yield Ask("inspect", "measuring what larger networks cost", asked)
+    for entry in trainer.note(asked, answers):
+        relative = getattr(entry.outcome, "values", {}).get("relative")
+        if isinstance(relative, dict):
+            for key, value in relative.items():
+                trainer.costs.relative[key] = float(str(value))

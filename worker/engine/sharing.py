@@ -24,7 +24,8 @@ from worker.engine.subject import Subject
 
 LARGEST_STACK = 48  # members of a piece
 LEAST_SECONDS = 1.5  # of a piece: to open and to record one more costs a tenth of that
-LOST = 0.08  # of a stack's time, that being cut may cost a worker who does it alone
+LOST = 0.12  # of a stack's time, that being cut may cost a worker who does it alone
+LITTLE = 0.005  # of the audit's budget, likewise
 MOST_PIECES = 8
 
 
@@ -106,9 +107,10 @@ def cut(subject: Subject, whole: Training, costs: Costs) -> Cut:
     least = next(n for n in itertools.count(1) if _is_small(_pieces(subject, whole, n)))
     alone = costs.of(subject, whole)
     affordable = min(MOST_PIECES, int(alone / LEAST_SECONDS))
+    lost = max(LOST * alone, LITTLE * subject.budget_seconds)
     for count in range(affordable, least, -1):
         pieces = _pieces(subject, whole, count)
-        if sum(costs.of(subject, piece) for piece in pieces) <= (1 + LOST) * alone:
+        if sum(costs.of(subject, piece) for piece in pieces) - alone <= lost:
             return Cut(whole, pieces)
     return Cut(whole, _pieces(subject, whole, least))
 

@@ -1,5 +1,7 @@
 """Stacks cut into pieces that workers share."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.builders_engine import World, make_subject, no_effect
@@ -80,6 +82,19 @@ def test_cutting_costs_one_worker_little_more():
     apart = sum(costs.of(subject, piece) for piece in pieces)
     assert len(pieces) > 2
     assert apart < (1 + LOST) * costs.of(subject, whole)
+
+
+def test_what_is_little_of_the_budget_may_be_lost_to_a_cut():
+    """Else two arms of a dear network, from one seed, leave all other workers idle."""
+    whole = training(arms(2), seeds=(0,))
+    costs = Costs(one=0.4 / STEPS, each=1.1 / STEPS)  # a seventh of it is lost
+    subject = make_subject()
+
+    roomy = cut(replace(subject, budget_seconds=100.0), whole, costs).pieces
+    tight = cut(replace(subject, budget_seconds=10.0), whole, costs).pieces
+
+    assert len(roomy) == 2
+    assert len(tight) == 1
 
 
 def test_arms_are_dealt_out_where_seeds_are_too_few():

@@ -1,6 +1,7 @@
 """A stack: members that are trained together, step by step, until each is done."""
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,8 @@ _CHUNK_SECONDS = 1.0  # after which the clock is looked at, where steps are slow
 _CAPTURE_SECONDS = 0.03  # about what tracing a step costs
 _CAPTURE_SAVES = 0.0015  # seconds a step, about what a traced step of a small one saves
 SETTLED = 0.003  # of the first loss, or of what guessing costs where that is less
-_LONG_MEASURE = 0.05  # seconds, after which a step was measured well enough
+_SHORT_MEASURE = 0.02  # seconds for which steps are measured, however short they are
+_LONG_MEASURE = 0.25  # seconds, after which steps were measured well enough
 _SLOW_STEP = 1.0  # seconds; beside it, what only the first step needs is nothing
 
 
@@ -420,12 +422,12 @@ class Stack:
     _timed: float | None = None
 
     def time_step(self, steps: int = 3, *, spend: bool = False) -> float:
-        """Measure the seconds of a step.
+        """Measure the seconds of a step: the median, as others may disturb some.
 
         The batch of one member serves all: only time is measured.
 
         Args:
-            steps: at most; slow ones are measured once.
+            steps: of slow ones fewer are measured, of short ones more.
             spend: update the weights, too; otherwise they stay unchanged.
         """
         left = [track.member for track in self._tracks]
@@ -445,12 +447,16 @@ class Stack:
         once(0)  # traces, and gets memory
         if not self.gradients.capture and self._clock() - start > _SLOW_STEP:
             return self._clock() - start
+        took: list[float] = []
         with threads(self.gradients.threads):
-            start, done = self._clock(), 0
-            while not done or (done < steps and self._clock() - start < _LONG_MEASURE):
-                done += 1
-                once(done)
-            return (self._clock() - start) / done
+            while not took or not (
+                sum(took) > _LONG_MEASURE
+                or (len(took) >= steps and sum(took) > _SHORT_MEASURE)
+            ):
+                start = self._clock()
+                once(len(took) + 1)
+                took.append(self._clock() - start)
+        return statistics.median(took)
 
 
 def _agreement(member: Member) -> tuple[float, ...]:

@@ -560,6 +560,16 @@ def test_a_slow_step_that_is_not_traced_is_timed_once():
     assert stack.time_step() == 7.0
 
 
+def test_a_step_that_others_disturbed_does_not_tell_what_steps_take():
+    stack = a_stack()
+    stack.gradients.capture = False
+    took = [0.01, 0.2, 0.01]  # of three steps, after the first
+    seconds = iter([0.0, 0.0, *(t for one in took for t in (0.0, one))])
+    stack._clock = lambda: next(seconds)
+
+    assert stack.time_step() == 0.01
+
+
 def test_measuring_a_step_of_a_stack_leaves_its_weights_alone():
     bench = Bench(lab.make_material(dense(), (5,)))
     training = lab.make_training()
