@@ -1089,6 +1089,21 @@ def test_from_few_rows_no_signal_is_only_suspected(high, verdict):
     assert ("too few rows" in finding.summary) is (verdict == "suspected")
 
 
+@pytest.mark.parametrize(
+    ("inside", "p_value", "verdict"),
+    [(0.42, 0.6, "found"), (0.45, 0.6, "suspected"), (0.42, 0.04, "inconclusive")],
+)
+def test_training_rows_out_of_fold_tell_where_few_are_held_out(
+    inside, p_value, verdict
+):
+    few = no_better_than_chance(0.45)
+    many = no_better_than_chance(inside)
+    signal = {**few, "p_value": p_value, "out_of_fold": many}
+    case = Case(measures={"signal": signal}, signal=False, arms=TRIED)
+
+    assert NoLearnableSignal().judge(make_subject(), case).verdict == verdict
+
+
 @pytest.mark.parametrize(("high", "verdict"), [(0.14, "found"), (0.25, "inconclusive")])
 def test_a_signal_by_chance_that_is_of_no_use_counts_as_none(high, verdict):
     reached = {"value": 0.113, "low": 0.09, "high": high}

@@ -73,6 +73,24 @@ def test_many_contradicted_labels_are_not_cleared_for_want_of_a_gain(least, verd
     assert finding.gain.value == -0.01
 
 
+@pytest.mark.parametrize("decision", ["inconclusive", "not_found"])
+def test_labels_that_differ_from_held_out_ones_are_suspected_without_a_gain(decision):
+    """Of a rare class so many are wrong that nothing learned from them can gain."""
+    measures = make_noise(
+        rate={"value": 0.26, "low": 0.2, "high": 0.3}, by_held_out=True
+    )
+    mend = LabelNoise().mends(make_subject(), measures)[0]
+    gain = PairedGain(value=0.0, error=0.01, degrees=100, seeds=8)
+    trial = Trial(mend, gain, confirmed=True, decision=decision)
+
+    finding = LabelNoise().judge(make_subject(), Case(measures=measures, trial=trial))
+
+    assert finding.verdict == "suspected"
+    assert "26 % of the training labels are wrong" in finding.summary
+    assert finding.reason is None
+    assert finding.recommendation.recipe_patch is None
+
+
 @pytest.mark.parametrize(("least", "is_told"), [(0.12, True), (0.03, False)])
 def test_a_gain_left_open_is_said_to_hide_behind_wrong_held_out_labels(least, is_told):
     measures = make_noise(rate={"value": 0.15, "low": least, "high": 0.2})

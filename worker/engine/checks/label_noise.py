@@ -24,7 +24,7 @@ from typing import ClassVar
 from pydantic import JsonValue
 
 from service.contract.causes import Cause
-from service.contract.report import Evidence, Finding
+from service.contract.report import Evidence, Finding, Recommendation
 from worker.engine.check import (
     Case,
     Measures,
@@ -210,6 +210,9 @@ class LabelNoise:
         )
         if case.trial is None:
             return finding
+        is_named = finding.verdict in ("found", "suspected")
+        if is_certain and noise.get("by_held_out") and not is_named:
+            return _as_held_out_tell(finding, case.trial.mend, rate)
         if is_certain and finding.verdict == "inconclusive":
             reason = f"{finding.summary} {_AS_WRONG}"
             return finding.model_copy(update={"summary": reason, "reason": reason})
@@ -231,6 +234,23 @@ class LabelNoise:
             update = {"verdict": "inconclusive", "reason": reason, "summary": reason}
             return finding.model_copy(update=update)
         return finding
+
+
+def _as_held_out_tell(finding: Finding, tried: Mend, rate: float) -> Finding:
+    """Suspect what held-out labels tell, though no mend of it is proven to gain."""
+    summary = (
+        f"About {100 * rate:.0f} % of the training labels are wrong, read as held-out "
+        f"labels have it, which differ there. {finding.summary}"
+    )
+    return finding.model_copy(
+        update={
+            "verdict": "suspected",
+            "severity": "major",
+            "summary": summary,
+            "reason": None,
+            "recommendation": Recommendation(text=f"{tried.text}."),
+        }
+    )
 
 
 def _is_rather_overlap(noise: Mapping[str, JsonValue], rate: float) -> bool:

@@ -86,6 +86,9 @@ class NoLearnableSignal:
             )
         entry = BY_CAUSE[self.cause]
         is_sure = self._is_below(values, self.useful)
+        inside = values.get("out_of_fold")
+        if p_value > self.sure and isinstance(inside, dict):  # more rows tell more
+            is_sure |= self._is_below(inside, self.useful)
         training = case.baseline.get("train_balanced_accuracy")
         memorises = (
             f" What it reaches on training data ({training:.2f}) is memorised."

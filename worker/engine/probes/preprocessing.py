@@ -3,7 +3,9 @@
 Every applicable transformation is tried on inputs prepared by the recipe, then the best
 few together with every other, then the scale and shift that suit training rows best
 (`affine_form.py`). The choice is made on one half of `decide` and judged on
-the other, both ways.
+the other, both ways. Of forms that it cannot tell apart, the one is chosen in which
+training rows are told apart better, too, as these were learned in the right one; unless
+they are best as given, so that only held-out rows came in another form.
 
 Values:
     best: name of the transformation (see `transforms`); `identity`: none is better.
@@ -61,6 +63,7 @@ LOOKS = 5  # times what a probe may send through the network, that all of them m
 FEWEST = 4  # transformations that are tried, however long they take
 BEST_FEW = 2
 TIE = 0.005  # balanced accuracy within which the likelier transformation is chosen
+NEAR = 1.0  # over the root of the rows: within that of the best, training rows decide
 NORM_ROWS = 1_000  # rows that the first norm is held against
 GOOD = 0.9  # balanced accuracy on training rows, from which no scale is looked for
 FITTED_ROWS, FEWEST_FITTED = 400, 64  # on which it is
@@ -94,17 +97,27 @@ def measure(material: Material, settings: Values) -> Values:
     train = choose(material.train, sample_places(material.train.y, most))
 
     @cache
-    def as_given() -> Flags | None:
-        return _hits(material, train, prepare, "identity", known)
+    def on_train(name: str) -> Flags | None:
+        return _hits(material, train, prepare, name, known)
 
     if not untried:
         hits |= _pairs(material, split, prepare, known, hits)
-        if (plain := as_given()) is not None and balanced(plain, train.y) < GOOD:
+        plain = on_train("identity")
+        if plain is not None and balanced(plain, train.y) < GOOD:
             hits |= _fitted(material, split, train, prepare, known, hits)
     y = split.y
 
+    def told_on_train(name: str) -> float:
+        hit = on_train(name)
+        return 0.0 if hit is None else balanced(hit, train.y)
+
     def best(rows: Flags) -> str:
         scores = {name: balanced(hit[rows], y[rows]) for name, hit in hits.items()}
+        near = max(scores.values()) - max(TIE, NEAR / float(np.sqrt(rows.sum())))
+        if "identity" not in (equal := [n for n in scores if scores[n] >= near]):
+            learned = {name: told_on_train(name) for name in equal}
+            if max(learned.values()) > told_on_train("identity") + TIE:
+                scores = {name: scores[name] + learned[name] for name in equal}
         enough = max(scores.values()) - TIE
         return next(name for name, score in scores.items() if score >= enough)
 
@@ -119,7 +132,7 @@ def measure(material: Material, settings: Values) -> Values:
     values["tried"] = {name: balanced(hit, y) for name, hit in hits.items()}
     values["sure"] = values["train_gain"] = None
     if values["best"] != "identity":
-        _on_training_rows(values, material, train, prepare, known, as_given())
+        _on_training_rows(values, material, train, prepare, known, on_train("identity"))
     _norms(values, material, prepare(split.x[:NORM_ROWS]), known)
     return values
 

@@ -14,10 +14,11 @@ Values:
     chance: 1 over the classes that occur in the held-out rows.
     best: its name; learners: by name `balanced_accuracy` (held-out), `out_of_fold`,
         `z`.
+    out_of_fold: `balanced_accuracy`, with interval, and `chance` of the learner that
+        predicts training rows best, out of fold.
     delivered: `p_value` and `balanced_accuracy` of the delivered model, held out.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ from worker.engine.probes.inputs_as_trained import held_out_answers, predictions
 from worker.engine.probes.learners import learners, probabilities
 from worker.engine.probes.material import (
     Array,
+    Flags,
     Floats,
     Labels,
     Material,
@@ -220,23 +222,30 @@ def _report(
 ) -> None:
     n = len(held_y)
     shown: dict[str, Values] = {}
-    best, best_score = found[0], -math.inf
+    outside: dict[str, Flags] = {}
+    inside: dict[str, Flags] = {}
     for place, one in enumerate(found):
         answers = one.probabilities.argmax(1)
-        score = balanced(answers[:n] == held_y, held_y)
-        if score > best_score:
-            best, best_score = one, score
+        outside[one.name] = np.asarray(answers[:n] == held_y)
+        inside[one.name] = np.asarray(answers[n:] == train_y)
         shown[one.name] = {
-            "balanced_accuracy": score,
-            "out_of_fold": balanced(answers[n:] == train_y, train_y),
+            "balanced_accuracy": balanced(outside[one.name], held_y),
+            "out_of_fold": balanced(inside[one.name], train_y),
             "z": float(z[2 * place : 2 * place + 2].max()),
         }
     values["learners"] = dict(shown.items())
-    values["best"] = best.name
-    answers = best.probabilities.argmax(1)[:n]
-    interval = balanced_accuracy(np.asarray(answers == held_y), held_y)
-    values["balanced_accuracy"] = interval.model_dump()
-    values["chance"] = 1.0 / max(1, len(np.unique(held_y)))
+    best = max(outside, key=lambda name: balanced(outside[name], held_y))
+    values["best"] = best
+    values |= _beside_chance(outside[best], held_y)
+    best = max(inside, key=lambda name: balanced(inside[name], train_y))
+    values["out_of_fold"] = _beside_chance(inside[best], train_y)
+
+
+def _beside_chance(hits: Flags, y: Labels) -> Values:
+    return {
+        "balanced_accuracy": balanced_accuracy(hits, y).model_dump(),
+        "chance": 1.0 / max(1, len(np.unique(y))),
+    }
 
 
 def _delivered(material: Material, places: Labels, y: Labels, rounds: int) -> Values:

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from probe_subjects import digits, shuffled
+from probe_subjects import digits, mlp, shuffled, subject
 
+from worker.engine.probes import noise
 from worker.engine.probes.crossfit import Watched, watch
 from worker.engine.probes.doubts import Doubts, doubt
 from worker.engine.probes.held_out_labels import HeldOut, contradicted_by
@@ -61,6 +62,22 @@ def test_one_of_two_classes_that_is_taken_for_the_other_is_told():
 
     assert told.rate == pytest.approx(wrong.mean(), abs=0.03)
     assert min(hits(told, given, y)) > 0.85
+
+
+def test_labels_are_counted_that_hide_a_rare_class_from_whoever_learns_from_them():
+    """Of those called rare one in ten is: given labels are predicted no better than
+    chance, held-out ones are."""
+    rng = np.random.default_rng(3)
+    y = (rng.random(TRAIN + HELD_OUT) < 0.04).astype(np.int64)
+    columns = rng.normal(size=(len(y), 4)) + 1.2 * y[:, None]
+    given = np.where(rng.random(TRAIN) < 0.3, 1 - y[:TRAIN], y[:TRAIN])
+    parts = (columns[:TRAIN], given), (columns[TRAIN:], y[TRAIN:])
+
+    values = noise.measure(subject(mlp(4, 2), *parts), {})
+
+    assert values["reference"]["low"] < 0.5
+    assert values["by_held_out"]
+    assert values["rate"]["value"] == pytest.approx(0.3, abs=0.06)
 
 
 def test_mistakes_to_any_class_are_counted_by_held_out_labels_and_ranked_without():

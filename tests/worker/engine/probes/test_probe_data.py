@@ -874,6 +874,10 @@ def test_labels_without_signal_are_as_good_in_any_order():
         "nearest neighbours",
         "randomised trees",
     }
+    inside = values["out_of_fold"]
+    best = max(one["out_of_fold"] for one in values["learners"].values())
+    assert inside["balanced_accuracy"]["value"] == pytest.approx(best)
+    assert inside["balanced_accuracy"]["low"] < inside["chance"]
 
 
 @pytest.mark.slow
