@@ -24,7 +24,7 @@ Values:
         that is the form given.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -107,19 +107,13 @@ def measure(material: Material, settings: Values) -> Values:
             hits |= _fitted(material, split, train, prepare, known, hits)
     y = split.y
 
-    def told_on_train(name: str) -> float:
+    def on_train_told(name: str) -> float:
         hit = on_train(name)
         return 0.0 if hit is None else balanced(hit, train.y)
 
     def best(rows: Flags) -> str:
         scores = {name: balanced(hit[rows], y[rows]) for name, hit in hits.items()}
-        near = max(scores.values()) - max(TIE, NEAR / float(np.sqrt(rows.sum())))
-        if "identity" not in (equal := [n for n in scores if scores[n] >= near]):
-            learned = {name: told_on_train(name) for name in equal}
-            if max(learned.values()) > told_on_train("identity") + TIE:
-                scores = {name: scores[name] + learned[name] for name in equal}
-        enough = max(scores.values()) - TIE
-        return next(name for name, score in scores.items() if score >= enough)
+        return _best(scores, NEAR / float(np.sqrt(rows.sum())), on_train_told)
 
     after, chosen = cross_fitted(y, best, lambda name, rows: hits[name][rows])
     values["best"] = best(np.ones(len(y), dtype=np.bool_))
@@ -135,6 +129,29 @@ def measure(material: Material, settings: Values) -> Values:
         _on_training_rows(values, material, train, prepare, known, on_train("identity"))
     _norms(values, material, prepare(split.x[:NORM_ROWS]), known)
     return values
+
+
+def _best(
+    scores: Mapping[str, float], near: float, on_train: Callable[[str], float]
+) -> str:
+    """Choose a form, the likelier one of those that do alike.
+
+    Args:
+        scores: balanced accuracy on held-out rows, the likeliest form first.
+        near: within which these cannot tell one form from another.
+        on_train: a form's balanced accuracy on training rows.
+    """
+    equal = [name for name, score in scores.items() if score >= _top(scores) - near]
+    if "identity" not in equal:
+        learned = {name: on_train(name) for name in equal}
+        if _top(learned) > on_train("identity") + TIE:  # these came in that form, too
+            scores = {name: scores[name] + learned[name] for name in equal}
+    enough = _top(scores) - TIE
+    return next(name for name, score in scores.items() if score >= enough)
+
+
+def _top(scores: Mapping[str, float]) -> float:
+    return max(scores.values())
 
 
 def _norms(values: Values, material: Material, x: Tensor, known: Figures) -> None:

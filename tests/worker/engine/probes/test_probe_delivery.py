@@ -92,6 +92,27 @@ def test_a_scale_and_shift_of_other_data_are_found(channels):
         assert found[1][0] == pytest.approx(300, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("on_train", "chosen"),
+    [
+        # Held-out rows cannot tell the two; training rows were learned in one.
+        ({"identity": 0.4, "standardize": 0.9, "standardize+flip": 0.7}, "standardize"),
+        # Only held-out rows came in another form: training rows cannot tell which.
+        (
+            {"identity": 0.9, "standardize": 0.9, "standardize+flip": 0.4},
+            "standardize+flip",
+        ),
+    ],
+)
+def test_training_rows_decide_between_forms_that_held_out_rows_cannot_tell(
+    on_train, chosen
+):
+    scores = {"identity": 0.4, "standardize": 0.7, "standardize+flip": 0.74}
+
+    assert preprocessing._best(scores, 0.06, on_train.__getitem__) == chosen
+    assert preprocessing._best(scores, 0.01, on_train.__getitem__) == "standardize+flip"
+
+
 def test_nothing_is_fitted_to_weights_that_do_well(digits_parts, monkeypatch):
     def fail(*_):
         raise AssertionError
