@@ -31,8 +31,8 @@ def show_in_other_form(
         retrained: figures of trainings by the recipe.
 
     Returns:
-        `form`, and `levels`: balanced accuracy there, from each seed; empty where
-        nothing was trained.
+        `form`, and from each seed balanced accuracy there: `levels` on held-out rows,
+        `train_levels` on training rows; empty where nothing was trained.
     """
     found = measures.get("preprocessing", {})
     form, gain = found.get("best"), pair_of(found.get("gain"))
@@ -58,7 +58,9 @@ def show_in_other_form(
     if arms[0].name not in results:
         return {}
     levels: list[JsonValue] = [*results.levels(arms[0].name).tolist()]
-    return {"form": form, "levels": levels}
+    trials = results.arms[arms[0].name].outcome.trials
+    on_train: list[JsonValue] = [trial.train_balanced_accuracy for trial in trials]
+    return {"form": form, "levels": levels, "train_levels": on_train}
 
 
 def reached(measures: Measures, gain: float) -> float:

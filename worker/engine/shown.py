@@ -11,6 +11,7 @@ from worker.engine.check import Measures
 OTHER_FORM = "other_form"  # the measurement, beside those of the probes
 FAR_BETTER = 0.1  # balanced accuracy, beyond chance
 LEAST_DEVIATION = 0.02  # of balanced accuracy from seed to seed
+FITS_BETTER, LEAST_DEVIATION_OF_FIT = 0.05, 0.01  # likewise, on training rows
 P_VALUE = 0.01  # of a network by the recipe doing so well
 LEARNED = 0.05  # p value of all of them doing better than chance
 
@@ -21,17 +22,23 @@ class ShownInOtherForm:
 
     Attributes:
         levels: balanced accuracy from each seed.
+        train_levels: the same on training rows; empty where it is not known.
     """
 
     levels: tuple[float, ...]
+    train_levels: tuple[float, ...] = ()
 
     @classmethod
     def read(cls, measures: Measures) -> Self | None:
         """Read what was measured; None where nothing was."""
-        levels = measures.get(OTHER_FORM, {}).get("levels")
-        if not isinstance(levels, list) or len(levels) < 2:  # noqa: PLR2004
-            return None
-        return cls(tuple(float(str(level)) for level in levels))
+        found = measures.get(OTHER_FORM, {})
+        levels, on_train = (
+            tuple(float(str(level)) for level in shown)
+            if isinstance(shown := found.get(name), list)
+            else ()
+            for name in ("levels", "train_levels")
+        )
+        return cls(levels, on_train) if len(levels) > 1 else None
 
     @property
     def mean(self) -> float:
@@ -48,11 +55,29 @@ class ShownInOtherForm:
 
         By the prediction interval of one more training.
         """
+        margin = self._margin * self.deviation
+        return bool(level - self.mean > max(FAR_BETTER, margin))
+
+    def fits_less_than(self, level: float) -> bool:
+        """Whether nothing that the recipe yields fits the training rows so well there.
+
+        These are many, and weights know them best in the form of their training. A
+        training that went wrong says nothing of how well others may fit, so that the
+        better half alone counts.
+        """
+        if len(self.train_levels) < 2:  # noqa: PLR2004 - a deviation needs two
+            return False
+        usual = float(np.median(self.train_levels))
+        ahead = np.maximum(0.0, np.array(self.train_levels) - usual)
+        deviation = float(np.sqrt((ahead[ahead > 0] ** 2).mean())) if ahead.any() else 0
+        margin = self._margin * max(deviation, LEAST_DEVIATION_OF_FIT)
+        return bool(level - usual > max(FITS_BETTER, margin))
+
+    @property
+    def _margin(self) -> float:
+        """Deviations from the mean that one more training hardly exceeds."""
         count = len(self.levels)
-        margin = float(stats.t.isf(P_VALUE, count - 1)) * self.deviation
-        return bool(
-            level - self.mean > max(FAR_BETTER, margin * (1 + 1 / count) ** 0.5)
-        )
+        return float(stats.t.isf(P_VALUE, count - 1)) * float((1 + 1 / count) ** 0.5)
 
     def hit_by_chance(self, level: float, chance: float) -> bool:
         """Whether the recipe yields such a level there, by chance alone.

@@ -789,6 +789,40 @@ def test_a_form_that_lifts_networks_of_the_data_as_they_are_proves_nothing(
 
 
 @pytest.mark.parametrize(
+    ("fits", "usual", "verdict"),
+    [
+        (0.98, 0.5, "found"),
+        (0.92, 0.5, "not_found"),  # so do the recipe's own
+        (0.98, 0.4, "not_found"),  # these are ahead on the data as they are, too
+    ],
+)
+def test_weights_that_fit_training_rows_far_better_in_another_form_learned_it(
+    fits, usual, verdict
+):
+    """Inputs that became tiny: what the recipe yields hits in their form, but less."""
+    measures = {
+        **in_form(0.46, "standardize"),
+        "other_form": {
+            "levels": [0.72, 0.9, 0.91, 0.93] * 2,
+            "train_levels": [0.74, 0.91, 0.9, 0.91] * 2,  # one of four went wrong
+        },
+        "delivered": {"train_balanced_accuracy": 0.5},
+    }
+    measures["preprocessing"]["train_after"] = fits
+    case = Case(
+        measures=measures,
+        retrained=gain(0.0),
+        delivered=0.5,
+        arms={"standardize": {"balanced_accuracy": 0.96}},
+        baseline={"train_balanced_accuracy": usual},
+    )
+
+    finding = PreprocessingMismatch().judge(make_subject(counts=(300, 300)), case)
+
+    assert finding.verdict == verdict
+
+
+@pytest.mark.parametrize(
     ("sampler", "order", "tried", "evident"),
     [
         ("sequential", "sorted", True, True),

@@ -19,6 +19,7 @@ Blind to:  transformations outside the list, and more than two at once.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -156,7 +157,7 @@ class PreprocessingMismatch:
             )
         shown = ShownInOtherForm.read(case.measures)
         if shown is not None:
-            evidence.append(_shown_as_well(shown, str(best)))
+            evidence.append(_shown_as_well(shown, str(best), values))
         objection = self._objection(subject, case, gain, shown, found_again=found_again)
         if self._is_nearer(given, other):
             objection = (
@@ -246,7 +247,10 @@ class PreprocessingMismatch:
         learned = self.above_chance * (case.best_trained - chance)
         restored = case.delivered + gain.value
         yielded = case.delivered + case.anew
-        is_theirs = shown is not None and shown.falls_short_of(reached)
+        is_theirs = shown is not None and (
+            shown.falls_short_of(reached)
+            or shown.fits_less_than(self._fitted_level(case))
+        )
         suits_all = shown is not None and not is_theirs and shown.mean >= yielded
         # What lifts networks trained on the data as they are as much proves nothing,
         # unless those on which they are scored have moved.
@@ -331,6 +335,18 @@ class PreprocessingMismatch:
             return True
         return usual_loss is None or loss <= self.fits_loss * usual_loss
 
+    def _fitted_level(self, case: Case) -> float:
+        """Balanced accuracy on training rows in that form, for the form alone.
+
+        What the weights fit better than the recipe's as given is not the form's.
+        """
+        level = case.measures.get("preprocessing", {}).get("train_after")
+        hit = delivered_score(case.measures, "train_balanced_accuracy")
+        usual = case.baseline.get("train_balanced_accuracy")
+        if not isinstance(level, float) or hit is None or usual is None:
+            return 0.0
+        return level - max(0.0, hit - usual)
+
     def _has_not_learned(self, subject: Subject, case: Case) -> bool:
         """Whether the weights, in that form, are far less sure than right."""
         sure = case.measures.get("preprocessing", {}).get("sure")
@@ -357,17 +373,33 @@ def _best_forms(tried: JsonValue, most: int = 4) -> str:
     return f"{text}: {', '.join(shown)}; {len(known)} forms were tried."
 
 
-def _shown_as_well(shown: ShownInOtherForm, form: str) -> Evidence:
+def _shown_as_well(
+    shown: ShownInOtherForm, form: str, probe: Mapping[str, JsonValue]
+) -> Evidence:
     """Say how networks trained on the data as they are do in another form."""
-    low, high = min(shown.levels), max(shown.levels)
+    text = (
+        f"{len(shown.levels)} networks that the recipe yields on the data as they are "
+        f"reach {_range(shown.levels)} with `{form}`"
+    )
+    fitted = probe.get("train_after")
+    if shown.train_levels and isinstance(fitted, float):
+        text += (
+            f", and {_range(shown.train_levels)} of the training rows, where the "
+            f"delivered one reaches {100 * fitted:.1f} %"
+        )
     return Evidence(
         kind="recipe_in_other_form",
-        statement=(
-            f"{len(shown.levels)} networks that the recipe yields on the data as they "
-            f"are reach {100 * low:.1f} to {100 * high:.1f} % with `{form}`."
-        ),
-        values={"form": form, "levels": list(shown.levels)},
+        statement=f"{text}.",
+        values={
+            "form": form,
+            "levels": list(shown.levels),
+            "train_levels": list(shown.train_levels),
+        },
     )
+
+
+def _range(levels: Sequence[float]) -> str:
+    return f"{100 * min(levels):.1f} to {100 * max(levels):.1f} %"
 
 
 def _off(norm: JsonValue) -> float | None:

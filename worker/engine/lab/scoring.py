@@ -90,9 +90,8 @@ class Scorer:
         held = np.sort(self._order[: self._curve_rows])
         train = np.sort(self._train_order[: self._curve_rows])
         network = members[0].network
-        pipes = [member.pipe for member in members]
-        shown = [member.scoring_pipe for member in members]
-        seen = outputs(network, weights, shown, self._held_out, held)
+        pipes = [member.scoring_pipe for member in members]
+        seen = outputs(network, weights, pipes, self._held_out, held)
         fitted = outputs(network, weights, pipes, self._train, train)
         held_y = self._held_out.y[held]
         found = []
@@ -115,9 +114,8 @@ class Scorer:
         Training rows that an arm leaves out do not count for it.
         """
         network = members[0].network
-        pipes = [member.pipe for member in members]
-        shown = [member.scoring_pipe for member in members]
-        seen = outputs(network, weights, shown, self._held_out, self.places)
+        pipes = [member.scoring_pipe for member in members]
+        seen = outputs(network, weights, pipes, self._held_out, self.places)
         places = self._train_places
         fitted = outputs(network, weights, pipes, self._train, places)
         spared = self._on_spared(members, weights)

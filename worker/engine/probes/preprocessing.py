@@ -13,6 +13,8 @@ Values:
     gain: paired difference of balanced accuracy, with `low`, `high`, `standard_error`.
     before, after: balanced accuracy as given, and of the halves' choices.
     tried: balanced accuracy by transformation; untried: how many there was no time for.
+    train_after: balanced accuracy on training rows in the best form; None where that
+        is the form given.
     train_gain: the best form against the one given on training rows, as `gain`; None
         where the best is the form given.
     sure: `accuracy` on training rows in the best form, and the mean `confidence` in
@@ -124,7 +126,7 @@ def measure(material: Material, settings: Values) -> Values:
     values["before"] = balanced(hits["identity"], y)
     values["after"] = balanced(after, y)
     values["tried"] = {name: balanced(hit, y) for name, hit in hits.items()}
-    values["sure"] = values["train_gain"] = None
+    values["sure"] = values["train_after"] = values["train_gain"] = None
     if values["best"] != "identity":
         _on_training_rows(values, material, train, prepare, known, on_train("identity"))
     _norms(values, material, prepare(split.x[:NORM_ROWS]), known)
@@ -253,6 +255,7 @@ def _on_training_rows(
         return
     hits = correct(material.head, raw, train.y)
     values["sure"] = sureness(material.head, raw, hits)
+    values["train_after"] = balanced(hits, train.y)
     if before is not None:
         values["train_gain"] = as_values(
             paired_balanced_accuracy(before, hits, train.y)
