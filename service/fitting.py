@@ -16,6 +16,7 @@ from service.contract.errors import (
     problem_from,
 )
 from service.contract.jobs import Inspection
+from service.contract.recipe import Standardization
 from service.contract.request import AuditRequest
 from service.upload_bodies import may_be_repeated
 
@@ -43,7 +44,12 @@ def check_fit(request: AuditRequest, model: Inspection, dataset: Inspection) -> 
     if dataset.status != "ok":
         return
     classes = count_classes(dataset.facts)
-    _check_lengths(request, classes)
+    wrong = [
+        *_wrong_lengths(request, classes),
+        *_wrong_figures(request, dataset.facts),
+    ]
+    if wrong:
+        raise InvalidFields(detail="The recipe does not fit the dataset.", errors=wrong)
     if model.status == "ok":
         _check_outputs(model.facts, classes)
         _check_features(model.facts, dataset.facts)
@@ -69,11 +75,11 @@ def _check_inspected(pointer: str, upload: Inspection) -> None:
         )
 
 
-def _check_lengths(request: AuditRequest, classes: int | None) -> None:
+def _wrong_lengths(request: AuditRequest, classes: int | None) -> list[FieldError]:
     loss = request.recipe.loss
     if loss is None or classes is None:
-        return
-    errors = [
+        return []
+    return [
         FieldError(
             pointer=f"/recipe/loss/{field}",
             detail=f"expected one {_ENTRY[field]} for each of the {classes} classes, "
@@ -82,10 +88,22 @@ def _check_lengths(request: AuditRequest, classes: int | None) -> None:
         for field, values in loss.by_class.items()
         if len(values) != classes
     ]
-    if errors:
-        raise InvalidFields(
-            detail="The recipe does not fit the dataset.", errors=errors
+
+
+def _wrong_figures(request: AuditRequest, dataset: dict[str, Any]) -> list[FieldError]:
+    """Figures of a normalisation that no axis of a sample has a place for each of."""
+    given, shape = request.recipe.normalization, dataset.get("sample_shape")
+    if not isinstance(given, Standardization) or not isinstance(shape, list):
+        return []
+    return [
+        FieldError(
+            pointer=f"/recipe/normalization/{name}",
+            detail="expected one number, or one for each channel or feature of samples "
+            f"of the shape {shape}, got {len(values)}",
         )
+        for name, values in (("mean", given.mean), ("std", given.std))
+        if isinstance(values, list) and len(values) not in {1, *shape}
+    ]
 
 
 def _check_outputs(model: dict[str, Any], classes: int | None) -> None:

@@ -281,6 +281,24 @@ def test_lists_that_do_not_fit_the_classes_are_refused(
     assert found["errors"][0]["pointer"] == f"/recipe/loss/{field}"
 
 
+@pytest.mark.parametrize(("count", "fits"), [(1, True), (4, True), (3, False)])
+def test_figures_of_a_normalisation_that_fit_no_axis_are_refused(
+    app: FastAPI, admin: AppClient, count: int, fits: bool
+):
+    figures = {"mean": [0.5] * count, "std": 1.0}
+    body = request_of(admin, recipe={"normalization": figures})
+    inspected(app, body["dataset_id"], OK_DATASET)
+
+    answer = admin.post("/v1/audits", json=body)
+
+    if fits:
+        assert answer.status_code == 202
+    else:
+        [error] = problem(answer, "invalid-fields", 422)["errors"]
+        assert error["pointer"] == "/recipe/normalization/mean"
+        assert "[4], got 3" in error["detail"]
+
+
 def test_a_poll_with_the_newest_tag_is_answered_without_a_body(
     app: FastAPI, admin: AppClient
 ):
