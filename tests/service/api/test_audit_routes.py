@@ -283,7 +283,7 @@ def test_lists_that_do_not_fit_the_classes_are_refused(
 
 @pytest.mark.parametrize(("count", "fits"), [(1, True), (4, True), (3, False)])
 def test_figures_of_a_normalisation_that_fit_no_axis_are_refused(
-    app: FastAPI, admin: AppClient, count: int, fits: bool
+    app: FastAPI, admin: AppClient, count: int, fits
 ):
     figures = {"mean": [0.5] * count, "std": 1.0}
     body = request_of(admin, recipe={"normalization": figures})
