@@ -367,6 +367,20 @@ def share_of_relapses(
     return max(seen, one_more.p_above(0.0))
 
 
+# Of a round, the delivered model's hits on held-out rows, packed, and an arm.
+TrainedAnew = tuple[Results, str, str]
+
+
+def seen_to_relapse(known: Sequence[TrainedAnew], *, within: float) -> float:
+    """Share of all these trainings that end no better than delivered hits."""
+    low = [
+        by_seed(after, rows) <= float(by_seed(before, rows)[0]) + within
+        for results, mask, arm in known
+        for after, before, rows in [_beside_delivered(results, mask, arm)]
+    ]
+    return float(np.concatenate(low).mean())
+
+
 def _beside_delivered(
     results: Results, mask: str, arm: str = BASELINE
 ) -> tuple[Hits, Hits, Rows]:

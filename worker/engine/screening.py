@@ -43,7 +43,11 @@ NOTHING_LEFT = "the recipe yields so much that no change can bring a gain that c
 OF_CHOSEN = 3.0  # standard errors that chance explains of the arm that did best
 UNLIKE_DELIVERED = 0.1  # balanced accuracy between a training and what was delivered
 NEAR_BEST = 0.1  # balanced accuracy below the best, from where an arm may be the best
+LUCKY = "Was that training a lucky one?"
 SECOND_LOOK = 3  # seeds
+LONG_LOOK = 10  # seeds, of the recipe as it is, where the delivered weights do worse
+LOOK_SHARE = 0.2  # of the time for combinations, that these may take
+RELAPSED = 0.05  # balanced accuracy above these, up to which a training ended like them
 UNSTEADY = 0.03  # balanced accuracy, deviation from seed to seed
 MOST_NOISE = 0.7  # of what makes labels worthless; beyond, noisy rows say too little
 
@@ -201,25 +205,75 @@ def look_again(
     mends: Mapping[Cause, Sequence[Mend]],
     delivered: float | None,
 ) -> Round[Results]:
-    """Train from more seeds where a single one ends far from the delivered weights.
+    """Train from more seeds where a few may have been lucky ones.
 
-    A recipe that ends now here, now there may have ended well that once, beside which
-    no mend shows.
+    A recipe that ends now here, now there may have ended well these times, beside which
+    no mend shows. From a single seed that may be wherever it ends far from the
+    delivered weights; from some, where these do far worse: they may be what the recipe
+    yields at other times.
 
     Args:
         trainer: of the audit.
-        screen: what a single seed showed.
+        screen: what the first seeds showed.
         mends: by cause.
         delivered: balanced accuracy of the delivered model, if known.
 
     Returns:
         The screen, its likeliest arms with more seeds.
     """
+    if delivered is None or BASELINE not in screen:
+        return screen
+    ahead = screen.accuracy(BASELINE) - delivered
+    likely = _likely_arms(screen, mends)
     is_single = len(trainer.screening_seeds) == 1
-    if not is_single or delivered is None or BASELINE not in screen:
+    if (abs(ahead) if is_single else ahead) < UNLIKE_DELIVERED:
         return screen
-    if abs(screen.accuracy(BASELINE) - delivered) < UNLIKE_DELIVERED:
+    if not is_single:
+        return (yield from _look_for_relapses(trainer, screen, likely, delivered))
+    seeds = trainer.seeds("screen", SECOND_LOOK)[1:]
+    arms = _fitting(trainer, [Arm(name=BASELINE), *likely], seeds)
+    if len(arms) == 1:
         return screen
+    more = yield from trainer.train("screen", LUCKY, arms, seeds)
+    if BASELINE not in more:
+        return screen
+    both = screen.joined(more)
+    if np.std(both.levels(BASELINE), ddof=1) > UNSTEADY:
+        trainer.look_from(SECOND_LOOK)
+    return both
+
+
+def _look_for_relapses(
+    trainer: Trainer, screen: Results, likely: Sequence[Arm], delivered: float
+) -> Round[Results]:
+    """Train the recipe from many seeds, and what may mend it where one ends as low."""
+    seeds = trainer.seeds("screen", LONG_LOOK)[len(trainer.screening_seeds) :]
+    arms = [Arm(name=BASELINE)]
+    if trainer.cost(arms, seeds) > LOOK_SHARE * trainer.allowance("interact"):
+        return screen
+    question = "Does the recipe always end so well?"
+    more = yield from trainer.train("screen", question, arms, seeds)
+    if BASELINE not in more:
+        return screen
+    screen = screen.joined(more)
+    if min(screen.levels(BASELINE)) > delivered + RELAPSED:
+        return screen
+    arms = _fitting(trainer, list(likely), seeds)
+    if not arms:
+        return screen
+    return screen.joined((yield from trainer.train("screen", LUCKY, arms, seeds)))
+
+
+def _fitting(trainer: Trainer, arms: list[Arm], seeds: tuple[int, ...]) -> list[Arm]:
+    """As many of the first arms as there is time for, one at least."""
+    allowance = trainer.allowance("interact")
+    while len(arms) > 1 and trainer.cost(arms, seeds) > allowance:
+        arms = arms[:-1]
+    return arms
+
+
+def _likely_arms(screen: Results, mends: Mapping[Cause, Sequence[Mend]]) -> list[Arm]:
+    """Arms that do about as well as the best, what speaks for itself first."""
     near = [
         m
         for options in mends.values()
@@ -229,22 +283,7 @@ def look_again(
         and screen.accuracy(m.key) >= screen.best - NEAR_BEST
     ]
     near.sort(key=lambda m: (not m.evident, -screen.accuracy(m.key)))
-    likely = {m.key: Arm(name=m.key, changes=m.changes) for m in near}
-    arms = [Arm(name=BASELINE), *likely.values()]
-    seeds = trainer.seeds("screen", SECOND_LOOK)[1:]
-    allowance = trainer.allowance("interact")
-    while len(arms) > 1 and trainer.cost(arms, seeds) > allowance:
-        arms.pop()
-    if len(arms) == 1:
-        return screen
-    question = "Was that training a lucky one?"
-    more = yield from trainer.train("screen", question, arms, seeds)
-    if BASELINE not in more:
-        return screen
-    both = screen.joined(more)
-    if np.std(both.levels(BASELINE), ddof=1) > UNSTEADY:
-        trainer.look_from(SECOND_LOOK)
-    return both
+    return [*{m.key: Arm(name=m.key, changes=m.changes) for m in near}.values()]
 
 
 def _affordable(

@@ -12,7 +12,9 @@ from worker.engine.ledger import Learned
 from worker.engine.results import (
     BASELINE,
     Results,
+    TrainedAnew,
     against_delivered,
+    seen_to_relapse,
     share_of_relapses,
 )
 from worker.engine.stats.decisions import LOOKS, Floors, decide, holm
@@ -345,7 +347,7 @@ def _latest(learned: Learned, keys: list[str]) -> Results | None:
 def retrained(learned: Learned) -> PairedGain | None:
     """The same recipe trained anew against the delivered weights, on the same rows."""
     known = _trained_anew(learned)
-    return against_delivered(*known) if known else None
+    return against_delivered(*known[0]) if known else None
 
 
 def relapses(learned: Learned) -> Callable[[float], float]:
@@ -359,23 +361,25 @@ def relapses(learned: Learned) -> Callable[[float], float]:
 
     def share(regained: float) -> float:
         within = Floors().proven + regained
-        return share_of_relapses(*known, within=within) if known else 0.0
+        if not known:
+            return 0.0
+        freshest = share_of_relapses(*known[0], within=within)
+        return max(freshest, seen_to_relapse(known, within=within))
 
     return share
 
 
-def _trained_anew(learned: Learned) -> tuple[Results, str, str] | None:
-    """Results, the delivered hits, and the arm that is the recipe as it was.
+def _trained_anew(learned: Learned) -> list[TrainedAnew]:
+    """Of each round the arm that is the recipe as it was, the freshest seeds first.
 
-    On the freshest seeds. On a subsample it is the recipe for as many updates as all
-    rows make, where that was trained: fewer make less of any recipe.
+    On a subsample it is the recipe for as many updates as all rows make, where that was
+    trained: fewer make less of any recipe.
     """
     mask = delivered_hits(learned.measures)
     rounds = [results for results in (learned.confirm, learned.screen) if results]
-    if mask is None or not rounds:
-        return None
-    if learned.subsample is not None:
-        for results in rounds:
-            if FULL_LENGTH in results:
-                return results, mask, FULL_LENGTH
-    return (rounds[0], mask, BASELINE) if BASELINE in rounds[0] else None
+    if mask is None:
+        return []
+    arms = [BASELINE]
+    if learned.subsample is not None and any(FULL_LENGTH in r for r in rounds):
+        arms = [FULL_LENGTH]
+    return [(r, mask, arm) for r in rounds for arm in arms if arm in r]

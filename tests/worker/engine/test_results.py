@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,9 +17,16 @@ from worker.engine.lab.experiment import (
     TrialOutcome,
     pack_mask,
 )
-from worker.engine.results import Results, collect, share_of_relapses
+from worker.engine.ledger import Learned, Ledger
+from worker.engine.results import (
+    Results,
+    collect,
+    seen_to_relapse,
+    share_of_relapses,
+)
 from worker.engine.splits import lent_rows
 from worker.engine.stats.pairs import Rows, most_to_gain
+from worker.engine.verdicts import relapses
 
 LABELS = np.arange(100) % 2
 
@@ -108,6 +117,27 @@ def test_a_few_seeds_that_differ_much_predict_relapses_that_they_do_not_show():
 
     assert 0.05 < share_of_relapses(unsteady, within_reach, within=0.0) < 0.25
     assert share_of_relapses(unsteady, out_of_reach, within=0.0) < 0.02
+
+
+def test_relapses_of_an_earlier_round_count_beside_those_of_fresh_seeds():
+    """Eight lucky trainings in a row do not vouch for a recipe seen to fail before."""
+    mask = pack_mask(np.arange(100) < 65)
+    steady = trained({"baseline": 80}, (0, 1, 2, 3))
+    failing = trained({"baseline": 50}, (0, 1, 2, 3))  # 50, 54, 58, 62
+    rounds = [(steady, mask, "baseline"), (failing, mask, "baseline")]
+    learned = Learned(
+        measures={"delivered": {"correct": {"decide": mask}}},
+        obstacles={},
+        mends={},
+        ledger=Ledger(),
+        signal=True,
+        confirm=steady,
+    )
+
+    assert seen_to_relapse(rounds[:1], within=0.0) == 0.0
+    assert seen_to_relapse(rounds, within=0.0) == 0.5
+    assert relapses(learned)(0.0) < 0.05
+    assert relapses(replace(learned, screen=failing))(0.0) >= 0.5
 
 
 def test_one_seed_does_not_vouch_for_a_recipe_whose_runs_differ():
