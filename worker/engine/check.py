@@ -28,6 +28,8 @@ from worker.engine.subject import Subject
 from worker.engine.wording import cause_words, counted
 
 Measures = dict[str, dict[str, JsonValue]]
+WRONG_HELD_OUT = 0.1  # share of the held-out labels, from which gains look smaller
+LEAST_SEEN = 0.25  # of a gain, that such labels are taken to show
 MOST_BY_ONE_PAIR = 0.95  # confidence; one pair does not show how far seeds lie apart
 Role = Literal["primary", "component", "equivalent", "explained", "none"]
 
@@ -315,6 +317,21 @@ def noise_rate(measures: Measures) -> float:
 def least_noise_rate(measures: Measures) -> float:
     """Lower end of the interval of that share; 0 where it is not known."""
     return _noise_rate(measures, "low")
+
+
+def seen_of_gains(measures: Measures) -> float:
+    """Share of a gain that held-out labels show: 1 where they are right.
+
+    Of labels that are wrong as often, to any class, right answers hit fewer and wrong
+    ones more. Only where at least a tenth of them are surely wrong.
+    """
+    wrong = measures.get("noise", {}).get("held_out")
+    low, shown = (
+        (wrong.get("low"), wrong.get("shown")) if isinstance(wrong, dict) else (0, 1)
+    )
+    if not isinstance(low, int | float) or not isinstance(shown, int | float):
+        return 1.0
+    return max(LEAST_SEEN, float(shown)) if low >= WRONG_HELD_OUT else 1.0
 
 
 def _noise_rate(measures: Measures, name: Literal["value", "low"]) -> float:

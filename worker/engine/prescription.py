@@ -8,7 +8,7 @@ import numpy as np
 from service.contract.causes import Cause
 from service.contract.recipe import Recipe
 from service.contract.report import Finding, Gain, Remedy, RemedyScores
-from worker.engine.check import delivered_hits
+from worker.engine.check import delivered_hits, seen_of_gains
 from worker.engine.combination import name
 from worker.engine.lab.experiment import (
     Change,
@@ -20,7 +20,7 @@ from worker.engine.lab.experiment import (
 from worker.engine.ledger import Entry, Learned
 from worker.engine.mended_delivery import MENDED
 from worker.engine.recipe import merge_patch
-from worker.engine.results import against_delivered
+from worker.engine.results import BASELINE, against_delivered
 from worker.engine.stats.decisions import Floors
 from worker.engine.stats.intervals import (
     Flags,
@@ -30,6 +30,7 @@ from worker.engine.stats.intervals import (
     paired_balanced_accuracy,
     wilson,
 )
+from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 
 LEAST_ERROR = 0.005  # of a gain, in balanced accuracy; seeds may agree by chance
@@ -155,20 +156,45 @@ def is_better(learned: Learned, remedy: Remedy) -> bool:
     """Whether the repaired model does better than the delivered one, by whatever.
 
     The last rows may be few. Where they show nothing of it, they are weighed against
-    what fresh seeds showed on those that decided.
+    what fresh seeds showed on those that decided. Wrong labels in them show less.
     """
     last = remedy.gain
     if last is None or last.value > 0:
         return True
+    decided = _decided(learned)
+    if decided is None:
+        return False
+    of_the_recipe, of_the_delivered = (_weighed(gain, last) for gain in decided)
+    least = Floors().fault * seen_of_gains(learned.measures)
+    return of_the_delivered >= least or 0 < of_the_delivered < least <= of_the_recipe
+
+
+def _decided(learned: Learned) -> tuple[PairedGain, PairedGain] | None:
+    """What the chosen mends gain on the rows that decide, if that was confirmed.
+
+    Returns:
+        Over the recipe as it was and over the delivered model; twice the latter, where
+        that is no training like others by the recipe.
+    """
     whole, confirm = name(learned.chosen), learned.confirm
     mask = delivered_hits(learned.measures)
     if confirm is None or mask is None or not whole or whole not in confirm:
-        return False
-    decided = against_delivered(confirm, mask, whole)
+        return None
+    over_delivered = against_delivered(confirm, mask, whole)
+    if BASELINE not in confirm:
+        return over_delivered, over_delivered
+    anew = against_delivered(confirm, mask)
+    is_typical = anew.low <= 0 <= anew.high
+    return confirm.gain(whole) if is_typical else over_delivered, over_delivered
+
+
+def _weighed(decided: PairedGain, last: Gain) -> float:
+    """Balanced accuracy gained, by what decided and by the last rows."""
+    assert last.low is not None
+    assert last.high is not None
     errors = [decided.error, (last.high - last.low) / (2 * normal_quantile())]
     weights = [1 / max(error, LEAST_ERROR) ** 2 for error in errors]
-    together = np.average([decided.value, last.value], weights=weights)
-    return bool(together >= Floors().fault)
+    return float(np.average([decided.value, last.value], weights=weights))
 
 
 def bears_out(remedy: Remedy | None) -> bool:

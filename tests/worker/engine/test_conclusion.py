@@ -9,7 +9,7 @@ from service.contract.report import Evidence, Finding, Gain, Remedy
 from tests.builders_engine import World, make_subject, no_effect
 from tests.worker.engine.test_results import trained
 from worker.engine.catalog import CATALOG
-from worker.engine.check import Mend, Trial, found_in_delivery
+from worker.engine.check import Mend, Trial, found_in_delivery, seen_of_gains
 from worker.engine.conclusion import (
     _doubted,
     _is_explained,
@@ -27,7 +27,7 @@ from worker.engine.ledger import (
     Unconfirmed,
     Untried,
 )
-from worker.engine.prescription import with_the_delivery
+from worker.engine.prescription import is_better, with_the_delivery
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.transcript import limits_of
 from worker.engine.verdicts import retrained
@@ -551,6 +551,49 @@ def test_what_the_recipe_yields_anew_is_told_by_as_many_updates(subsample, bring
 
     assert anew is not None
     assert anew.value == pytest.approx(brings)
+
+
+SEEDS = tuple(range(4))
+
+
+@pytest.mark.parametrize(
+    ("delivered", "mended", "wrong", "expected"),
+    [
+        (61, 64, 0.0, True),  # a usual training by the recipe, which is mended
+        (58, 59, 0.0, False),  # by little
+        (58, 60, 0.25, True),  # of which wrong held-out labels show half
+        (75, 66, 0.0, False),  # better than the recipe yields
+    ],
+)
+def test_last_rows_that_show_nothing_are_weighed_against_what_decided(
+    delivered, mended, wrong, expected
+):
+    """The recipe yields 56 of 100 rows; the last ones are too few to tell."""
+    mend = Mend(Cause.LABEL_NOISE, "mend", "Mend it", (RecipeChange(patch={}),))
+    mask = pack_mask(np.arange(100) < delivered)
+    noise = {"held_out": {"low": wrong, "shown": 1 - 2 * wrong}}
+    learned = Learned(
+        measures={"delivered": {"correct": {"decide": mask}}, "noise": noise},
+        obstacles={},
+        mends={},
+        ledger=Ledger(),
+        signal=True,
+        confirm=trained({"baseline": 50, "mend": mended - 6}, SEEDS),
+        chosen=(mend,),
+    )
+    last = Gain(value=-0.005, low=-0.085, high=0.075, seeds=0)
+
+    assert is_better(learned, Remedy.model_construct(gain=last)) is expected
+
+
+@pytest.mark.parametrize(("wrong", "shown"), [(0.05, 1.0), (0.2, 0.6), (0.49, 0.25)])
+def test_what_held_out_labels_show_of_a_gain_is_known_where_many_are_wrong(
+    wrong, shown
+):
+    noise = {"held_out": {"low": wrong, "shown": 1 - 2 * wrong}}
+
+    assert seen_of_gains({"noise": noise}) == pytest.approx(shown)
+    assert seen_of_gains({}) == seen_of_gains({"noise": {"held_out": None}}) == 1.0
 
 
 @pytest.mark.parametrize(

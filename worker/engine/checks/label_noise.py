@@ -34,6 +34,7 @@ from worker.engine.check import (
     least_noise_rate,
     noise_rate,
     points,
+    seen_of_gains,
     undecided,
 )
 from worker.engine.doubted_labels import (
@@ -158,6 +159,16 @@ class LabelNoise:
                 values={key: value for key, value in noise.items() if key not in _LONG},
             )
         ]
+        if (shown := seen_of_gains(case.measures)) < 1:
+            wrong = noise.get("held_out")
+            evidence.append(
+                Evidence(
+                    kind="wrong_held_out_labels",
+                    statement="Of the held-out labels about as many are wrong, so that "
+                    f"they show {100 * shown:.0f} % of what any change gains.",
+                    values=wrong if isinstance(wrong, dict) else {},
+                )
+            )
         if again := case.measures.get(SECOND_LOOK):
             evidence.append(
                 Evidence(
@@ -200,13 +211,13 @@ class LabelNoise:
         rate = noise_rate(case.measures)
         # What is left once they are dropped does not bring what right labels would.
         is_certain = least_noise_rate(case.measures) >= self.certain_share
-        floors = Floors()
+        floors, shown = Floors(), seen_of_gains(case.measures)
         finding = judge_gain(
             self,
             case,
             says=f"About {100 * rate:.0f} % of the training labels are wrong",
             evidence=evidence,
-            fault=floors.material if is_certain else floors.fault,
+            fault=(floors.material if is_certain else floors.fault) * shown,
         )
         if case.trial is None:
             return finding

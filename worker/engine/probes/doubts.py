@@ -57,6 +57,8 @@ class Doubts:
         looks: 2 where the second look counts.
         first: float64, (rows, classes), the probabilities of the first look.
         by_held_out: whether held-out labels told of the mistakes.
+        beside: float64, (held-out rows, classes), what the first look says of these;
+            None where the mistakes were read from their labels.
     """
 
     probabilities: Floats
@@ -67,6 +69,7 @@ class Doubts:
     looks: int
     first: Floats
     by_held_out: bool = False
+    beside: Floats | None = None
 
     @property
     def suggested(self) -> Labels:
@@ -138,6 +141,7 @@ def doubt(
         looks=looks,
         first=first.out_of_fold,
         by_held_out=reading is not None,
+        beside=None if held_out is None else first.beside,
     )
 
 

@@ -10,6 +10,10 @@ Values:
     counts: shares of labels: `mistakes`, by what explains the labels best;
         `contradicted` by the first look, for whatever reason; `surest`, those among the
         rows that it is surest of. looks: 1 or 2.
+    held_out: share of wrong labels among the held-out rows, `value`, `low`, `high`,
+        by how often the first look contradicts these, and `shown`: the share of a gain
+        that rows with as many wrong labels show; None where mistakes that go to one
+        other class were read from held-out labels.
         by_held_out: whether held-out labels told of the mistakes.
     reference: its balanced accuracy out of fold.
     suspects: `row` (in the uploaded split), `given`, `suggested` (names), `score` (the
@@ -71,6 +75,7 @@ LIKELY = 0.8  # probability of being right, below which a label is doubtful
 MANY = 0.1  # doubtful labels for each suspect, from which they are left out, too
 DIGITS = 4  # of a probability
 FEWEST = 10.0  # rows that any estimate is worth
+FAR = 0.1  # of what labels can tell, the least that is divided by
 
 
 def measure(material: Material, settings: Values) -> Values:
@@ -107,6 +112,7 @@ def measure(material: Material, settings: Values) -> Values:
         "contradicted": float((doubts.first.argmax(1) != y).mean()),
         "surest": doubts.surest,
     }
+    values["held_out"] = _in_held_out(doubts, y, held_out.y)
     values["looks"] = doubts.looks
     values["by_held_out"] = doubts.by_held_out
     values["aimed"] = doubts.mistakes.aimed
@@ -157,6 +163,26 @@ def second_look(material: Material, said: Floats, mask: str | None) -> Values:
         rest[places] = False
     _mask(values, doubts, train.y, places=places, rest=rest, rows=len(material.train))
     return values
+
+
+def _in_held_out(doubts: Doubts, y: Labels, held_out: Labels) -> Values | None:
+    """Count wrong held-out labels, if mistakes there go to any class alike.
+
+    The reference errs on right labels as often as it does in training rows out of fold.
+    """
+    if doubts.beside is None or not len(held_out):
+        return None
+    classes, rate = doubts.beside.shape[1], doubts.mistakes.rate
+    spread = classes / max(1, classes - 1)
+    contradicted = float((doubts.first.argmax(1) != y).mean())
+    errs = max(0.0, contradicted - rate) / max(FAR, 1 - spread * rate)
+    found = wilson(float((doubts.beside.argmax(1) != held_out).sum()), len(held_out))
+    value, low, high = (
+        float(np.clip((share - errs) / max(FAR, 1 - spread * errs), 0.0, 1.0))
+        for share in (found.value or 0.0, found.low or 0.0, found.high or 1.0)
+    )
+    shown = max(0.0, 1 - spread * min(value, rate))
+    return {"value": value, "low": low, "high": high, "shown": shown}
 
 
 def reference_of(doubts: Doubts, y: Labels) -> Interval:

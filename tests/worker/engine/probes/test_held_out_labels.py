@@ -80,6 +80,28 @@ def test_labels_are_counted_that_hide_a_rare_class_from_whoever_learns_from_them
     assert values["rate"]["value"] == pytest.approx(0.3, abs=0.06)
 
 
+@pytest.mark.parametrize(("wrong", "shown"), [(0.3, 0.67), (0.0, 1.0)])
+def test_held_out_labels_that_are_wrong_as_well_are_counted(wrong, shown):
+    x, y = shuffled(*digits())
+    rng = np.random.default_rng(0)
+
+    def given(y: np.ndarray, share: float) -> np.ndarray:
+        other = (y + rng.integers(1, CLASSES, len(y))) % CLASSES
+        return np.where(rng.random(len(y)) < share, other, y)
+
+    train, held_out = slice(TRAIN), slice(TRAIN, TRAIN + HELD_OUT)
+    parts = (
+        (x[train] / 16, given(y[train], 0.3)),
+        (x[held_out] / 16, given(y[held_out], wrong)),
+    )
+
+    found = noise.measure(subject(mlp(64, 10), *parts), {})["held_out"]
+
+    assert found["value"] == pytest.approx(wrong, abs=0.08)
+    assert found["low"] <= wrong + 0.02
+    assert found["shown"] == pytest.approx(shown, abs=0.09)
+
+
 def test_mistakes_to_any_class_are_counted_by_held_out_labels_and_ranked_without():
     columns, y, held_out = parts_of_digits()
     rng = np.random.default_rng(0)
