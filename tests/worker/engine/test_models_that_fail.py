@@ -267,6 +267,7 @@ def test_of_a_model_that_nothing_can_move_only_the_delivery_is_judged(tmp_path, 
     [
         (Full(), 3),
         (nn.Sequential(network(classes=1), nn.Softmax(1)), 2),  # always one
+        (nn.Sequential(network(), nn.Dropout(0.95)), 3),  # drops most of them
     ],
 )
 def test_outputs_that_can_be_mended_do_not_make_a_model_untrainable(

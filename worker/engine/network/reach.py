@@ -7,6 +7,7 @@ import torch
 from worker.engine.network.network import Network
 
 _DRAWS = 2  # fresh networks that are tried beside the delivered one
+_KEPT = 1 - 2**-20  # of noise in [0, 1)
 
 
 def learns(network: Network, x: torch.Tensor) -> bool:
@@ -50,7 +51,9 @@ def _moves(
         name: value.detach().to(x.device).requires_grad_(value.is_floating_point())
         for name, value in parameters.items()
     }
-    noise = [torch.full(shape, 0.5) for shape in network.noise_shapes(x)]
+    # Dropout keeps what draws no less than its rate: all, be that .9 behind the last
+    # layer.
+    noise = [torch.full(shape, _KEPT) for shape in network.noise_shapes(x)]
     with torch.enable_grad():
         raw, _ = network.forward(
             held,
