@@ -1624,6 +1624,24 @@ def test_attention_is_doubted_only_where_it_tells_no_order(
         assert ("positions of the steps" in mends[0].text) is not controlled
 
 
+def test_a_recurrent_layer_of_which_the_first_output_is_read_is_doubted():
+    shape = replace(network("none"), layer_kinds=("recurrent", "linear"))
+    subject = make_subject(kind="tokens", network=shape)
+    check, measures = UnsuitableLayers(), {"order": {"sees_only": "first"}}
+
+    [mend, slower] = check.mends(subject, measures)
+    trial = Trial(mend, gain(0.4), confirmed=True, decision="found", role="primary")
+    finding = check.judge(subject, Case(measures=measures, trial=trial))
+
+    assert (mend.key, slower.key) == (
+        "recurrent reference",
+        "recurrent reference, lr÷10",
+    )
+    assert not mend.control
+    assert finding.verdict == "found"
+    assert "sees only the first step" in finding.summary
+
+
 @pytest.mark.parametrize("kind", ["table", "series"])
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_layers_that_mix_samples_are_found_whatever_training_brings(kind, recurrent):

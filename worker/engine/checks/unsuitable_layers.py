@@ -5,7 +5,9 @@ Idea:      train a convolutional reference of about equal size, for token ids a
            one random order of pixels or time steps it must vanish. The same at a tenth
            of the rate must beat the given network at that rate. Of networks that have
            such layers only those are doubted that return the same for the steps in any
-           order, such as attention that is told no positions; that is proof enough.
+           order, such as attention that is told no positions, or see a single step,
+           such as a recurrent layer of which the first output is read; that is proof
+           enough.
            Layers that mix the samples of a batch in evaluation mode are unsuitable
            whatever is trained; recurrent ones are turned to the right axis.
 Source:    LeCun et al. 1989, Generalization and network design strategies.
@@ -48,7 +50,8 @@ class UnsuitableLayers:
         if subject.data.kind == "table":
             return []
         has_them = subject.network.has("conv", "recurrent", "attention")
-        if has_them and not self._is_blind(measures):
+        step = self._only_step(measures)
+        if has_them and not step and not self._is_blind(measures):
             return []
         family = "recurrent" if subject.data.kind == "tokens" else "conv"
         turned = subject.data.layout == CHANNELS_FIRST
@@ -63,6 +66,11 @@ class UnsuitableLayers:
             text = (
                 f"Tell the layers the positions of the steps, or use {layers} layers, "
                 "as the experiment did"
+            )
+        if has_them and step:
+            text = (
+                f"Let the layers see all steps, not only the {step} one (read the last "
+                "output of a recurrent layer), or build it as the experiment did"
             )
         return [
             Mend(
@@ -113,6 +121,8 @@ class UnsuitableLayers:
         says = "The layers do not see the structure of the data"
         if self._is_blind(case.measures):
             says = "The network returns the same for the steps in any order"
+        if step := self._only_step(case.measures):
+            says = f"The network sees only the {step} step of each sample"
         return judge_gain(self, case, says=says, evidence=evidence)
 
     def _turned(self) -> Mend:
@@ -159,3 +169,8 @@ class UnsuitableLayers:
     def _is_blind(self, measures: Measures) -> bool:
         """Whether the network tells nothing of the order of the steps."""
         return measures.get("order", {}).get("blind") is True
+
+    def _only_step(self, measures: Measures) -> str | None:
+        """The one step that the network sees, if it sees no other."""
+        step = measures.get("order", {}).get("sees_only")
+        return step if isinstance(step, str) else None

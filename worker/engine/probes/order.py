@@ -1,7 +1,8 @@
 """Whether the network tells the order of the steps of a sample at all.
 
 Attention without positions, averages and convolutions of kernel 1 return the same for
-the steps in any order, so that nothing they learn can depend on it.
+the steps in any order, so that nothing they learn can depend on it. A recurrent layer
+of which the first output is read, in place of the last one, has seen a single step.
 
 Values:
     rows: held-out rows looked at.
@@ -9,6 +10,7 @@ Values:
     difference: the largest change of an output, in deviations of the outputs.
     blind: whether that is arithmetic alone, while samples are told apart; None where a
         sample has no two steps.
+    sees_only: `first` or `last`, where that step alone tells the outputs, else None.
 """
 
 import numpy as np
@@ -27,7 +29,7 @@ from worker.engine.probes.material import (
 )
 
 MOST_ROWS = 64
-PASSES = 2
+PASSES = 4
 LEAST_ROWS = 8
 SEED = 0
 
@@ -39,18 +41,29 @@ def measure(material: Material, settings: Values) -> Values:
     x = choose(material.decide, sample_places(material.decide.y, most)).x
     axis = _steps(material, x.ndim - 1)
     if axis is None or x.shape[axis] < 2 or len(x) < 2:  # noqa: PLR2004 - an order
-        return {"rows": len(x), "blind": None}
+        return {"rows": len(x), "blind": None, "sees_only": None}
     order = _moved(x.shape[axis])
     prepare = AsTrained(material)
     first = outputs(material, x, prepare)
     mixed = outputs(material, np.take(x, order, axis=axis), prepare)
     change = compare(material, first, mixed)
-    between_samples = compare(material, first, first.roll(1, 0))
+    tells_samples = exceeds(compare(material, first, first.roll(1, 0)))
+
+    def sees_only(step: int) -> bool:
+        """Whether other samples' steps in place of all others change nothing."""
+        other = np.roll(x, 1, axis=0)
+        here = [slice(None)] * x.ndim
+        here[axis] = slice(step, step + 1 or None)
+        other[tuple(here)] = x[tuple(here)]
+        return not exceeds(compare(material, first, outputs(material, other, prepare)))
+
+    ends = {"first": 0, "last": -1} if tells_samples and exceeds(change) else {}
     return {
         "rows": len(x),
         "changed": change["changed"],
         "difference": change["difference"],
-        "blind": not exceeds(change) and exceeds(between_samples),
+        "blind": not exceeds(change) and tells_samples,
+        "sees_only": next((name for name, k in ends.items() if sees_only(k)), None),
     }
 
 

@@ -622,6 +622,47 @@ def test_steps_lie_where_the_layout_says(kind, layout, shape, blind):
     assert order.measure(material, {})["blind"] is blind
 
 
+class Read(torch.nn.Module):
+    """Answers by one output of a recurrent layer, or by their mean."""
+
+    def __init__(self, step: int | None) -> None:
+        super().__init__()
+        self.inner = torch.nn.GRU(4, 6, batch_first=True)
+        self.last = torch.nn.Linear(6, 3)
+        self.step = step
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        states = self.inner(x)[0]
+        state = states.mean(1) if self.step is None else states[:, self.step]
+        return self.last(state)
+
+
+@pytest.mark.parametrize(
+    ("step", "wiped", "seen"),
+    [
+        (0, False, "first"),
+        (-1, False, None),  # which has seen them all
+        (None, False, None),
+        (-1, True, "last"),  # it keeps nothing of those before
+        (3, False, None),
+    ],
+)
+def test_a_network_that_sees_a_single_step_is_told(step, wiped, seen):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((60, 5, 4)).astype(np.float32), np.arange(60) % 3
+    module = Read(step)
+    if wiped:
+        torch.nn.init.zeros_(module.inner.weight_hh_l0)
+        with torch.no_grad():  # the update gate is shut for what was
+            module.inner.bias_ih_l0[6:12] = -40
+    material = subject(module, (x, y), (x, y), kind="series")
+
+    values = order.measure(material, {})
+
+    assert values["sees_only"] == seen
+    assert values["blind"] is False
+
+
 class OverTheBatch(torch.nn.Module):
     """An LSTM that takes the first axis of a batch for time."""
 
