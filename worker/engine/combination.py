@@ -7,6 +7,7 @@ from service.contract.causes import Cause
 from worker.engine.check import Mend
 from worker.engine.lab.experiment import Arm, Change, NetworkChange, RecipeChange
 from worker.engine.results import BASELINE
+from worker.engine.sweeps import SHUFFLED
 from worker.engine.wording import AND
 
 # Of causes whose mending brings about as much, the cheapest to mend comes first.
@@ -39,13 +40,16 @@ def preference(mend: Mend) -> tuple[bool, bool, int]:
     """Rank of a mend among equals; low is preferred.
 
     Another activation that nothing in the graph speaks for comes last: many a fault is
-    borne better by one that saturates.
+    borne better by one that saturates. Sorted rows in a random order come first: that
+    costs nothing, and nobody leaves them sorted on purpose.
     """
     order = (
         CHEAPEST_FIRST.index(mend.cause)
         if mend.cause in CHEAPEST_FIRST
         else len(CHEAPEST_FIRST)
     )
+    if mend.key == SHUFFLED:
+        order = -1
     return not mend.evident, _is_far_fetched(mend), order
 
 

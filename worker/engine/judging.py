@@ -22,7 +22,7 @@ from worker.engine.wording import cause_words
 
 LOGGER = logging.getLogger(__name__)
 
-ALIKE = 0.9  # of the greater of two gains, from which either mend is enough
+SHARED = 0.5  # of the smaller of two gains, that the other brings as well
 
 
 def judge_all(
@@ -60,14 +60,14 @@ def _either_delivery(
     named = [found[cause] for cause in causes if cause in found]
     gains = [f.gain.value for f in named if f.verdict == "found" and f.gain]
     delivered = delivered_score(learned.measures, "balanced_accuracy") or 0.0
-    if len(gains) < len(causes) or sum(gains) <= 1 - delivered:
+    if len(gains) < len(causes):
         return found
-    if min(gains) < ALIKE * max(gains):
-        return found
+    if sum(gains) - (1 - delivered) < SHARED * min(gains):
+        return found  # there is room for both
     kept, other = sorted(named, key=lambda f: -f.gain.value if f.gain else 0.0)
     summary = (
-        f"{other.summary} Mending “{cause_words(kept.cause)}” brings as much, and both "
-        "together undo each other: mend one of them."
+        f"{other.summary} Mending “{cause_words(kept.cause)}” brings as much, or more, "
+        "and both together undo each other: mend one of them."
     )
     update = {"verdict": "suspected", "summary": summary}
     return {**found, other.cause: other.model_copy(update=update)}

@@ -1624,6 +1624,17 @@ def test_attention_is_doubted_only_where_it_tells_no_order(
         assert ("positions of the steps" in mends[0].text) is not controlled
 
 
+@pytest.mark.parametrize(("norms", "verdict"), [([], "found"), (["1"], "not_found")])
+def test_norms_that_saw_no_data_are_no_other_form_of_the_inputs(norms, verdict):
+    measures = {**in_form(0.5, "standardize"), "weights": {"untouched_norms": norms}}
+    case = Case(measures=measures, retrained=gain(0.5), delivered=0.45)
+
+    finding = PreprocessingMismatch().judge(make_subject(counts=(300, 300)), case)
+
+    assert finding.verdict == verdict
+    assert ("figures of no data" in finding.summary) is bool(norms)
+
+
 def test_a_recurrent_layer_of_which_the_first_output_is_read_is_doubted():
     shape = replace(network("none"), layer_kinds=("recurrent", "linear"))
     subject = make_subject(kind="tokens", network=shape)

@@ -600,7 +600,8 @@ def test_what_held_out_labels_show_of_a_gain_is_known_where_many_are_wrong(
     ("delivered", "form", "order", "both"),
     [
         (0.1, 0.83, 0.82, False),
-        (0.1, 0.83, 0.2, True),
+        (0.1, 0.83, 0.12, True),
+        (0.2, 0.64, 0.48, False),  # the other form leaves .16
         (0.7, 0.13, 0.125, True),  # there is room for both
     ],
 )

@@ -26,6 +26,7 @@ from worker.engine.results import (
 )
 from worker.engine.splits import lent_rows
 from worker.engine.stats.pairs import Rows, most_to_gain
+from worker.engine.sweeps import SHUFFLED
 from worker.engine.verdicts import relapses
 
 LABELS = np.arange(100) % 2
@@ -100,6 +101,26 @@ def test_gains_that_their_errors_do_not_tell_apart_are_equals():
 
     assert first_to_name(gains).cause is Cause.UNSUITABLE_ACTIVATION
     assert first_to_name(gains, [0.05, 0.05]).cause is Cause.LEARNING_RATE_TOO_HIGH
+
+
+def test_sorted_rows_are_named_before_a_training_that_is_as_short_for_them():
+    shuffle = Mend(
+        Cause.UNSUITABLE_OPTIMIZER,
+        SHUFFLED,
+        "Draw rows in a random order",
+        (RecipeChange(patch={"sampler": "shuffle"}),),
+        evident=True,
+    )
+    longer = Mend(
+        Cause.INSUFFICIENT_TRAINING,
+        "epochs=40",
+        "Train for longer",
+        (RecipeChange(patch={"epochs": 40}),),
+        evident=True,
+    )
+
+    assert first_to_name([(longer, 0.26), (shuffle, 0.254)]) is shuffle
+    assert first_to_name([(longer, 0.26), (shuffle, 0.1)]) is longer
 
 
 def test_trainings_that_end_as_badly_as_the_delivered_weights_are_counted():

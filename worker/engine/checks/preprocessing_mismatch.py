@@ -70,6 +70,10 @@ _OF_CHANCE = (
     "its outputs hardly tell the classes apart in that form either: what it hits "
     "there, it hits by chance"
 )
+_OF_NORMS = (
+    "its batch norms hold the figures of no data at all: that is what another form of "
+    "the inputs makes up for"
+)
 _OF_WEAKNESS = (
     "leaves it far below what training reaches on these data: the weakness lies "
     "elsewhere"
@@ -163,6 +167,8 @@ class PreprocessingMismatch:
             objection = (
                 "the first batch norm has stored the figures of the inputs as they are"
             )
+        if case.measures.get("weights", {}).get("untouched_norms"):
+            objection = _OF_NORMS
         if objection == _OF_WEAKNESS and self._restores_half(subject, case, gain):
             return found_in_delivery(
                 self.cause,
