@@ -148,8 +148,11 @@ def _without_cause(report: Report) -> Headline:
     elif suspected:
         tone, verdict = "unsure", "Nothing proven, something suspected"
     elif is_mostly_open([finding.verdict for finding in report.findings]):
-        tone = "unsure"
-        verdict = f"Undecided: {len(undecided)} causes could not be judged"
+        tried = len(_mostly_tried(undecided))
+        said = f"{tried} gains are too close to call"
+        if not tried:
+            said = f"{len(undecided)} causes could not be judged"
+        tone, verdict = "unsure", f"Undecided: {said}"
     elif weaker and undecided:
         tone, verdict = "unsure", "Undecided: a simple learner does better"
     else:
@@ -161,13 +164,7 @@ def _without_cause(report: Report) -> Headline:
             why += f" What that costs is not known. {_looked_for(report)}"
         remedy = " ".join(f.recommendation.text for f in named[:3] if f.recommendation)
     else:
-        why = f"{weaker} {_looked_for(report)}" if weaker else _looked_for(report)
-        remedy = (
-            "Nothing: keep the model as it is."
-            if tone == "good"
-            else "Repeat the audit with a larger budget, or mend what kept it from "
-            "judging: the limits say which."
-        )
+        why, remedy = _of_nothing_named(report, tone, weaker)
     if crashed:
         remedy = "Repeat the audit; the crashed checks are listed below."
     return Headline(
@@ -179,6 +176,30 @@ def _without_cause(report: Report) -> Headline:
         effect=_effect_without_cause(report, tone),
         repair=_repair(report.remedy, named[0] if len(named) == 1 else None),
     )
+
+
+def _of_nothing_named(report: Report, tone: str, weaker: str) -> tuple[str, str]:
+    """Why nothing is named, and what to do."""
+    why = f"{weaker} {_looked_for(report)}" if weaker else _looked_for(report)
+    if tone == "good":
+        return why, "Nothing: keep the model as it is."
+    tried = _mostly_tried(with_verdict(report, "inconclusive"))
+    if weaker or not tried:
+        return why, (
+            "Repeat the audit with a larger budget, or mend what kept it from judging: "
+            "the limits say which."
+        )
+    best = max((f.gain for f in tried if f.gain), key=lambda known: known.value)
+    return f"{why} The best change tried brings {gain(best)}.", (
+        "Nothing that surely helps was found: keep the model as it is, or hold out "
+        "more rows, which tell a small gain from none."
+    )
+
+
+def _mostly_tried(undecided: Sequence[Finding]) -> list[Finding]:
+    """Undecided causes whose gains were measured, where these are most of them."""
+    tried = [finding for finding in undecided if finding.gain is not None]
+    return tried if 2 * len(tried) > len(undecided) else []
 
 
 def _effect_without_cause(report: Report, tone: str) -> str:

@@ -29,7 +29,7 @@ class Head:
             the labels 0 and 1 themselves (mean squared error, for one).
         outputs: number of outputs; 1 means one output for two classes.
         classes: number of classes.
-        threshold: for one output, the value from which on it says class 1.
+        threshold: for one output, the value above which it says class 1.
     """
 
     kind: HeadKind
@@ -78,7 +78,7 @@ class Head:
             int64, (rows,). A row that is not finite counts as class 0.
         """
         if self.outputs == 1:
-            return (_column(raw) >= self.threshold).to(torch.int64)
+            return (_column(raw) > self.threshold).to(torch.int64)
         return torch.nan_to_num(raw, nan=-torch.inf).argmax(-1)
 
 

@@ -21,7 +21,7 @@ INSPECTIONS = (
     "cost", "noise", "signal", "delivered", "preprocessing", "leakage", "shift",
     "segments", "inputs", "order", "label_order", "weights", "determinism",
 )  # fmt: skip
-WITH_STEPS = ("series", "tokens")  # kinds of data whose samples have an order to tell
+WITH_ORDER = ("image", "series", "tokens")  # kinds of data whose samples have one
 
 
 def inspect(trainer: Trainer) -> Round[Measures]:
@@ -50,7 +50,7 @@ def _is_of_use(probe: str, trainer: Trainer) -> bool:
         case "order":
             return (
                 Cause.UNSUITABLE_LAYERS in trainer.subject.wanted
-                and trainer.subject.data.kind in WITH_STEPS
+                and trainer.subject.data.kind in WITH_ORDER
             )
     return True
 

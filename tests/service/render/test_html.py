@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from service.contract.causes import CATALOGUE, Cause
-from service.contract.report import Evidence, Report, ReportArm, ReportExperiment
+from service.contract.report import Evidence, Gain, Report, ReportArm, ReportExperiment
 from service.render.figures import cause_title, gain, share
 from service.render.html import content_policy, render_html, show_json, style
 from tests.builders_report import (
@@ -167,16 +167,26 @@ def test_a_crashed_check_does_not_look_like_a_clean_bill() -> None:
     assert "check crashed" in text.split("more causes")[0]
 
 
-def test_what_was_not_decided_is_no_clean_bill() -> None:
+@pytest.mark.parametrize("tried", [False, True])
+def test_what_was_not_decided_is_no_clean_bill(*, tried: bool) -> None:
+    """Nor is it a want of budget where small gains were measured on few rows."""
+    small = Gain(value=0.017, low=-0.038, high=0.072, seeds=8)
     findings = [
-        make_finding(cause, verdict="inconclusive" if number % 2 else "not_found")
+        make_finding(
+            cause,
+            verdict="inconclusive" if number % 2 else "not_found",
+            gain=small if tried else None,
+        )
         for number, cause in enumerate(Cause)
     ]
 
     text = render_html(make_healthy_report(findings=findings))
 
-    assert f"Undecided: {len(Cause) // 2} causes could not be judged" in text
-    assert "keep the model" not in text
+    count = len(Cause) // 2
+    told = "gains are too close to call" if tried else "causes could not be judged"
+    assert f"Undecided: {count} {told}" in text
+    assert ("hold out more rows" in text) is tried
+    assert ("larger budget" in text) is not tried
 
 
 def test_all_pictures_are_drawn() -> None:

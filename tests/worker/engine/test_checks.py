@@ -1722,6 +1722,32 @@ def test_outputs_that_are_no_numbers_are_a_fault_whatever_they_score(weights, su
     assert told.verdict == "inconclusive"
 
 
+@pytest.mark.parametrize(
+    ("changed", "alone", "says"),
+    [
+        (0.0, True, "outputs depend on the other samples in the batch, and a sample"),
+        (0.3, True, "30.0 % of its answers depend on chance or on the other samples"),
+        (0.3, False, "samples in the batch. Evaluation mode brings +4.0 points."),
+    ],
+)
+def test_what_a_model_in_training_mode_does_is_said_as_it_shows(changed, alone, says):
+    values = {
+        "varies": True,
+        "company": {"changed": changed},
+        "alone": {"needs_company": alone},
+        "gain": {"value": 0.0 if alone else 0.04, "standard_error": 0.01},
+    }
+
+    finding = TrainingModeLeftOn().judge(
+        make_subject(), Case(measures={"determinism": values})
+    )
+
+    assert finding.verdict == "found"
+    assert says in finding.summary
+    assert ("that comes alone gets none" in finding.summary) is alone
+    assert ("brings" in finding.summary) is not alone
+
+
 @pytest.mark.parametrize("baked", [True, False])
 def test_dropout_that_no_mode_turns_off_is_told_apart(baked):
     values = {"varies": True, "repeat": {"changed": 0.3}, "baked_training": baked}

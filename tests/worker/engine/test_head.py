@@ -152,7 +152,14 @@ def test_one_output_splits_into_two_classes():
 
     torch.testing.assert_close(found[:, 1], torch.sigmoid(raw[:, 0]))
     torch.testing.assert_close(found.sum(1), torch.ones(3, dtype=torch.float64))
-    assert Head("logits", 1, 2, 0.0).predict(raw).tolist() == [0, 1, 1]
+    assert Head("logits", 1, 2, 0.0).predict(raw).tolist() == [0, 0, 1]
+
+
+def test_an_output_that_is_not_above_the_threshold_is_the_first_class():
+    """A ReLU leaves many at exactly 0, of which rounding makes class 0 as well."""
+    head = Head("logits", 1, 2)
+
+    assert head.predict(torch.tensor([[0.0], [1e-6], [-1.0]])).tolist() == [0, 1, 0]
 
 
 def test_a_row_of_nothing_but_nan_is_the_first_class():

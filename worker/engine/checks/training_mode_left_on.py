@@ -35,6 +35,7 @@ class TrainingModeLeftOn:
     cause: ClassVar[Cause] = Cause.TRAINING_MODE_LEFT_ON
 
     least_changed: float = 0.002  # share of predictions that change
+    shown: float = 5e-4  # balanced accuracy that reads as more than nothing
 
     def obstacle(self, subject: Subject) -> str | None:
         """Any model can be run twice."""
@@ -78,18 +79,24 @@ class TrainingModeLeftOn:
                 "mode as well: the layers mix samples.",
                 evidence=evidence,
             )
-        worth = f" Evaluation mode brings {points(gain.value)}." if gain else ""
+        worth = ""
+        if gain is not None and abs(gain.value) >= self.shown:
+            worth = f" Evaluation mode brings {points(gain.value)}."
+        depends = (
+            f"{100 * changed:.1f} % of its answers depend on chance or on the other "
+            "samples in the batch"
+        )
+        if needs_company and changed < self.least_changed:
+            depends = "outputs depend on the other samples in the batch"
+        if needs_company:
+            depends += ", and a sample that comes alone gets none"
         loses = gain is not None and gain.value <= -Floors().material
         if loses:
             worth += " The statistics that its norms have stored do not fit the data."
         return found_in_delivery(
             self.cause,
             gain,
-            summary=(
-                "The model runs in training mode: "
-                f"{100 * changed:.1f} % of its answers depend on chance or on the "
-                "other samples in the batch." + worth
-            ),
+            summary=f"The model runs in training mode: {depends}.{worth}",
             text=self._to_do(loses=loses, baked=values.get("baked_training") is True),
             evidence=evidence,
             method=METHOD,
@@ -106,8 +113,9 @@ class TrainingModeLeftOn:
         if baked:
             text += (
                 "; in this file dropout or batch statistics are on whatever the mode, "
-                "as in a trace made in training mode, or where `F.dropout` is not told "
-                "`training=self.training`"
+                "as in a trace made in training mode, where `F.dropout` is not told "
+                "`training=self.training`, or where a batch norm keeps no running "
+                "statistics"
             )
         return f"{text}."
 

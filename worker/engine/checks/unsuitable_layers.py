@@ -67,6 +67,11 @@ class UnsuitableLayers:
                 f"Tell the layers the positions of the steps, or use {layers} layers, "
                 "as the experiment did"
             )
+        if has_them and subject.data.kind == "image":
+            text = (
+                "Let the layers see neighbouring pixels (convolutions of 3 x 3, say), "
+                "as the experiment did"
+            )
         if has_them and step:
             text = (
                 f"Let the layers see all steps, not only the {step} one (read the last "
@@ -120,7 +125,8 @@ class UnsuitableLayers:
             )
         says = "The layers do not see the structure of the data"
         if self._is_blind(case.measures):
-            says = "The network returns the same for the steps in any order"
+            of = "pixels" if subject.data.kind == "image" else "steps"
+            says = f"The network returns the same for the {of} in any order"
         if step := self._only_step(case.measures):
             says = f"The network sees only the {step} step of each sample"
         return judge_gain(self, case, says=says, evidence=evidence)

@@ -147,9 +147,11 @@ class LayerOperators:
             sibling = mean_name.rpartition(".")[0]
             candidate = f"{sibling}.num_batches_tracked".lstrip(".")
             count_name = candidate if candidate in self.buffers else None
-            on = isinstance(train, Constant) and bool(train.value)
-            if not self.training and on:
-                self.baked = True
+        on = isinstance(train, Constant) and bool(train.value)
+        # One that keeps no statistics takes those of the batch in either mode; an
+        # instance norm has nothing to keep.
+        if on and not self.training and (mean_name or kind == "aten::batch_norm"):
+            self.baked = True
         factor = momentum.value if isinstance(momentum, Constant) else None
         factor = factor or None  # torch passes 0 for a plain average at inference
         if mean_name is not None:

@@ -12,6 +12,7 @@ from network_models import (
     settled,
     without_dropout,
 )
+from torch import nn
 from torch.nn import functional as F
 
 from worker.engine.lab.recording import recorded
@@ -223,6 +224,24 @@ def test_running_the_module_as_delivered_leaves_its_buffers_as_they_were():
 def test_a_model_exported_in_evaluation_mode_is_not_said_to_be_in_training():
     for how in ("scripted", "traced"):
         assert not lifted(*settled("perceptron"), how).facts.baked_training
+
+
+@pytest.mark.parametrize(
+    ("norm", "baked"),
+    [
+        (nn.BatchNorm1d(4, track_running_stats=False), True),
+        (nn.BatchNorm1d(4), False),
+        (nn.InstanceNorm1d(4), False),  # has nothing to keep
+    ],
+)
+def test_a_batch_norm_that_keeps_no_statistics_is_in_training_in_either_mode(
+    norm, baked
+):
+    module = nn.Sequential(norm, nn.Flatten(), nn.Linear(12, 3)).eval()
+
+    assert (
+        lifted(module, torch.randn(5, 4, 3), "scripted").facts.baked_training is baked
+    )
 
 
 def test_what_cannot_be_lifted_runs_and_learns_on_the_module_itself():

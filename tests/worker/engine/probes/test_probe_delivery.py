@@ -604,7 +604,6 @@ def test_attention_that_is_told_no_positions_is_blind_for_the_order(told, is_dea
         ("series", "NCL", (4, 6), True),  # kernel 1 over the steps
         ("series", None, (4, 6), False),  # the same, steps and features exchanged
         ("series", None, (4, 1), None),  # too few steps for an order
-        ("image", None, (4, 6), None),
     ],
 )
 def test_steps_lie_where_the_layout_says(kind, layout, shape, blind):
@@ -620,6 +619,32 @@ def test_steps_lie_where_the_layout_says(kind, layout, shape, blind):
     material = subject(module, (x, y), (x, y), kind=kind, layout=layout)
 
     assert order.measure(material, {})["blind"] is blind
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_convolutions_of_single_pixels_are_blind_for_their_order(kernel, layout):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((40, 3, 6, 5)).astype(np.float32), np.arange(40) % 3
+    layers = [torch.nn.Conv2d(3, 5, kernel), torch.nn.ReLU()]
+    pooled = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(5, 3)]
+    module = torch.nn.Sequential(*layers, *pooled)
+    if layout == "NHWC":
+        x = x.transpose(0, 2, 3, 1)
+        module = torch.nn.Sequential(Moved(), module)
+    material = subject(module, (x, y), (x, y), kind="image", layout=layout)
+
+    values = order.measure(material, {})
+
+    assert values["blind"] is (kernel == 1)
+    assert values["sees_only"] is None
+
+
+class Moved(torch.nn.Module):
+    """Puts the channels first."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.permute(0, 3, 1, 2)
 
 
 class Read(torch.nn.Module):
