@@ -194,6 +194,13 @@ def _with_roles(
         if extra.value >= least and extra.low > floors.proven:
             chosen.add(cause)
     primary = lead_of({c: found[c] for c in chosen}, floors)
+    # What the others make good is no fault beside them, whatever it gains alone.
+    chosen -= {
+        cause
+        for cause in chosen - {primary}
+        if (extra := found[cause].on_top) is not None
+        and extra.value < _least_beside_others(found[cause].mend, gap, floors)
+    }
     near = NEAR_SHARE * _worth(found[primary])
     roles = dict(trials)
     for cause, trial in found.items():

@@ -6,6 +6,7 @@ import pytest
 from service.contract.causes import Cause
 from service.contract.recipe import Loss, Optimizer, Recipe
 from tests.builders_engine import HEADER, World, make_subject, no_effect
+from tests.worker.engine.test_results import trained
 from worker.engine.auditor import CANCELLED, NOT_RUN, advance
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Mend, Trial
@@ -23,10 +24,10 @@ from worker.engine.lab.experiment import (
     borrows,
     pack_mask,
 )
-from worker.engine.ledger import LeftOut
+from worker.engine.ledger import Learned, Ledger, LeftOut
 from worker.engine.stats.decisions import Floors
 from worker.engine.stats.pairs import PairedGain
-from worker.engine.verdicts import case_for, lead_of, weigh
+from worker.engine.verdicts import _with_roles, case_for, lead_of, weigh
 
 
 def patches(arm: Arm, *path: str):
@@ -206,6 +207,39 @@ def test_what_is_missed_beside_the_others_leads(beside, lead):
     }
 
     assert lead_of(found, Floors()) is lead
+
+
+@pytest.mark.parametrize(
+    ("beside", "role"), [(0.032, "explained"), (0.09, "component"), (None, "component")]
+)
+def test_what_the_others_make_good_is_not_named_beside_them(beside, role):
+    """Scaled inputs help behind two softmaxes; behind one there is little left."""
+
+    def trial(cause, alone, on_top):
+        mend = Mend(cause, cause.value, "Mend it", (), evident=True)
+        pair = PairedGain(value=alone, error=0.01, degrees=100, seeds=8)
+        more = on_top and replace(pair, value=on_top)
+        return Trial(mend, pair, confirmed=True, decision="found", on_top=more)
+
+    trials = {
+        Cause.UNSUITABLE_LOSS: trial(Cause.UNSUITABLE_LOSS, 0.52, 0.18),
+        Cause.UNSCALED_INPUTS: trial(Cause.UNSCALED_INPUTS, 0.38, beside),
+    }
+    learned = Learned(
+        measures={},
+        obstacles={},
+        mends={},
+        ledger=Ledger(),
+        signal=True,
+        screen=trained({"baseline": 40, "loss": 92}, (0,)),
+        chosen=tuple(trial.mend for trial in trials.values()),
+    )
+
+    roles = _with_roles(learned, trials, Floors(), frozenset())
+
+    assert roles[Cause.UNSUITABLE_LOSS].role == "primary"
+    assert roles[Cause.UNSCALED_INPUTS].role == role
+    assert bool(roles[Cause.UNSCALED_INPUTS].explained_by) is (role == "explained")
 
 
 def test_likely_mends_that_help_together_are_preferred_to_a_larger_network():
