@@ -15,7 +15,10 @@ def escaped(name: str) -> str:
 
 def in_words(message: str) -> str:
     """Say of a message what a caller can use: JSON has objects, not our classes."""
+    if message == "Extra inputs are not permitted":
+        return "there is no such field here; the contract lists those that there are"
     shown = _OBJECT.sub("JSON object", message)
+    shown = shown.replace(" or object to extract fields from", "")
     return shown.encode("utf-8", "replace").decode()
 
 

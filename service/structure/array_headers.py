@@ -100,8 +100,8 @@ def _item_bytes(name: str, kind: object) -> int:
     match = _TYPE.fullmatch(kind) if isinstance(kind, str) else None
     if match is None:
         raise UnsafeArchive(
-            reason=f"{name!r} holds {kind!r}; expected numbers, booleans or text, "
-            "never Python objects"
+            reason=f"{name!r} holds {kind!r}; expected real numbers, booleans or text, "
+            "never complex numbers or Python objects"
         )
     size = int(match[2] or 1)
     return size * 4 if match[1] == "U" else size

@@ -23,6 +23,7 @@ from worker.engine.checks.degenerate_weights import DegenerateWeights
 from worker.engine.checks.distribution_shift import DistributionShift
 from worker.engine.checks.insufficient_capacity import InsufficientCapacity
 from worker.engine.checks.insufficient_data import LENT, InsufficientData
+from worker.engine.checks.insufficient_training import InsufficientTraining
 from worker.engine.checks.label_order_mismatch import LabelOrderMismatch
 from worker.engine.checks.learning_rate_too_low import LearningRateTooLow
 from worker.engine.checks.no_learnable_signal import NoLearnableSignal
@@ -1720,6 +1721,29 @@ def test_outputs_that_are_no_numbers_are_a_fault_whatever_they_score(weights, su
     measures["delivered"]["spoiled"] = 0.5
     told = LabelOrderMismatch().judge(make_subject(), case)
     assert told.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("sign", [{"constant": ["0.weight"]}, {"non_finite": {"a": 1}}])
+def test_weights_that_are_all_alike_are_to_be_drawn_at_random(sign):
+    """The recipe as the author has it would make them all alike again."""
+    case = Case(measures={"weights": sign}, retrained=gain(0.8), delivered=0.1)
+
+    finding = DegenerateWeights().judge(make_subject(), case)
+
+    assert finding.verdict == "found"
+    is_alike = "constant" in sign
+    assert ("random initial weights" in finding.recommendation.text) is is_alike
+
+
+@pytest.mark.parametrize(
+    ("slope", "says"), [(0.214, "still fell by 21.4 %."), (-0.001, "no longer fell.")]
+)
+def test_a_loss_that_does_not_fall_is_not_said_to(slope, says):
+    case = Case(measures={}, baseline={"late_improvement": slope})
+
+    finding = InsufficientTraining().judge(make_subject(), case)
+
+    assert finding.evidence[0].statement.endswith(says)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,8 @@ class DegenerateWeights:
         broken = bool(values.get("non_finite"))
         if signs and (better or broken):
             # What is not finite can be of no use, whatever training anew brings.
-            worth, text = self._worth(gain if better else None, relapses)
+            alike = bool(values.get("constant") or values.get("zeros"))
+            worth, text = self._worth(gain if better else None, relapses, alike=alike)
             return found_in_delivery(
                 self.cause,
                 gain if better else None,
@@ -185,7 +186,9 @@ class DegenerateWeights:
             "may end as low by chance."
         )
 
-    def _worth(self, gain: PairedGain | None, relapses: float) -> tuple[str, str]:
+    def _worth(
+        self, gain: PairedGain | None, relapses: float, *, alike: bool
+    ) -> tuple[str, str]:
         """What training anew brings, and what to do."""
         if gain is None:
             worth = " The same recipe was not seen to do better: mend the rest first."
@@ -196,7 +199,10 @@ class DegenerateWeights:
                 f" Yet about {100 * relapses:.0f} % of the trainings by the same "
                 "recipe end no better."
             )
-        return worth, "Train anew by the same recipe and export those weights."
+        text = "Train anew by the same recipe and export those weights"
+        if alike:
+            text += ", from random initial weights: those that are all alike stay alike"
+        return worth, f"{text}."
 
     def _unproven(
         self,

@@ -26,6 +26,8 @@ class InsufficientTraining:
 
     cause: ClassVar[Cause] = Cause.INSUFFICIENT_TRAINING
 
+    falls: float = 5e-4  # share of the loss that reads as more than nothing
+
     def obstacle(self, subject: Subject) -> str | None:
         """Need the number of epochs."""
         return missing_field(subject, "epochs")
@@ -58,7 +60,11 @@ class InsufficientTraining:
                     kind="training_signs",
                     statement=(
                         "In the last quarter of the run as it was the training loss "
-                        f"still fell by {100 * slope:.1f} %."
+                        + (
+                            f"still fell by {100 * slope:.1f} %."
+                            if slope >= self.falls
+                            else "no longer fell."
+                        )
                     ),
                     values={"late_improvement": slope},
                 )
