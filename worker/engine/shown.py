@@ -68,8 +68,8 @@ class ShownInOtherForm:
         if len(self.train_levels) < 2:  # noqa: PLR2004 - a deviation needs two
             return False
         usual = float(np.median(self.train_levels))
-        ahead = np.maximum(0.0, np.array(self.train_levels) - usual)
-        deviation = float(np.sqrt((ahead[ahead > 0] ** 2).mean())) if ahead.any() else 0
+        better = np.sort(self.train_levels)[len(self.train_levels) // 2 :]
+        deviation = float(np.sqrt(((better - usual) ** 2).mean()))
         margin = self._margin * max(deviation, LEAST_DEVIATION_OF_FIT)
         return bool(level - usual > max(FITS_BETTER, margin))
 

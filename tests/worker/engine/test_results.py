@@ -24,6 +24,7 @@ from worker.engine.results import (
     seen_to_relapse,
     share_of_relapses,
 )
+from worker.engine.shown import ShownInOtherForm
 from worker.engine.splits import lent_rows
 from worker.engine.stats.pairs import Rows, most_to_gain
 from worker.engine.sweeps import SHUFFLED
@@ -138,6 +139,13 @@ def test_a_few_seeds_that_differ_much_predict_relapses_that_they_do_not_show():
 
     assert 0.05 < share_of_relapses(unsteady, within_reach, within=0.0) < 0.25
     assert share_of_relapses(unsteady, out_of_reach, within=0.0) < 0.02
+
+
+@pytest.mark.parametrize(("level", "expected"), [(0.53, True), (0.49, False)])
+def test_one_training_that_fits_better_does_not_speak_for_all(level, expected):
+    shown = ShownInOtherForm((0.33,) * 8, (0.333,) * 7 + (0.437,))
+
+    assert shown.fits_less_than(level) is expected
 
 
 def test_relapses_of_an_earlier_round_count_beside_those_of_fresh_seeds():

@@ -275,7 +275,11 @@ class PreprocessingMismatch:
             _OF_THE_FIT: self._fits_as_given(subject, case)
             and not self._has_moved(case),
             _OF_CHANCE: self._has_not_learned(subject, case)
-            or (shown is not None and shown.hit_by_chance(reached, chance)),
+            or (
+                shown is not None
+                and not is_theirs
+                and shown.hit_by_chance(reached, chance)
+            ),
             _OF_WEAKNESS: not found_again
             and (
                 restored < self.near_best * case.best_trained

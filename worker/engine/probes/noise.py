@@ -102,8 +102,8 @@ def measure(material: Material, settings: Values) -> Values:
     if not is_known(doubts, y):
         note(
             values,
-            "labels were not cross-checked: the learner that doubts them does no better "
-            "than chance",
+            "labels were not cross-checked: the learner that doubts them does no "
+            "better than chance",
         )
         return values
     values["rate"] = rate_of(doubts, len(y)).model_dump()
