@@ -52,6 +52,14 @@ def swaps(arm: Arm, name: str, to: str | None = None) -> bool:
     )
 
 
+def proven(cause: Cause, alone: float, on_top: float | None) -> Trial:
+    """A mend that gains so much by itself, and so much beside the others."""
+    mend = Mend(cause, cause.value, "Mend it", (), evident=True)
+    pair = PairedGain(value=alone, error=0.02, degrees=100, seeds=8)
+    more = on_top and replace(pair, value=on_top)
+    return Trial(mend, pair, confirmed=True, decision="found", on_top=more)
+
+
 def found(learned):
     trials = weigh(learned, Floors())
     return {c for c, t in trials.items() if t.role in ("primary", "component")}
@@ -193,17 +201,11 @@ def test_a_cause_whose_gain_vanishes_is_explained_by_the_other():
     ],
 )
 def test_what_is_missed_beside_the_others_leads(beside, lead):
-    def trial(cause, alone, on_top):
-        mend = Mend(cause, cause.value, "Mend it", (), evident=True)
-        pair = PairedGain(value=alone, error=0.02, degrees=100, seeds=8)
-        more = on_top and replace(pair, value=on_top)
-        return Trial(mend, pair, confirmed=True, decision="found", on_top=more)
-
     found = {
-        Cause.INSUFFICIENT_TRAINING: trial(
+        Cause.INSUFFICIENT_TRAINING: proven(
             Cause.INSUFFICIENT_TRAINING, 0.28, beside[0]
         ),
-        Cause.CLASS_IMBALANCE: trial(Cause.CLASS_IMBALANCE, 0.3, beside[1]),
+        Cause.CLASS_IMBALANCE: proven(Cause.CLASS_IMBALANCE, 0.3, beside[1]),
     }
 
     assert lead_of(found, Floors()) is lead
@@ -214,16 +216,9 @@ def test_what_is_missed_beside_the_others_leads(beside, lead):
 )
 def test_what_the_others_make_good_is_not_named_beside_them(beside, role):
     """Scaled inputs help behind two softmaxes; behind one there is little left."""
-
-    def trial(cause, alone, on_top):
-        mend = Mend(cause, cause.value, "Mend it", (), evident=True)
-        pair = PairedGain(value=alone, error=0.01, degrees=100, seeds=8)
-        more = on_top and replace(pair, value=on_top)
-        return Trial(mend, pair, confirmed=True, decision="found", on_top=more)
-
     trials = {
-        Cause.UNSUITABLE_LOSS: trial(Cause.UNSUITABLE_LOSS, 0.52, 0.18),
-        Cause.UNSCALED_INPUTS: trial(Cause.UNSCALED_INPUTS, 0.38, beside),
+        Cause.UNSUITABLE_LOSS: proven(Cause.UNSUITABLE_LOSS, 0.52, 0.18),
+        Cause.UNSCALED_INPUTS: proven(Cause.UNSCALED_INPUTS, 0.38, beside),
     }
     learned = Learned(
         measures={},
