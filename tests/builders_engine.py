@@ -20,7 +20,7 @@ from worker.engine.lab.experiment import (
     TrialOutcome,
     pack_mask,
 )
-from worker.engine.ledger import Learned, Round
+from worker.engine.ledger import Learned, Ledger, Round
 from worker.engine.planning import Costs
 from worker.engine.recipe import complete
 from worker.engine.splits import spared_rows
@@ -223,3 +223,9 @@ class World:
 
 def no_effect(_arm: Arm) -> float:
     return 0.0
+
+
+def make_learned(**known: Any) -> Learned:
+    """What rounds may have yielded, of which a test names what it is about."""
+    usual = {"measures": {}, "obstacles": {}, "mends": {}, "signal": True}
+    return Learned(**{**usual, "ledger": Ledger(), **known})

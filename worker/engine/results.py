@@ -349,9 +349,7 @@ def share_of_relapses(
         arm: the recipe as it was.
         within: balanced accuracy that does not count as better.
     """
-    after, before, rows = _beside_delivered(results, mask, arm)
-    levels = by_seed(after, rows)
-    limit = float(by_seed(before, rows)[0]) + within
+    levels, limit = _levels_and_limit(results, mask, arm, within=within)
     seen = float((levels <= limit).mean())
     degrees = float(len(levels) - 1)
     squares = float(((levels - levels.mean()) ** 2).sum())
@@ -373,12 +371,17 @@ TrainedAnew = tuple[Results, str, str]
 
 def seen_to_relapse(known: Sequence[TrainedAnew], *, within: float) -> float:
     """Share of all these trainings that end no better than delivered hits."""
-    low = [
-        by_seed(after, rows) <= float(by_seed(before, rows)[0]) + within
-        for results, mask, arm in known
-        for after, before, rows in [_beside_delivered(results, mask, arm)]
-    ]
+    found = [_levels_and_limit(*one, within=within) for one in known]
+    low = [levels <= limit for levels, limit in found]
     return float(np.concatenate(low).mean())
+
+
+def _levels_and_limit(
+    results: Results, mask: str, arm: str, *, within: float
+) -> tuple[Floats, float]:
+    """Balanced accuracy from each seed, and up to which it is no better than given."""
+    after, before, rows = _beside_delivered(results, mask, arm)
+    return by_seed(after, rows), float(by_seed(before, rows)[0]) + within
 
 
 def _beside_delivered(

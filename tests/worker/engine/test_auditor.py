@@ -5,7 +5,7 @@ import pytest
 
 from service.contract.causes import Cause
 from service.contract.recipe import Loss, Optimizer, Recipe
-from tests.builders_engine import HEADER, World, make_subject, no_effect
+from tests.builders_engine import HEADER, World, make_learned, make_subject, no_effect
 from tests.worker.engine.test_results import trained
 from worker.engine.auditor import CANCELLED, NOT_RUN, advance
 from worker.engine.catalog import CATALOG
@@ -24,7 +24,7 @@ from worker.engine.lab.experiment import (
     borrows,
     pack_mask,
 )
-from worker.engine.ledger import Learned, Ledger, LeftOut
+from worker.engine.ledger import LeftOut
 from worker.engine.stats.decisions import Floors
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.verdicts import _with_roles, case_for, lead_of, weigh
@@ -220,12 +220,7 @@ def test_what_the_others_make_good_is_not_named_beside_them(beside, role):
         Cause.UNSUITABLE_LOSS: proven(Cause.UNSUITABLE_LOSS, 0.52, 0.18),
         Cause.UNSCALED_INPUTS: proven(Cause.UNSCALED_INPUTS, 0.38, beside),
     }
-    learned = Learned(
-        measures={},
-        obstacles={},
-        mends={},
-        ledger=Ledger(),
-        signal=True,
+    learned = make_learned(
         screen=trained({"baseline": 40, "loss": 92}, (0,)),
         chosen=tuple(trial.mend for trial in trials.values()),
     )

@@ -6,7 +6,7 @@ import pytest
 
 from service.contract.causes import BY_CAUSE, Cause
 from service.contract.report import Evidence, Finding, Gain, Remedy
-from tests.builders_engine import World, make_subject, no_effect
+from tests.builders_engine import World, make_learned, make_subject, no_effect
 from tests.worker.engine.test_results import trained
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Mend, Trial, found_in_delivery, seen_of_gains
@@ -572,12 +572,8 @@ def test_last_rows_that_show_nothing_are_weighed_against_what_decided(
     mend = Mend(Cause.LABEL_NOISE, "mend", "Mend it", (RecipeChange(patch={}),))
     mask = pack_mask(np.arange(100) < delivered)
     noise = {"held_out": {"low": wrong, "shown": 1 - 2 * wrong}}
-    learned = Learned(
+    learned = make_learned(
         measures={"delivered": {"correct": {"decide": mask}}, "noise": noise},
-        obstacles={},
-        mends={},
-        ledger=Ledger(),
-        signal=True,
         confirm=trained({"baseline": 50, "mend": mended - 6}, SEEDS),
         chosen=(mend,),
     )
@@ -628,7 +624,7 @@ def test_of_two_faults_of_the_delivery_that_undo_each_other_one_is_named(
         Found(Cause.PREPROCESSING_MISMATCH, form),
     ]
     measures = {"delivered": {"balanced_accuracy": delivered}}
-    learned = Learned(
+    learned = make_learned(
         measures=measures, obstacles={}, mends={}, ledger=Ledger(), signal=True
     )
 

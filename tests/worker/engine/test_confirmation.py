@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.contract.causes import Cause
-from tests.builders_engine import make_subject
+from tests.builders_engine import make_learned, make_subject
 from tests.worker.engine.test_results import trained
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Mend, judge_gain
@@ -16,7 +16,6 @@ from worker.engine.choices import gain_of, shares_of_error
 from worker.engine.combination import name
 from worker.engine.confirmation import Confirmation, _whole_groups
 from worker.engine.lab.experiment import Arm, DataChange, NetworkChange, RecipeChange
-from worker.engine.ledger import Learned, Ledger
 from worker.engine.planning import Costs
 from worker.engine.results import BASELINE, Results
 from worker.engine.stats.decisions import Floors
@@ -243,12 +242,8 @@ def test_an_optimiser_no_better_than_the_given_one_at_its_rate_gives_way(
 
     chosen = settling.settle(confirm, together, best)
     repaired = settling.enriched(confirm, together, chosen, best)
-    learned = Learned(
-        measures={},
-        obstacles={},
+    learned = make_learned(
         mends=mends,
-        ledger=Ledger(),
-        signal=True,
         screen=confirm,
         confirm=confirm,
         together=together,
@@ -491,12 +486,7 @@ def test_what_adds_nothing_beside_a_proven_mend_is_not_left_open(beside, verdict
     slower = Mend(Cause.LEARNING_RATE_TOO_HIGH, "lr=0.1", "Lower", ())
     arms = {"baseline": 40, "dropped": 90, "lr=0.1": 43, "lr=0.1 + dropped": beside}
     results = trained(arms, tuple(range(3)))
-    learned = Learned(
-        measures={},
-        obstacles={},
-        mends={},
-        ledger=Ledger(),
-        signal=True,
+    learned = make_learned(
         screen=results,
         confirm=results,
         together=(labels,),
@@ -651,12 +641,8 @@ def test_what_is_needed_of_a_combination_is_told_without_what_stands_in_for_it(t
     first = trained_by_name(held._arms_of(together), tuple(range(8)))
     confirm, narrowed = outcome_of(held.narrow(first, together, best))
     chosen = held.settle(confirm, narrowed, best)
-    learned = Learned(
-        measures={},
-        obstacles={},
+    learned = make_learned(
         mends={cause: [mend] for cause, mend in best.items()},
-        ledger=Ledger(),
-        signal=True,
         screen=held.screen,
         confirm=confirm,
         together=together,

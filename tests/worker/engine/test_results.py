@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from service.contract.causes import Cause
+from tests.builders_engine import make_learned
 from worker.engine.check import Mend
 from worker.engine.combination import first_to_name
 from worker.engine.lab.experiment import (
@@ -17,7 +18,6 @@ from worker.engine.lab.experiment import (
     TrialOutcome,
     pack_mask,
 )
-from worker.engine.ledger import Learned, Ledger
 from worker.engine.results import (
     Results,
     collect,
@@ -154,12 +154,8 @@ def test_relapses_of_an_earlier_round_count_beside_those_of_fresh_seeds():
     steady = trained({"baseline": 80}, (0, 1, 2, 3))
     failing = trained({"baseline": 50}, (0, 1, 2, 3))  # 50, 54, 58, 62
     rounds = [(steady, mask, "baseline"), (failing, mask, "baseline")]
-    learned = Learned(
+    learned = make_learned(
         measures={"delivered": {"correct": {"decide": mask}}},
-        obstacles={},
-        mends={},
-        ledger=Ledger(),
-        signal=True,
         confirm=steady,
     )
 

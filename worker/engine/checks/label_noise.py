@@ -250,8 +250,8 @@ class LabelNoise:
 def _as_held_out_tell(finding: Finding, tried: Mend, rate: float) -> Finding:
     """Suspect what held-out labels tell, though no mend of it is proven to gain."""
     summary = (
-        f"About {100 * rate:.0f} % of the training labels are wrong, read as held-out "
-        f"labels have it, which differ there. {finding.summary}"
+        f"About {100 * rate:.0f} % of the training labels are wrong{_WHERE_OTHERS}. "
+        f"{finding.summary}"
     )
     return finding.model_copy(
         update={

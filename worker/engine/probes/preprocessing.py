@@ -40,6 +40,7 @@ from worker.engine.probes import affine_form
 from worker.engine.probes.inputs_as_trained import AsTrained, outputs, recipe_affine
 from worker.engine.probes.material import (
     Flags,
+    Labels,
     Material,
     Values,
     choose,
@@ -99,8 +100,12 @@ def measure(material: Material, settings: Values) -> Values:
     train = choose(material.train, sample_places(material.train.y, most))
 
     @cache
+    def said_of_train(name: str) -> Tensor | None:
+        return _outputs(material, train, prepare, name, known)
+
     def on_train(name: str) -> Flags | None:
-        return _hits(material, train, prepare, name, known)
+        raw = said_of_train(name)
+        return None if raw is None else correct(material.head, raw, train.y)
 
     if not untried:
         hits |= _pairs(material, split, prepare, known, hits)
@@ -128,7 +133,8 @@ def measure(material: Material, settings: Values) -> Values:
     values["tried"] = {name: balanced(hit, y) for name, hit in hits.items()}
     values["sure"] = values["train_after"] = values["train_gain"] = None
     if values["best"] != "identity":
-        _on_training_rows(values, material, train, prepare, known, on_train("identity"))
+        raw = said_of_train(str(values["best"]))
+        _on_training_rows(values, material, train.y, raw, on_train("identity"))
     _norms(values, material, prepare(split.x[:NORM_ROWS]), known)
     return values
 
@@ -244,22 +250,18 @@ def _fitted(
 def _on_training_rows(
     values: Values,
     material: Material,
-    train: Split,
-    prepare: AsTrained,
-    known: Figures,
+    y: Labels,
+    raw: Tensor | None,
     before: Flags | None,
 ) -> None:
     """Say how the best form does on training rows, and against the form given."""
-    raw = _outputs(material, train, prepare, str(values["best"]), known)
     if raw is None:
         return
-    hits = correct(material.head, raw, train.y)
+    hits = correct(material.head, raw, y)
     values["sure"] = sureness(material.head, raw, hits)
-    values["train_after"] = balanced(hits, train.y)
+    values["train_after"] = balanced(hits, y)
     if before is not None:
-        values["train_gain"] = as_values(
-            paired_balanced_accuracy(before, hits, train.y)
-        )
+        values["train_gain"] = as_values(paired_balanced_accuracy(before, hits, y))
 
 
 def _outputs(
