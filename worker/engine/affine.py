@@ -1,12 +1,14 @@
-"""The name of a scale and a shift of the inputs, `affine(a,b)`: written and read.
+"""Names of transformations that have figures of their own: written and read.
 
-Figures by channel stand apart by spaces.
+A scale and a shift of the inputs is `affine(a,b)`, columns in another order are
+`order(k)`; figures by channel or column stand apart by spaces.
 """
 
 import re
 from collections.abc import Iterable
 
 _NAME = re.compile(r"affine\(([-0-9.e ]+),([-0-9.e ]+)\)")
+_ORDER = re.compile(r"order\(([0-9 ]+)\)")
 
 
 def affine_name(scale: Iterable[float], shift: Iterable[float]) -> str:
@@ -26,3 +28,15 @@ def affine_figures(step: str) -> tuple[list[float], list[float]] | None:
         return None
     scale, shift = ([float(v) for v in part.split()] for part in found.groups())
     return (scale, shift) if len(scale) == len(shift) > 0 else None
+
+
+def order_name(order: Iterable[int]) -> str:
+    """Name the transformation that puts column `order[i]` at place i."""
+    return f"order({' '.join(str(k) for k in order)})"
+
+
+def order_figures(step: str) -> list[int] | None:
+    """Read the order of a step; None where it is another transformation."""
+    found = _ORDER.fullmatch(step)
+    order = [int(k) for k in found.group(1).split()] if found else []
+    return order if order and sorted(order) == list(range(len(order))) else None

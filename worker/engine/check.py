@@ -25,6 +25,7 @@ from worker.engine.recipe import merge_patch
 from worker.engine.stats.decisions import Decision, Floors, severity_of
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
+from worker.engine.told_apart import is_undone
 from worker.engine.wording import cause_words, counted
 
 Measures = dict[str, dict[str, JsonValue]]
@@ -281,6 +282,15 @@ def pair_of(values: JsonValue) -> PairedGain | None:
     if not isinstance(value, int | float) or not isinstance(error, int | float):
         return None
     return PairedGain(value=value, error=max(error, 1e-9), degrees=1e6, seeds=0)
+
+
+def undoes_the_move(measures: Measures) -> bool:
+    """Whether held-out inputs look like training inputs in the best form alone.
+
+    As told without any label, see the probe `preprocessing`.
+    """
+    areas = measures.get("preprocessing", {}).get("told_apart")
+    return isinstance(areas, dict) and is_undone(areas)
 
 
 def delivered_score(measures: Measures, name: str) -> float | None:

@@ -21,6 +21,7 @@ from worker.engine.check import (
     Trial,
     delivered_score,
     flattered_by,
+    undoes_the_move,
 )
 from worker.engine.judging import judge_all
 from worker.engine.ledger import Learned
@@ -80,6 +81,9 @@ def conclude(
     if misled := misled_by_the_form(judged, learned, trials, delivered):
         judged = [_of_another_form(f) if f.cause in misled else f for f in judged]
         explained |= dict.fromkeys(misled, Cause.PREPROCESSING_MISMATCH)
+    if moved := moved_by_the_form(judged, learned):
+        judged = [_of_form(f) if f.cause == moved else f for f in judged]
+        explained[moved] = Cause.PREPROCESSING_MISMATCH
     findings = sorted(judged, key=_order)
     primary = _primary(findings, trials)
     equivalent = [c for c, t in trials.items() if t.role == "equivalent"]
@@ -110,7 +114,7 @@ def conclude(
         findings=findings,
         primary_cause=primary,
         equivalent=equivalent if primary in trials else [],
-        explained_by=explained if primary in trials or misled else {},
+        explained_by=explained if primary in trials or misled or moved else {},
         remedy=remedy,
         experiments=[as_reported(entry) for entry in learned.ledger.entries],
         gate=Gate(passed=True),
@@ -258,6 +262,25 @@ def misled_by_the_form(
     if delivered + _gain(form) < results.best - Floors().material:
         return set()
     return {cause for cause in found if cause in trials}
+
+
+def moved_by_the_form(findings: Sequence[Finding], learned: Learned) -> Cause | None:
+    """The shift of held-out inputs, where it is that these came in another form."""
+    found = {f.cause: f for f in findings if f.verdict == "found"}
+    form = found.get(Cause.PREPROCESSING_MISMATCH)
+    shift = found.get(Cause.DISTRIBUTION_SHIFT)
+    if form is None or shift is None:
+        return None
+    wins_back = _gain(form) >= NEARLY_ALL * _gain(shift) > 0
+    if not wins_back and not undoes_the_move(learned.measures):
+        return None
+    return Cause.DISTRIBUTION_SHIFT
+
+
+def _of_form(finding: Finding) -> Finding:
+    more = " What moved is their form, see `preprocessing_mismatch`."
+    taken_back = _taken_back(finding, more)
+    return taken_back.model_copy(update={"severity": severity_of(0.0)})
 
 
 def _of_another_form(finding: Finding) -> Finding:

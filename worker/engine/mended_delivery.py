@@ -12,7 +12,7 @@ import numpy as np
 
 from service.contract.causes import Cause
 from service.contract.report import Finding
-from worker.engine.check import Measures
+from worker.engine.check import Measures, undoes_the_move
 from worker.engine.lab.experiment import (
     Arm,
     Change,
@@ -49,7 +49,8 @@ def mend_the_delivery(
     Returns:
         None where nothing of that kind is found, or it cannot be mended.
     """
-    found = {f.cause for f in findings if f.verdict == "found"} & MENDED
+    named = [f for f in findings if f.verdict == "found" or is_undone(f, measures)]
+    found = {f.cause for f in named} & MENDED
     changes = _changes(trainer, found, measures)
     if not found or changes is None:
         return None
@@ -68,6 +69,12 @@ def mend_the_delivery(
     if isinstance(outcome, TrainingOutcome) and outcome.file is not None:
         return entry
     return None
+
+
+def is_undone(finding: Finding, measures: Measures) -> bool:
+    """Whether a form is suspected that makes held-out inputs look as in training."""
+    is_form = finding.cause == Cause.PREPROCESSING_MISMATCH
+    return is_form and finding.verdict == "suspected" and undoes_the_move(measures)
 
 
 def _changes(

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from service.contract.causes import Cause
-from worker.engine.affine import affine_figures
+from worker.engine.affine import affine_figures, order_figures
 
 AND = " + "  # between the mends that an arm makes, in its name
 CONTROL = "|control"  # at the end of an arm's name, see `Mend.control_arm`
 # The recipe on a subsample, trained for as many updates as all rows take.
 FULL_LENGTH = f"full length{CONTROL}"
+MOST_FIGURES = 4  # of a transformation, that a sentence lists
 STOPPED = "A training was stopped by the budget at "
 
 # What each of `probes.transforms` does to the inputs, imperative.
@@ -53,17 +54,34 @@ def cause_words(cause: Cause) -> str:
     return cause.value.replace("_", " ")
 
 
+def form_name(name: str) -> str:
+    """Shorten the name of a transformation that has many figures."""
+    return "+".join(_shortened(step) for step in name.split("+"))
+
+
+def _shortened(step: str) -> str:
+    figures = affine_figures(step)
+    many = order_figures(step) or (figures[0] if figures else [])
+    return f"{step.partition('(')[0]}(…)" if len(many) > MOST_FIGURES else step
+
+
 def form_words(name: str) -> str:
     """Say what a transformation of the inputs does, each step of it."""
     return ", then ".join(
-        FORMS.get(step) or _affine_words(step) for step in name.split("+")
+        FORMS.get(step) or _words_of_figures(step) for step in name.split("+")
     )
 
 
-def _affine_words(step: str) -> str:
+def _words_of_figures(step: str) -> str:
+    if (order := order_figures(step)) is not None:
+        first = ", ".join(str(k) for k in order[:MOST_FIGURES])
+        more = ", …" if len(order) > MOST_FIGURES else ""
+        return f"put the columns in the order of the training data ({first}{more})"
     read = affine_figures(step)
     if read is None:
         return f"apply `{step}`"
+    if len(read[0]) > MOST_FIGURES:
+        return "scale and shift each feature to its mean and deviation in training data"
     by = " by channel" if len(read[0]) > 1 else ""
     factors, terms = (listed([figure(v) for v in part]) for part in read)
     return f"multiply them by {factors} and add {terms}{by}"

@@ -11,6 +11,8 @@ Idea:      score the delivered model on rescaled, reordered and transposed input
            just as the recipe's own trainings do were trained on these. Weights that
            have learned are sure of what they hit: what hardly moved is not, in whatever
            form it hits by chance.
+           Held-out inputs that look like the training ones in that form alone came in
+           another one, whatever the weights.
            A batch norm has stored which values reached it in training: the form in
            which they do so again is that of the training.
 Source:    Breck et al. 2019, Data validation for machine learning, MLSys (skew between
@@ -23,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 from pydantic import JsonValue
 
 from service.contract.causes import Cause
@@ -39,12 +42,13 @@ from worker.engine.check import (
     pair_of,
     points,
     undecided,
+    undoes_the_move,
 )
 from worker.engine.shown import ShownInOtherForm
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 from worker.engine.sureness import IN_NATS, has_not_learned
-from worker.engine.wording import form_words
+from worker.engine.wording import form_name, form_words
 
 METHOD = "inputs transformed against as given, paired over rows"
 
@@ -109,6 +113,7 @@ class PreprocessingMismatch:
         0.8  # area from which held-out inputs have another form by themselves
     )
     least_of_the_move: float = 0.65  # of what that costs, that the form must win back
+    unit: float = math.log(2)  # of a factor, from which it is another unit, no drift
     by_chance: float = 0.3  # nats an answer that one of many forms may bring
     norm_off: float = 0.5  # stored deviations, or nats of a ratio: another form
     norm_nearer: float = 0.25  # of that, what is left in the form of the training
@@ -159,9 +164,23 @@ class PreprocessingMismatch:
                 gain=gain,
                 method=METHOD,
             )
+        if undoes_the_move(case.measures):
+            evidence.append(_looks_as_in_training(str(best), values))
+            drifted = self._is_drift(str(best))
+            return (_drifted if drifted else _proven)(str(best), gain, evidence)
+        return self._by_the_weights(subject, case, gain, evidence)
+
+    def _by_the_weights(
+        self, subject: Subject, case: Case, gain: PairedGain, evidence: list[Evidence]
+    ) -> Finding:
+        """What a form that helps says, by what the weights do in it."""
+        values = case.measures["preprocessing"]
+        best = str(values.get("best"))
+        given, other = _off(values.get("first_norm")), _off(values.get("best_norm"))
+        found_again = self._is_nearer(other, given)
         shown = ShownInOtherForm.read(case.measures)
         if shown is not None:
-            evidence.append(_shown_as_well(shown, str(best), values))
+            evidence.append(_shown_as_well(shown, best, values))
         objection = self._objection(subject, case, gain, shown, found_again=found_again)
         if self._is_nearer(given, other):
             objection = (
@@ -170,44 +189,17 @@ class PreprocessingMismatch:
         if case.measures.get("weights", {}).get("untouched_norms"):
             objection = _OF_NORMS
         if objection == _OF_WEAKNESS and self._restores_half(subject, case, gain):
-            return found_in_delivery(
-                self.cause,
-                gain,
-                summary=(
-                    f"The inputs may come in another form than in training, one near "
-                    f"to `{best}` ({form_words(str(best))}): with that the delivered "
-                    f"model gains {points(gain.value)} balanced accuracy, yet stays "
-                    "below what training reaches on these data."
-                ),
-                text="Compare how the inputs are prepared in training and in service, "
-                f"step by step; none of the forms tried is the right one, `{best}` is "
-                "nearest.",
-                evidence=evidence,
-                method=METHOD,
-                verdict="suspected",
-            )
+            return _near(best, gain, evidence)
         if objection:
             return clear(
                 self.cause,
-                f"`{best}` ({form_words(str(best))}) would help the delivered model, "
-                f"but {objection}.",
+                f"`{form_name(best)}` ({form_words(best)}) would help the delivered "
+                f"model, but {objection}.",
                 evidence=evidence,
                 gain=gain,
                 method=METHOD,
             )
-        return found_in_delivery(
-            self.cause,
-            gain,
-            summary=(
-                f"The model expects its inputs in another form: with `{best}` "
-                f"({form_words(str(best))}) it gains {points(gain.value)} balanced "
-                "accuracy."
-            ),
-            text=f"Apply `{best}` to the inputs before the model, as in training: "
-            f"{form_words(str(best))}.",
-            evidence=evidence,
-            method=METHOD,
-        )
+        return _proven(best, gain, evidence)
 
     def _helps(
         self, gain: PairedGain, on_training_rows: PairedGain | None, bar: Bar
@@ -357,6 +349,18 @@ class PreprocessingMismatch:
             return 0.0
         return level - max(0.0, hit - usual)
 
+    def _is_drift(self, form: str) -> bool:
+        """Whether a fitted scale and shift are no larger than what instruments drift.
+
+        Inputs that nobody standardised, or in other units, are further away.
+        """
+        figures = [affine_figures(step) for step in form.split("+")]
+        known = [found for found in figures if found is not None]
+        if not known or len(known) < len(figures):
+            return False
+        factors = np.abs([a for scale, _ in known for a in scale])
+        return float(np.median(np.abs(np.log(np.maximum(factors, 1e-30))))) < self.unit
+
     def _has_not_learned(self, subject: Subject, case: Case) -> bool:
         """Whether the weights, in that form, are far less sure than right."""
         sure = case.measures.get("preprocessing", {}).get("sure")
@@ -369,6 +373,74 @@ class PreprocessingMismatch:
         return isinstance(low, float) and low >= self.moved
 
 
+def _proven(form: str, gain: PairedGain, evidence: list[Evidence]) -> Finding:
+    """Name the form that the model expects."""
+    return found_in_delivery(
+        Cause.PREPROCESSING_MISMATCH,
+        gain,
+        summary=(
+            f"The model expects its inputs in another form: with `{form_name(form)}` "
+            f"({form_words(form)}) it gains {points(gain.value)} balanced accuracy."
+        ),
+        text=f"Apply `{form_name(form)}` to the inputs before the model, as in "
+        f"training: {form_words(form)}.",
+        evidence=evidence,
+        method=METHOD,
+    )
+
+
+def _near(form: str, gain: PairedGain, evidence: list[Evidence]) -> Finding:
+    """Suspect that the right form is one that was not tried."""
+    return found_in_delivery(
+        Cause.PREPROCESSING_MISMATCH,
+        gain,
+        summary=(
+            "The inputs may come in another form than in training, one near to "
+            f"`{form_name(form)}` ({form_words(form)}): with that the delivered model "
+            f"gains {points(gain.value)} balanced accuracy, yet stays below what "
+            "training reaches on these data."
+        ),
+        text="Compare how the inputs are prepared in training and in service, step by "
+        f"step; none of the forms tried is the right one, `{form_name(form)}` is "
+        "nearest.",
+        evidence=evidence,
+        method=METHOD,
+        verdict="suspected",
+    )
+
+
+def _drifted(form: str, gain: PairedGain, evidence: list[Evidence]) -> Finding:
+    """Suspect a form where what moved may as well be the world."""
+    return found_in_delivery(
+        Cause.PREPROCESSING_MISMATCH,
+        gain,
+        summary=(
+            f"Held-out inputs lie elsewhere than training inputs; `{form_name(form)}` "
+            f"({form_words(form)}) undoes that, with which the delivered model gains "
+            f"{points(gain.value)} balanced accuracy."
+        ),
+        text="Compare how the inputs are measured and prepared in training and in "
+        f"service; until then apply `{form_name(form)}` to those of the service: "
+        f"{form_words(form)}.",
+        evidence=evidence,
+        method=METHOD,
+        verdict="suspected",
+    )
+
+
+def _looks_as_in_training(form: str, probe: Mapping[str, JsonValue]) -> Evidence:
+    areas = probe.get("told_apart")
+    values = areas if isinstance(areas, dict) else {}
+    given, left = (float(str(values.get(key))) for key in ("as_given", "in_form"))
+    return Evidence(
+        kind="looks_as_in_training",
+        statement=f"A classifier tells held-out inputs as given from training inputs "
+        f"with AUC {given:.2f}, with `{form_name(form)}` with {left:.2f}; 0.5 is "
+        "chance.",
+        values={"form": form, "as_given": given, "in_form": left},
+    )
+
+
 def _best_forms(tried: JsonValue, most: int = 4) -> str:
     """Say how the delivered model does on the forms that suit it best."""
     text = "Balanced accuracy of the delivered model"
@@ -377,7 +449,7 @@ def _best_forms(tried: JsonValue, most: int = 4) -> str:
     known = {k: v for k, v in tried.items() if isinstance(v, int | float)}
     best = sorted(known, key=lambda name: -known[name])
     named = [name for name in best if name != "identity"][: most - 1]
-    shown = [f"{100 * known[name]:.1f} % with `{name}`" for name in named]
+    shown = [f"{100 * known[name]:.1f} % with `{form_name(name)}`" for name in named]
     if "identity" in known:
         shown.insert(0, f"{100 * known['identity']:.1f} % as given")
     return f"{text}: {', '.join(shown)}; {len(known)} forms were tried."

@@ -5,7 +5,9 @@ few together with every other, then the scale and shift that suit training rows 
 (`affine_form.py`). The choice is made on one half of `decide` and judged on
 the other, both ways. Of forms that it cannot tell apart, the one is chosen in which
 training rows are told apart better, too, as these were learned in the right one; unless
-they are best as given, so that only held-out rows came in another form.
+they are best as given, so that only held-out rows came in another form. What makes them
+look like training rows is tried as well (`moved_forms.py`), and whether the best form
+does so is told as in `shift.py`.
 
 Values:
     best: name of the transformation (see `transforms`); `identity`: none is better.
@@ -24,19 +26,24 @@ Values:
         of actual over stored deviation), `features`; None where there is none.
     best_norm: the same for the inputs in the best form; None likewise, or where
         that is the form given.
+    told_apart: areas under the curve of a classifier that tells held-out inputs
+        `as_given`, and `in_form`, from training inputs as given; None where the best is
+        the form given, or there are too few rows.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from service.contract.errors import UnusableModel
 from worker.engine.data import Split
 from worker.engine.network.own_code import own_code
-from worker.engine.probes import affine_form
+from worker.engine.probes import affine_form, moved_forms
 from worker.engine.probes.inputs_as_trained import AsTrained, outputs, recipe_affine
 from worker.engine.probes.material import (
     Flags,
@@ -57,8 +64,10 @@ from worker.engine.probes.selection import (
     chosen_gain,
     cross_fitted,
 )
+from worker.engine.probes.shift import area_between
 from worker.engine.probes.transforms import Figures, applicable, figures, transform
 from worker.engine.stats.intervals import paired_balanced_accuracy
+from worker.engine.told_apart import is_undone
 
 MOST_ROWS = 2_000
 PASSES = 16  # at least, one a transformation
@@ -70,6 +79,7 @@ NEAR = 1.0  # over the root of the rows: within that of the best, training rows 
 NORM_ROWS = 1_000  # rows that the first norm is held against
 GOOD = 0.9  # balanced accuracy on training rows, from which no scale is looked for
 FITTED_ROWS, FEWEST_FITTED = 400, 64  # on which it is
+MOST_TOLD_APART = 1_000  # rows of either split
 LEAST_STEP = 0.02  # balanced accuracy that a step must add for another to be tried
 
 
@@ -86,41 +96,14 @@ def measure(material: Material, settings: Values) -> Values:
         material.dataset,
         undo=recipe_affine(material),
     )
-    names = applicable(known)
-    affordable = max(FEWEST, LOOKS * material.look_rows // max(1, len(split)))
-    untried = max(0, len(names) - affordable)
-    values["untried"] = untried
-    if untried:
-        note(
-            values,
-            f"{untried} of {len(names)} forms of the inputs were not tried, to keep "
-            "the budget",
-        )
-    hits = _try_all(material, split, prepare, known, names[:affordable])
     train = choose(material.train, sample_places(material.train.y, most))
-
-    @cache
-    def said_of_train(name: str) -> Tensor | None:
-        return _outputs(material, train, prepare, name, known)
-
-    def on_train(name: str) -> Flags | None:
-        raw = said_of_train(name)
-        return None if raw is None else correct(material.head, raw, train.y)
-
-    if not untried:
-        hits |= _pairs(material, split, prepare, known, hits)
-        plain = on_train("identity")
-        if plain is not None and balanced(plain, train.y) < GOOD:
-            hits |= _fitted(material, split, train, prepare, known, hits)
+    forms = _Forms(material, split, train, prepare, known)
+    hits = _hits_of(forms, values)
     y = split.y
-
-    def on_train_told(name: str) -> float:
-        hit = on_train(name)
-        return 0.0 if hit is None else balanced(hit, train.y)
 
     def best(rows: Flags) -> str:
         scores = {name: balanced(hit[rows], y[rows]) for name, hit in hits.items()}
-        return _best(scores, NEAR / float(np.sqrt(rows.sum())), on_train_told)
+        return _best(scores, NEAR / float(np.sqrt(rows.sum())), forms.on_train_told)
 
     after, chosen = cross_fitted(y, best, lambda name, rows: hits[name][rows])
     values["best"] = best(np.ones(len(y), dtype=np.bool_))
@@ -132,11 +115,108 @@ def measure(material: Material, settings: Values) -> Values:
     values["after"] = balanced(after, y)
     values["tried"] = {name: balanced(hit, y) for name, hit in hits.items()}
     values["sure"] = values["train_after"] = values["train_gain"] = None
-    if values["best"] != "identity":
-        raw = said_of_train(str(values["best"]))
-        _on_training_rows(values, material, train.y, raw, on_train("identity"))
+    values["told_apart"] = None
+    if (form := str(values["best"])) != "identity":
+        _on_training_rows(
+            values,
+            material,
+            train.y,
+            forms.said_of_train(form),
+            forms.on_train("identity"),
+        )
+        values["told_apart"] = forms.told_apart(form) or None
     _norms(values, material, prepare(split.x[:NORM_ROWS]), known)
     return values
+
+
+class _Forms:
+    """What the delivered model does in each form; worked out once."""
+
+    def __init__(
+        self,
+        material: Material,
+        split: Split,
+        train: Split,
+        prepare: AsTrained,
+        known: Figures,
+    ) -> None:
+        self.material, self.split, self.train = material, split, train
+        self.prepare, self.known = prepare, known
+        self.said_of_train = cache(self._said_of_train)
+        self.told_apart = cache(self._told_apart)
+
+    def hits(self, name: str) -> Flags | None:
+        """Which held-out rows it hits; None where it cannot take the form."""
+        return _hits(self.material, self.split, self.prepare, name, self.known)
+
+    def _said_of_train(self, name: str) -> Tensor | None:
+        return _outputs(self.material, self.train, self.prepare, name, self.known)
+
+    def on_train(self, name: str) -> Flags | None:
+        """Which training rows it hits."""
+        raw = self.said_of_train(name)
+        return None if raw is None else correct(self.material.head, raw, self.train.y)
+
+    def on_train_told(self, name: str) -> float:
+        """Balanced accuracy on training rows, 0 where that cannot be told."""
+        hit = self.on_train(name)
+        return 0.0 if hit is None else balanced(hit, self.train.y)
+
+    def moved(self) -> list[str]:
+        """Forms in which held-out inputs may look like training inputs."""
+        held, train = (
+            self.prepare(part.x).cpu().numpy() for part in (self.split, self.train)
+        )
+        return moved_forms.forms(held, train, self.known)
+
+    def _told_apart(self, name: str) -> dict[str, JsonValue]:
+        """Tell held-out inputs, as given and in a form, from training inputs."""
+        train, held = (
+            choose(part, sample_places(part.y, MOST_TOLD_APART))
+            for part in (self.train, self.split)
+        )
+        as_given = [self.prepare(part.x) for part in (train, held)]
+        changed = transform(name, as_given[1], self.known)
+        if changed.shape != as_given[1].shape:
+            return {}
+        parts = [
+            replace(part, x=x.cpu().numpy())
+            for part, x in zip((train, held, held), (*as_given, changed), strict=True)
+        ]
+        areas = [area_between(self.material, parts[0], part) for part in parts[1:]]
+        if None in areas:
+            return {}
+        return dict(zip(("as_given", "in_form"), areas, strict=True))
+
+
+def _hits_of(forms: _Forms, values: Values) -> dict[str, Flags]:
+    """Try every form that there is time for; says in `values` what was left out."""
+    material, split, known = forms.material, forms.split, forms.known
+    moved = forms.moved()
+    names = [name for name in applicable(known) if name not in moved]
+    names[1:1] = moved
+    affordable = max(FEWEST, LOOKS * material.look_rows // max(1, len(split)))
+    untried = max(0, len(names) - affordable)
+    values["untried"] = untried
+    if untried:
+        note(
+            values,
+            f"{untried} of {len(names)} forms of the inputs were not tried, to keep "
+            "the budget",
+        )
+    tried = {name: forms.hits(name) for name in names[:affordable]}
+    hits = {name: hit for name, hit in tried.items() if hit is not None}
+    plain = balanced(hits["identity"], split.y)
+    for name in moved:
+        helps = name in hits and balanced(hits[name], split.y) >= plain + LEAST_STEP
+        if helps and is_undone(forms.told_apart(name)):
+            # Told without a label, so that there is nothing to choose from.
+            return {one: hits[one] for one in ("identity", name)}
+    if not untried:
+        hits |= _pairs(material, split, forms.prepare, known, hits)
+        if forms.on_train_told("identity") < GOOD:
+            hits |= _fitted(material, split, forms.train, forms.prepare, known, hits)
+    return hits
 
 
 def _best(
@@ -179,17 +259,6 @@ def _prepared_sample(material: Material, prepare: AsTrained) -> Split:
     train = choose(material.train, places)
     x = prepare(train.x).cpu().numpy()
     return Split(x=x, y=train.y, rows=train.rows, source=train.source)
-
-
-def _try_all(
-    material: Material,
-    split: Split,
-    prepare: AsTrained,
-    known: Figures,
-    names: Sequence[str],
-) -> dict[str, Flags]:
-    tried = {name: _hits(material, split, prepare, name, known) for name in names}
-    return {name: hit for name, hit in tried.items() if hit is not None}
 
 
 def _pairs(

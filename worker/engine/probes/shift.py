@@ -106,6 +106,24 @@ def measure(material: Material, settings: Values) -> Values:
     return values
 
 
+def area_between(material: Material, train: Split, held: Split) -> float | None:
+    """Area under the curve by which two samples of equal classes are told apart.
+
+    Args:
+        material: the subject.
+        train: rows of one.
+        held: rows of the other.
+
+    Returns:
+        None where there are too few rows.
+    """
+    classes = len(material.dataset.class_names)
+    train, held = matched(train, held, classes)
+    if min(len(train), len(held)) < LEAST_ROWS:
+        return None
+    return _Pair.of(material, train, held).told_apart()[1].value
+
+
 def _mix_p_value(values: Values) -> float:
     shift = values["label_shift"]
     p_value = shift.get("p_value") if isinstance(shift, dict) else None

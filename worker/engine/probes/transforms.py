@@ -3,7 +3,8 @@
 The lab trains on them (`DataChange(name="transform")`), the probe `preprocessing` runs
 the delivered model on them. Two steps are joined by `+`, applied from left to right.
 Beside those of `TRANSFORMS` there is `affine(a,b)`, which multiplies by a and adds b;
-each is one figure, or one a channel with blanks between.
+each is one figure, or one a channel, or column of a table, with blanks between. And
+`order(k)` puts column k[i] of a table at place i.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.engine.affine import affine_figures
+from worker.engine.affine import affine_figures, order_figures
 from worker.engine.data import Dataset, Kind, Split, channel_axis
 from worker.engine.probes.inputs_as_trained import Affine, training_figures
 from worker.engine.probes.material import Floats
@@ -240,22 +241,30 @@ def _affine(step: str, x: Tensor, f: Figures) -> Tensor:
     if read is None:
         raise KeyError(step)
     shape = [1] * x.ndim
-    if len(read[0]) > 1 and f.channel is not None:
-        shape[f.channel] = len(read[0])
+    if len(read[0]) > 1:
+        shape[1 if f.channel is None else f.channel] = len(read[0])
     scale, shift = (x.new_tensor(v).reshape(shape) for v in read)
     return x * scale + shift
 
 
+def _with_figures(step: str, x: Tensor, f: Figures) -> Tensor:
+    order = order_figures(step)
+    if order is None:
+        return _affine(step, x, f)
+    return x.index_select(1, torch.tensor(order, device=x.device))
+
+
 def is_known(step: str) -> bool:
     """Whether a step is a transformation."""
-    return step in TRANSFORMS or affine_figures(step) is not None
+    known = affine_figures(step) or order_figures(step)
+    return step in TRANSFORMS or known is not None
 
 
 def transform(name: str, x: Tensor, f: Figures) -> Tensor:
     """Apply one transformation, or several joined by `+`.
 
     Args:
-        name: of `TRANSFORMS`, or an `affine(a,b)`.
+        name: of `TRANSFORMS`, an `affine(a,b)` or an `order(k)`.
         x: float, (rows, *sample shape).
         f: figures of the training inputs on the same scale as `x`.
 
@@ -263,7 +272,7 @@ def transform(name: str, x: Tensor, f: Figures) -> Tensor:
         KeyError: no such transformation.
     """
     for step in name.split("+"):
-        x = TRANSFORMS[step](x, f) if step in TRANSFORMS else _affine(step, x, f)
+        x = TRANSFORMS[step](x, f) if step in TRANSFORMS else _with_figures(step, x, f)
         if step == UNDO:
             f = f.raw or f
     return x
