@@ -32,6 +32,7 @@ Measures = dict[str, dict[str, JsonValue]]
 WRONG_HELD_OUT = 0.1  # share of the held-out labels, from which gains look smaller
 LEAST_SEEN = 0.25  # of a gain, that such labels are taken to show
 MOST_BY_ONE_PAIR = 0.95  # confidence; one pair does not show how far seeds lie apart
+AS_IN_TRAINING = "looks_as_in_training"  # evidence: what another form undoes
 Role = Literal["primary", "component", "equivalent", "explained", "none"]
 
 

@@ -25,6 +25,7 @@ from worker.engine.check import (
 )
 from worker.engine.judging import judge_all
 from worker.engine.ledger import Learned
+from worker.engine.mended_delivery import makes_up_for_a_move
 from worker.engine.prescription import (
     bears_out,
     better_of,
@@ -255,7 +256,9 @@ def misled_by_the_form(
     is the form.
     """
     found = {f.cause: f for f in findings if f.verdict == "found"}
-    form = found.get(Cause.PREPROCESSING_MISMATCH)
+    form = found.get(Cause.PREPROCESSING_MISMATCH) or next(
+        (f for f in findings if makes_up_for_a_move(f)), None
+    )
     results = learned.confirm or learned.screen
     if form is None or results is None:
         return set()

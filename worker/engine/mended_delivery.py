@@ -12,7 +12,7 @@ import numpy as np
 
 from service.contract.causes import Cause
 from service.contract.report import Finding
-from worker.engine.check import Measures, undoes_the_move
+from worker.engine.check import AS_IN_TRAINING, Measures
 from worker.engine.lab.experiment import (
     Arm,
     Change,
@@ -49,7 +49,7 @@ def mend_the_delivery(
     Returns:
         None where nothing of that kind is found, or it cannot be mended.
     """
-    named = [f for f in findings if f.verdict == "found" or is_undone(f, measures)]
+    named = [f for f in findings if f.verdict == "found" or makes_up_for_a_move(f)]
     found = {f.cause for f in named} & MENDED
     changes = _changes(trainer, found, measures)
     if not found or changes is None:
@@ -71,10 +71,11 @@ def mend_the_delivery(
     return None
 
 
-def is_undone(finding: Finding, measures: Measures) -> bool:
+def makes_up_for_a_move(finding: Finding) -> bool:
     """Whether a form is suspected that makes held-out inputs look as in training."""
     is_form = finding.cause == Cause.PREPROCESSING_MISMATCH
-    return is_form and finding.verdict == "suspected" and undoes_the_move(measures)
+    is_suspected = is_form and finding.verdict == "suspected"
+    return is_suspected and any(e.kind == AS_IN_TRAINING for e in finding.evidence)
 
 
 def _changes(

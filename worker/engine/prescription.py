@@ -18,7 +18,7 @@ from worker.engine.lab.experiment import (
     unpack_flags,
 )
 from worker.engine.ledger import Entry, Learned
-from worker.engine.mended_delivery import MENDED
+from worker.engine.mended_delivery import MENDED, makes_up_for_a_move
 from worker.engine.recipe import merge_patch
 from worker.engine.results import BASELINE, against_delivered
 from worker.engine.stats.decisions import Floors
@@ -133,6 +133,8 @@ def _judges(rows: int, learned: Learned) -> str:
 def with_the_delivery(remedy: Remedy, findings: Sequence[Finding]) -> Remedy:
     """Say what the repaired model does about the faults found in the delivery."""
     found = [f for f in findings if f.verdict == "found" and f.cause in MENDED]
+    if not remedy.steps:
+        found += [f for f in findings if makes_up_for_a_move(f)]
     if remedy.steps:  # trained anew
         settled = [_SETTLED[f.cause] for f in found]
     else:

@@ -19,6 +19,7 @@ NO_GAP = 0.02  # training minus held-out balanced accuracy
 FAR_SHORT = 0.5  # of what a cheap learner is better than chance
 SURELY = 0.0025  # p value; a twentieth of 5 %, since about twenty causes are judged
 ALIKE = 0.56  # AUC of telling the splits' inputs apart
+TOLD_APART = 0.8  # lower limit of that, from which they differ at a glance
 MIX_APART = 0.1  # total variation between the shares of the classes
 WORTH_KNOWING = 0.2  # balanced accuracy above chance, that such a learner must reach
 
@@ -88,6 +89,18 @@ def missing_by_far(measures: Measures) -> float:
     return float(reached - delivered)
 
 
+def outdone_by_a_learner(measures: Measures) -> bool:
+    """Whether a cheap learner surely does better than the delivered model.
+
+    Args:
+        measures: of the probes; `signal` holds what cheap learners reach.
+    """
+    delivered = delivered_score(measures, "balanced_accuracy")
+    reached = measures.get("signal", {}).get("balanced_accuracy")
+    low = reached.get("low") if isinstance(reached, dict) else None
+    return delivered is not None and isinstance(low, float) and low > delivered
+
+
 def mix_moved(measures: Measures) -> bool:
     """Whether training and held-out data hold other shares of the classes.
 
@@ -130,3 +143,14 @@ def _of_any_class(measures: Measures) -> tuple[float | None, float | None]:
         float(p_value) if isinstance(p_value, int | float) else None,
         float(auc) if isinstance(auc, int | float) else None,
     )
+
+
+def inputs_moved_far(measures: Measures) -> bool:
+    """Whether held-out inputs are told from training ones at a glance.
+
+    Args:
+        measures: of the probes; `shift` compares the splits.
+    """
+    area = measures.get("shift", {}).get("auc")
+    low = area.get("low") if isinstance(area, dict) else None
+    return isinstance(low, float) and low >= TOLD_APART

@@ -33,6 +33,7 @@ from worker.engine.stats.decisions import Floors
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 from worker.engine.sureness import has_not_learned
+from worker.engine.symptoms import inputs_moved_far
 
 # Why another order that fits better is not the order of the training.
 _IN_TRAINING_MODE = (
@@ -48,6 +49,11 @@ _AS_THE_RECIPE = (
     "Another order would fit the held-out labels better, but the recipe itself yields "
     "the order as it is: labels of the training rows are rather exchanged for each "
     "other, or those of the held-out ones."
+)
+_OF_A_MOVE = (
+    "Another order would fit the held-out labels better, but training rows are hit in "
+    "the order as it is, and held-out inputs lie elsewhere: that makes some classes "
+    "look like others."
 )
 _IN_ANY_ORDER = (
     "Another order would fit the held-out labels better, but the outputs are too weak "
@@ -162,6 +168,7 @@ class LabelOrderMismatch:
         objections = {
             _IN_TRAINING_MODE: runs is not None and runs.value <= -Floors().material,
             _BY_ACCIDENT: self._is_accidental(subject, case),
+            _OF_A_MOVE: self._fits_as_it_is(case) and inputs_moved_far(case.measures),
             _AS_THE_RECIPE: is_little and is_learned,
             _IN_ANY_ORDER: is_little,
             _FAR_BELOW: is_weak and not is_usual,
@@ -201,6 +208,13 @@ class LabelOrderMismatch:
         is_one_of_two = subject.data.classes == 2  # noqa: PLR2004
         most = math.inf if is_one_of_two else self.by_chance
         return has_not_learned(subject, values.get("sure"), most)
+
+    def _fits_as_it_is(self, case: Case) -> bool:
+        """Whether training rows are hit in the given order, and not in that one."""
+        values = case.measures.get("label_order", {})
+        before, after = values.get("train_before"), values.get("train_after")
+        known = isinstance(before, float) and isinstance(after, float)
+        return known and float(str(before)) >= float(str(after)) + self.apart
 
     def _fits_in_that_order(self, subject: Subject, case: Case) -> bool:
         """Whether the weights have learned the training rows, in that order alone.

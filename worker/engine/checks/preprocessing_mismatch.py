@@ -32,6 +32,7 @@ from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
 from worker.engine.affine import affine_figures
 from worker.engine.check import (
+    AS_IN_TRAINING,
     Bar,
     Case,
     Measures,
@@ -48,6 +49,7 @@ from worker.engine.shown import ShownInOtherForm
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 from worker.engine.sureness import IN_NATS, has_not_learned
+from worker.engine.symptoms import inputs_moved_far
 from worker.engine.wording import form_name, form_words
 
 METHOD = "inputs transformed against as given, paired over rows"
@@ -109,13 +111,13 @@ class PreprocessingMismatch:
     learns: float = 0.1  # balanced accuracy above chance, on training rows
     fits: float = 0.05  # balanced accuracy below the recipe's own, on training rows
     fits_loss: float = 1.5  # times the recipe's own loss, likewise
-    moved: float = (
-        0.8  # area from which held-out inputs have another form by themselves
-    )
     least_of_the_move: float = 0.65  # of what that costs, that the form must win back
-    unit: float = math.log(2)  # of a factor, from which it is another unit, no drift
+    unit: float = math.log(2.5)  # of a factor, from which it is another unit, no drift
     by_chance: float = 0.3  # nats an answer that one of many forms may bring
     norm_off: float = 0.5  # stored deviations, or nats of a ratio: another form
+    norm_moved: float = (
+        0.2  # likewise, off which no norm is in the form of its training
+    )
     norm_nearer: float = 0.25  # of that, what is left in the form of the training
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -164,10 +166,12 @@ class PreprocessingMismatch:
                 gain=gain,
                 method=METHOD,
             )
-        if undoes_the_move(case.measures):
+        if inputs_moved_far(case.measures) and values.get("told_apart"):
             evidence.append(_looks_as_in_training(str(best), values))
-            drifted = self._is_drift(str(best))
-            return (_drifted if drifted else _proven)(str(best), gain, evidence)
+            if self._is_drift(str(best)):
+                return _drifted(str(best), gain, evidence)
+            if undoes_the_move(case.measures):
+                return _proven(str(best), gain, evidence)
         return self._by_the_weights(subject, case, gain, evidence)
 
     def _by_the_weights(
@@ -182,7 +186,7 @@ class PreprocessingMismatch:
         if shown is not None:
             evidence.append(_shown_as_well(shown, best, values))
         objection = self._objection(subject, case, gain, shown, found_again=found_again)
-        if self._is_nearer(given, other):
+        if self._is_nearer(given, other, least=self.norm_moved):
             objection = (
                 "the first batch norm has stored the figures of the inputs as they are"
             )
@@ -256,7 +260,7 @@ class PreprocessingMismatch:
             shown is not None
             and suits_all
             and shown.mean - yielded >= self.least_share * gain.value
-            and not self._has_moved(case)
+            and not inputs_moved_far(case.measures)
         )
         proves_itself = is_good and reached - chance >= learned and not lifts_all
         objections = {
@@ -265,7 +269,7 @@ class PreprocessingMismatch:
             _OF_THE_ORDER: self._is_ordered_otherwise(case, gain.value),
             _OF_A_MOVE: self._is_a_small_part_of_the_move(case, gain.value),
             _OF_THE_FIT: self._fits_as_given(subject, case)
-            and not self._has_moved(case),
+            and not inputs_moved_far(case.measures),
             _OF_CHANCE: self._has_not_learned(subject, case)
             or (
                 shown is not None
@@ -292,11 +296,14 @@ class PreprocessingMismatch:
         restored = gain.low + case.delivered - 1 / subject.data.classes
         return gain.low >= self.much and restored >= self.half * learned > 0
 
-    def _is_nearer(self, one: float | None, other: float | None) -> bool:
+    def _is_nearer(
+        self, one: float | None, other: float | None, least: float | None = None
+    ) -> bool:
         """Whether what a norm has stored is found again in one form only."""
         if one is None or other is None:
             return False
-        return other >= self.norm_off and one <= self.norm_nearer * other
+        off = self.norm_off if least is None else least
+        return other >= off and one <= self.norm_nearer * other
 
     def _is_ordered_otherwise(self, case: Case, gained: float) -> bool:
         """Whether the order of the outputs is all that is wrong with the delivery."""
@@ -366,12 +373,6 @@ class PreprocessingMismatch:
         sure = case.measures.get("preprocessing", {}).get("sure")
         return has_not_learned(subject, sure, self.by_chance)
 
-    def _has_moved(self, case: Case) -> bool:
-        """Whether held-out inputs are told from training ones at a glance."""
-        area = case.measures.get("shift", {}).get("auc")
-        low = area.get("low") if isinstance(area, dict) else None
-        return isinstance(low, float) and low >= self.moved
-
 
 def _proven(form: str, gain: PairedGain, evidence: list[Evidence]) -> Finding:
     """Name the form that the model expects."""
@@ -415,9 +416,9 @@ def _drifted(form: str, gain: PairedGain, evidence: list[Evidence]) -> Finding:
         Cause.PREPROCESSING_MISMATCH,
         gain,
         summary=(
-            f"Held-out inputs lie elsewhere than training inputs; `{form_name(form)}` "
-            f"({form_words(form)}) undoes that, with which the delivered model gains "
-            f"{points(gain.value)} balanced accuracy."
+            "Held-out inputs lie elsewhere than training inputs. Where their form is "
+            f"to blame, `{form_name(form)}` ({form_words(form)}) makes up for it: with "
+            f"that the delivered model gains {points(gain.value)} balanced accuracy."
         ),
         text="Compare how the inputs are measured and prepared in training and in "
         f"service; until then apply `{form_name(form)}` to those of the service: "
@@ -433,7 +434,7 @@ def _looks_as_in_training(form: str, probe: Mapping[str, JsonValue]) -> Evidence
     values = areas if isinstance(areas, dict) else {}
     given, left = (float(str(values.get(key))) for key in ("as_given", "in_form"))
     return Evidence(
-        kind="looks_as_in_training",
+        kind=AS_IN_TRAINING,
         statement=f"A classifier tells held-out inputs as given from training inputs "
         f"with AUC {given:.2f}, with `{form_name(form)}` with {left:.2f}; 0.5 is "
         "chance.",

@@ -7,7 +7,8 @@ Idea:      train a convolutional reference of about equal size, for token ids a
            such layers only those are doubted that return the same for the steps in any
            order, such as attention that is told no positions, or see a single step,
            such as a recurrent layer of which the first output is read; that is proof
-           enough.
+           enough. And those that a cheap learner outdoes, which has no such layers: the
+           reference must beat them, too.
            Layers that mix the samples of a batch in evaluation mode are unsuitable
            whatever is trained; recurrent ones are turned to the right axis.
 Source:    LeCun et al. 1989, Generalization and network design strategies.
@@ -31,6 +32,17 @@ from worker.engine.data import CHANNELS_FIRST
 from worker.engine.lab.experiment import DataChange, NetworkChange
 from worker.engine.subject import Subject
 from worker.engine.sweeps import rate_change, round_rate
+from worker.engine.symptoms import outdone_by_a_learner
+
+# Layers of the right kind, outdone by a learner that has none: what they may miss.
+_OF_THE_SIGHT = {
+    "image": "Let the layers see the whole picture in detail (convolutions of 3 x 3 "
+    "with a stride of 1, pooled little by little)",
+    "series": "Let the layers see neighbouring steps in detail (convolutions of 5 "
+    "steps with a stride of 1, pooled little by little)",
+    "tokens": "Let what follows a recurrent layer see all its outputs (their largest "
+    "values, say), not only the one behind the padding",
+}
 
 
 @dataclass(frozen=True)
@@ -50,8 +62,9 @@ class UnsuitableLayers:
         if subject.data.kind == "table":
             return []
         has_them = subject.network.has("conv", "recurrent", "attention")
-        step = self._only_step(measures)
-        if has_them and not step and not self._is_blind(measures):
+        proof = self._seen_of_them(subject, measures)
+        is_outdone = has_them and proof is None and outdone_by_a_learner(measures)
+        if has_them and not proof and not is_outdone:
             return []
         family = "recurrent" if subject.data.kind == "tokens" else "conv"
         turned = subject.data.layout == CHANNELS_FIRST
@@ -63,40 +76,44 @@ class UnsuitableLayers:
         layers = "recurrent" if family == "recurrent" else "convolutional"
         text = f"Use {layers} layers"
         if has_them:
-            text = (
-                f"Tell the layers the positions of the steps, or use {layers} layers, "
-                "as the experiment did"
-            )
-        if has_them and subject.data.kind == "image":
-            text = (
-                "Let the layers see neighbouring pixels (convolutions of 3 x 3, say), "
-                "as the experiment did"
-            )
-        if has_them and step:
-            text = (
-                f"Let the layers see all steps, not only the {step} one (read the last "
-                "output of a recurrent layer), or build it as the experiment did"
-            )
+            text = proof or _OF_THE_SIGHT[subject.data.kind]
+        reference = Mend(
+            cause=self.cause,
+            key=f"{family} reference",
+            text=f"{text}, as the experiment did" if has_them else text,
+            changes=(change,),
+            control=() if has_them else (change, shuffled),
+            late_control=not has_them,
+            urgent=True,
+            evident=not is_outdone,
+        )
+        if is_outdone:
+            return [reference]
         return [
-            Mend(
-                cause=self.cause,
-                key=f"{family} reference",
-                text=text,
-                changes=(change,),
-                control=() if has_them else (change, shuffled),
-                late_control=not has_them,
-                urgent=True,
-                evident=True,
-            ),
+            reference,
             Mend(
                 cause=self.cause,
                 key=f"{family} reference, lr÷10",
-                text=text + " and a tenth of the learning rate",
+                text=f"{reference.text} and a tenth of the learning rate",
                 changes=(change, slower),
                 control=(slower,),
                 evident=True,
             ),
         ]
+
+    def _seen_of_them(self, subject: Subject, measures: Measures) -> str | None:
+        """What to do about layers that were seen not to see; None where they do."""
+        if step := self._only_step(measures):
+            return (
+                f"Let the layers see all steps, not only the {step} one (read the last "
+                "output of a recurrent layer), or build it"
+            )
+        if not self._is_blind(measures):
+            return None
+        if subject.data.kind == "image":
+            return "Let the layers see neighbouring pixels (convolutions of 3 x 3, say)"
+        layers = "recurrent" if subject.data.kind == "tokens" else "convolutional"
+        return f"Tell the layers the positions of the steps, or use {layers} layers"
 
     def judge(self, subject: Subject, case: Case) -> Finding:
         """The network as it is against the reference, in order and out of order."""
@@ -129,6 +146,10 @@ class UnsuitableLayers:
             says = f"The network returns the same for the {of} in any order"
         if step := self._only_step(case.measures):
             says = f"The network sees only the {step} step of each sample"
+        if case.trial is not None and not case.trial.mend.evident:
+            says = (
+                "A plain network of the same size sees more, and so does a linear one"
+            )
         return judge_gain(self, case, says=says, evidence=evidence)
 
     def _turned(self) -> Mend:

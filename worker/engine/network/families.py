@@ -50,17 +50,20 @@ class _Mean(nn.Module):
         return x.mean(1)
 
 
-class _LastState(nn.Module):
-    """A GRU of which only the last output is kept."""
+class _States(nn.Module):
+    """A GRU of which the last output is kept, and the largest of all.
+
+    Where samples are padded at their end, the last one has forgotten them.
+    """
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()
         self.gru = nn.GRU(features, width, batch_first=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`x`: (rows, steps, features); returns (rows, width)."""
+        """`x`: (rows, steps, features); returns (rows, 2 width)."""
         out: torch.Tensor = self.gru(x)[0]
-        return out[:, -1]
+        return torch.cat([out[:, -1], out.amax(1)], 1)
 
 
 class _Tokens(nn.Module):
@@ -185,7 +188,7 @@ def _is_series(shape: tuple[int, ...]) -> bool:
 def _recurrent(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
     if len(shape) != 2:  # noqa: PLR2004
         raise SurgeryImpossible(f"samples of shape {shape} have no steps in time")
-    return nn.Sequential(_LastState(shape[1], width), nn.Linear(width, classes))
+    return nn.Sequential(_States(shape[1], width), nn.Linear(2 * width, classes))
 
 
 Family = Callable[[tuple[int, ...], int, int], nn.Module]
