@@ -19,7 +19,7 @@ MOST_FOR_WEIGHING = 0.01  # of the budget, for one network
 # longest, so that workers who share an audit end together.
 INSPECTIONS = (
     "cost", "noise", "signal", "delivered", "preprocessing", "leakage", "shift",
-    "segments", "inputs", "order", "label_order", "weights", "determinism",
+    "segments", "inputs", "codes", "order", "label_order", "weights", "determinism",
 )  # fmt: skip
 WITH_ORDER = ("image", "series", "tokens")  # kinds of data whose samples have one
 
@@ -47,6 +47,11 @@ def _is_of_use(probe: str, trainer: Trainer) -> bool:
     match probe:
         case "noise":
             return Cause.LABEL_NOISE in trainer.subject.wanted
+        case "codes":
+            return (
+                Cause.UNSUITABLE_LAYERS in trainer.subject.wanted
+                and trainer.subject.data.kind == "table"
+            )
         case "order":
             return (
                 Cause.UNSUITABLE_LAYERS in trainer.subject.wanted

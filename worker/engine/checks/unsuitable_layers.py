@@ -9,6 +9,9 @@ Idea:      train a convolutional reference of about equal size, for token ids a
            such as a recurrent layer of which the first output is read; that is proof
            enough. And those that a cheap learner outdoes, which has no such layers: the
            reference must beat them, too.
+           Columns of a table that hold codes of categories: a network that gives each
+           code a column must beat one as large on the numbers. Tried where a linear
+           learner does better with such columns, and than the delivered model.
            Layers that mix the samples of a batch in evaluation mode are unsuitable
            whatever is trained; recurrent ones are turned to the right axis.
 Source:    LeCun et al. 1989, Generalization and network design strategies.
@@ -24,15 +27,18 @@ from worker.engine.check import (
     Case,
     Measures,
     Mend,
+    delivered_score,
     found_in_delivery,
     judge_gain,
     not_applicable,
+    pair_of,
 )
 from worker.engine.data import CHANNELS_FIRST
-from worker.engine.lab.experiment import DataChange, NetworkChange
+from worker.engine.lab.experiment import DataChange, NetworkChange, RecipeChange
 from worker.engine.subject import Subject
 from worker.engine.sweeps import rate_change, round_rate
 from worker.engine.symptoms import outdone_by_a_learner
+from worker.engine.wording import counted
 
 # Layers of the right kind, outdone by a learner that has none: what they may miss.
 _OF_THE_SIGHT = {
@@ -51,6 +57,8 @@ class UnsuitableLayers:
 
     cause: ClassVar[Cause] = Cause.UNSUITABLE_LAYERS
 
+    told_by_codes: float = 0.03  # balanced accuracy of a linear learner, less without
+
     def obstacle(self, subject: Subject) -> str | None:
         """None: in any network layers may mix samples."""
         return None
@@ -60,7 +68,8 @@ class UnsuitableLayers:
         if self._mixes(measures) and subject.network.has("recurrent"):
             return [self._turned()]
         if subject.data.kind == "table":
-            return []
+            sizes = self._sizes_of_codes(measures)
+            return [self._looked_up(sizes)] if sizes else []
         has_them = subject.network.has("conv", "recurrent", "attention")
         proof = self._seen_of_them(subject, measures)
         is_outdone = has_them and proof is None and outdone_by_a_learner(measures)
@@ -119,11 +128,13 @@ class UnsuitableLayers:
         """The network as it is against the reference, in order and out of order."""
         if self._mixes(case.measures):
             return self._mixing(case)
-        if subject.data.kind == "table":
+        if subject.data.kind == "table" and not case.measures.get("codes"):
             return not_applicable(
                 self.cause,
                 "the features of a table have no order that a layer could use",
             )
+        if subject.data.kind == "table":
+            return self._of_a_table(case)
         evidence = []
         ordered = [f for k, f in case.arms.items() if k.endswith("reference")]
         shuffled = [f for k, f in case.arms.items() if k.endswith("reference|control")]
@@ -151,6 +162,58 @@ class UnsuitableLayers:
                 "A plain network of the same size sees more, and so does a linear one"
             )
         return judge_gain(self, case, says=says, evidence=evidence)
+
+    def _of_a_table(self, case: Case) -> Finding:
+        """The network on numbers against one that looks codes up, where there are."""
+        values = case.measures["codes"]
+        numbers, codes = values.get("numbers"), values.get("codes")
+        if not isinstance(numbers, float) or not isinstance(codes, float):
+            return not_applicable(
+                self.cause,
+                "the features of a table have no order that a layer could use, and "
+                "none looks like the code of a category",
+            )
+        evidence = [
+            Evidence(
+                kind="codes",
+                statement=f"{counted(int(str(values.get('columns'))), 'column')} may "
+                "hold codes of categories. Looking these up a linear learner reaches "
+                f"{100 * codes:.1f} % balanced accuracy on training rows that it did "
+                f"not see, taking them for quantities {100 * numbers:.1f} %.",
+                values=dict(values),
+            )
+        ]
+        says = "The layers take codes of categories for quantities"
+        return judge_gain(self, case, says=says, evidence=evidence)
+
+    def _sizes_of_codes(self, measures: Measures) -> list[int]:
+        """How many codes each column has, where these seem to be names."""
+        values = measures.get("codes", {})
+        sizes, level = values.get("sizes"), values.get("level")
+        gain = pair_of(values.get("gain"))
+        low = level.get("low") if isinstance(level, dict) else None
+        delivered = delivered_score(measures, "balanced_accuracy")
+        if gain is None or not isinstance(sizes, list) or not isinstance(low, float):
+            return []
+        tells_more = gain.value >= self.told_by_codes and gain.low > 0
+        is_outdone = delivered is not None and low > delivered
+        return [int(str(n)) for n in sizes] if tells_more and is_outdone else []
+
+    def _looked_up(self, sizes: list[int]) -> Mend:
+        """One column a code, against as large a network on the numbers."""
+        one_hot = NetworkChange(name="reference", to="codes", codes=tuple(sizes))
+        as_given = RecipeChange(patch={"normalization": "none"})
+        return Mend(
+            cause=self.cause,
+            key="codes looked up",
+            text="Look the codes of the categories up (a column a code, or an "
+            "embedding), as the experiment did",
+            changes=(one_hot, as_given),
+            control=(NetworkChange(name="reference", to="dense"),),
+            control_name="dense reference",
+            urgent=True,
+            evident=True,
+        )
 
     def _turned(self) -> Mend:
         return Mend(

@@ -124,7 +124,8 @@ class NetworkChange(_Value):
       `delivered` (start from the delivered weights).
     - `batch_first`: recurrent layers that take the first axis for time take the second.
     - `reference`: a fresh network of family `to` (`linear`, `dense`, `conv`,
-      `recurrent`) with about the same number of parameters.
+      `recurrent`, `codes`) with about the same number of parameters; of `codes`, those
+      of each column are counted in `codes`, 0 being a quantity.
     - `as_delivered`: the delivered weights are scored as they are; nothing is trained.
     - `reorder`: output i becomes the one that stands in `order` at i.
     - `head`: a fresh last layer that returns one raw score a class, where the delivered
@@ -147,6 +148,7 @@ class NetworkChange(_Value):
     ]
     to: str | None = None
     order: tuple[int, ...] | None = None
+    codes: tuple[int, ...] | None = None
     factor: float | None = None
     least: int | None = None
     p: float | None = None

@@ -47,6 +47,10 @@ class Change(Protocol):
         """Of the outputs: which of them stands at each place."""
 
     @property
+    def codes(self) -> tuple[int, ...] | None:
+        """Of the columns of a table: how many codes each has, 0 for a quantity."""
+
+    @property
     def factor(self) -> float | None:
         """Of width or depth."""
 

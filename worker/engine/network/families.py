@@ -4,7 +4,8 @@ They answer whether another kind of layer would do better with as many parameter
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -77,6 +78,32 @@ class _Tokens(nn.Module):
         """`x`: (rows, steps), any type; returns (rows, steps, width)."""
         out: torch.Tensor = self.table(x.long())
         return out
+
+
+class _Codes(nn.Module):
+    """Gives each code of a column of a table a column of its own; keeps quantities.
+
+    A code that no training row holds has none.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        places = [k for k, size in enumerate(sizes) for _ in range(size)]
+        codes = [float(code) for size in sizes for code in range(size)]
+        numbers = [k for k, size in enumerate(sizes) if not size]
+        self.place: torch.Tensor
+        self.code: torch.Tensor
+        self.numbers: torch.Tensor
+        self.register_buffer("place", torch.tensor(places))
+        self.register_buffer("code", torch.tensor(codes))
+        self.register_buffer("numbers", torch.tensor(numbers, dtype=torch.int64))
+        self.scaled = nn.BatchNorm1d(len(numbers)) if numbers else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x`: (rows, columns); returns (rows, codes and quantities)."""
+        codes = (x.index_select(1, self.place) == self.code).to(x.dtype)
+        numbers = self.scaled(x.index_select(1, self.numbers))
+        return torch.cat([codes, numbers], 1)
 
 
 def picture_shape(sample_shape: tuple[int, ...]) -> tuple[tuple[int, int, int], bool]:
@@ -201,6 +228,12 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+def _on_codes(codes: Sequence[int], classes: int, width: int) -> nn.Module:
+    """A dense network on looked-up codes."""
+    columns = sum(codes) + sum(not size for size in codes)
+    return nn.Sequential(_Codes(codes), _dense((columns,), classes, width))
+
+
 def _on_tokens(
     family: str, steps: int, vocabulary: int, classes: int, width: int
 ) -> nn.Module:
@@ -223,6 +256,7 @@ def reference_module(
     classes: int,
     parameters: int,
     vocabulary: int | None = None,
+    codes: Sequence[int] | None = None,
 ) -> torch.jit.ScriptModule:
     """Make a network of a family, its width chosen to come near a number of parameters.
 
@@ -230,15 +264,20 @@ def reference_module(
 
     Args:
         family: `linear`, `dense`, `conv` (of series whose steps come first),
-            `conv_channels_first` or `recurrent`.
+            `conv_channels_first`, `recurrent` or `codes`.
         sample_shape: of one sample.
         classes: number of outputs.
         parameters: number of trainable values to come near.
         vocabulary: number of tokens where the input is one.
+        codes: how many codes each column has, of the family `codes`.
 
     Raises:
         SurgeryImpossible: the family does not fit the samples.
     """
+    if family == "codes" and codes and sample_shape == (len(codes),):
+        # As wide as one on the numbers: of the codes of a column a sample has but one.
+        width = _width(partial(_dense, sample_shape, classes), parameters)
+        return _scripted(partial(_on_codes, codes, classes), width)
     if family not in FAMILIES:
         raise SurgeryImpossible(
             f"no family `{family}`; there are {', '.join(FAMILIES)}"
@@ -249,16 +288,28 @@ def reference_module(
             return _on_tokens(family, sample_shape[0], vocabulary, classes, width)
         return FAMILIES[family](sample_shape, classes, width)
 
+    most = _MOST_CHANNELS_OUT if family.startswith("conv") else _MOST_WIDTH
+    return _scripted(build, _width(build, parameters, most))
+
+
+def _scripted(build: Callable[[int], nn.Module], width: int) -> torch.jit.ScriptModule:
+    with torch.random.fork_rng(devices=[]):
+        return torch.jit.script(build(width))
+
+
+def _width(
+    build: Callable[[int], nn.Module], parameters: int, most: int = _MOST_WIDTH
+) -> int:
+    """How wide a network comes near a number of parameters."""
+
     def count(width: int) -> int:
         with torch.device("meta"):
             return sum(p.numel() for p in build(width).parameters())
 
-    most = _MOST_CHANNELS_OUT if family.startswith("conv") else _MOST_WIDTH
     low, high = 1, most
     while low < high:  # the widest that is not larger
         middle = (low + high + 1) // 2
         low, high = (middle, high) if count(middle) <= parameters else (low, middle - 1)
     if low < most and count(low + 1) - parameters < parameters - count(low):
         low += 1
-    with torch.random.fork_rng(devices=[]):
-        return torch.jit.script(build(max(low, 2)))
+    return max(low, 2)

@@ -255,7 +255,7 @@ class Network:
             SurgeryImpossible: with the reason.
         """
         if change.name == "reference":
-            return self._reference(change.to or "", classes, sample)
+            return self._reference(change.to or "", classes, sample, change.codes)
         surgeon = SURGEONS.get(change.name)
         if surgeon is None:
             raise SurgeryImpossible(f"no change of a network is called `{change.name}`")
@@ -459,7 +459,13 @@ class Network:
             stackable=self.stackable,
         )
 
-    def _reference(self, family: str, classes: int, sample: torch.Tensor) -> "Network":
+    def _reference(
+        self,
+        family: str,
+        classes: int,
+        sample: torch.Tensor,
+        codes: Sequence[int] | None,
+    ) -> "Network":
         vocabulary = None
         if self.facts.takes_tokens:
             sizes = [one.detail.get("in") for one in self.facts.layers[:1]]
@@ -470,6 +476,7 @@ class Network:
             classes=classes,
             parameters=self.facts.parameters,
             vocabulary=vocabulary,
+            codes=codes,
         )
         lifted = lift(module)
         lifted.origin = "made"

@@ -2,8 +2,9 @@
 
 Where held-out data alone came on another scale, or with their columns in another order,
 what undoes that can be told from the inputs: the scale and the shift that give each
-feature the mean and the deviation of the training rows, and the order in which columns
-are distributed, and go together, as there. No label is looked at.
+feature the mean and the deviation of the training rows, or pictures their range, and
+the order in which columns are distributed, and go together, as there. No label is
+looked at.
 Source: assignment: Crouse 2016, On implementing 2D rectangular assignment algorithms,
 IEEE Transactions on Aerospace and Electronic Systems 52:1679.
 """
@@ -47,6 +48,8 @@ def forms(held: Array, train: Array, known: Figures) -> list[str]:
     if known.kind == "image" and (usual := _bytes(*parts)):
         found.append(usual)
     if _have_moved(*parts):
+        if known.kind == "image" and (by_range := _to_the_range(held, known)):
+            found.append(by_range)
         (mean, std), (wanted, spread) = (_figures(part) for part in parts)
         scale = np.where((std > 0) & (spread > 0), spread / np.maximum(std, 1e-30), 1.0)
         found.append(affine_name(scale, wanted - scale * mean))
@@ -97,6 +100,19 @@ def _bytes(held: Floats, train: Floats) -> str | None:
         if 1 / NEAR_BYTES <= ratio / factor <= NEAR_BYTES:
             return name
     return None
+
+
+def _to_the_range(held: Array, known: Figures) -> str | None:
+    """Stretch pictures to the least and the greatest value of training ones.
+
+    Of a plain ground even a small difference is told at a glance.
+    """
+    values = held[np.isfinite(held)]
+    low, high = float(known.low.min()), float(known.high.max())
+    if not len(values) or values.max() <= values.min() or high <= low:
+        return None
+    scale = (high - low) / float(values.max() - values.min())
+    return affine_name([scale], [low - scale * float(values.min())])
 
 
 def _have_moved(held: Floats, train: Floats) -> bool:

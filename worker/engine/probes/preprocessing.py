@@ -80,6 +80,7 @@ NORM_ROWS = 1_000  # rows that the first norm is held against
 GOOD = 0.9  # balanced accuracy on training rows, from which no scale is looked for
 FITTED_ROWS, FEWEST_FITTED = 400, 64  # on which it is
 MOST_TOLD_APART = 1_000  # rows of either split
+GRAINS = 500  # a deviation, less than which is rounding: a plain ground shows all of it
 LEAST_STEP = 0.02  # balanced accuracy that a step must add for another to be tried
 
 
@@ -179,14 +180,21 @@ class _Forms:
         changed = transform(name, as_given[1], self.known)
         if changed.shape != as_given[1].shape:
             return {}
+        step = _deviation(as_given[0]) / GRAINS
         parts = [
-            replace(part, x=x.cpu().numpy())
+            replace(part, x=((x / step).round() * step).cpu().numpy())
             for part, x in zip((train, held, held), (*as_given, changed), strict=True)
         ]
         areas = [area_between(self.material, parts[0], part) for part in parts[1:]]
         if None in areas:
             return {}
         return dict(zip(("as_given", "in_form"), areas, strict=True))
+
+
+def _deviation(x: Tensor) -> float:
+    """Deviation of all finite values together, 1 where there is none."""
+    values = x.double()[torch.isfinite(x)]
+    return float(values.std()) if len(values) > 1 and values.std() > 0 else 1.0
 
 
 def _hits_of(forms: _Forms, values: Values) -> dict[str, Flags]:

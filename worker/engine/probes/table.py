@@ -1,6 +1,7 @@
 """Every probe by the name under which a `Measurement` asks for it."""
 
 from worker.engine.probes import (
+    codes,
     delivered,
     determinism,
     inputs,
@@ -17,6 +18,7 @@ from worker.engine.probes import (
 from worker.engine.probes.material import Probe
 
 PROBES: dict[str, Probe] = {
+    "codes": codes.measure,
     "delivered": delivered.measure,
     "determinism": determinism.measure,
     "inputs": inputs.measure,
