@@ -19,11 +19,11 @@ from service.contract.causes import Cause
 from worker.engine.catalog import CATALOG
 from worker.engine.check import Check, Measures, Mend, delivered_score, noise_rate
 from worker.engine.choices import (
-    against_own_rate,
     best_of_each,
     has_signal,
     retraining_helps,
     trained_alone,
+    with_rivals,
 )
 from worker.engine.confirmation import Confirmation
 from worker.engine.doubted_labels import SECOND_LOOK
@@ -201,7 +201,7 @@ def _train(trainer: Trainer, checks: Sequence[Check]) -> Round[Learned]:
     screen = yield from look_again(trainer, screen, mends, delivered)
     interaction = Interaction(trainer, screen)
     yield from interaction.follow(mends)
-    mends = against_own_rate(screen, mends)
+    mends = with_rivals(screen, mends)
     best = best_of_each(screen, mends)
     chosen = yield from interaction.combine(mends, best)
 

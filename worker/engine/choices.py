@@ -15,6 +15,11 @@ from worker.engine.subject import Subject
 
 SURE_SIGNAL = 0.01  # p value at which some reference certainly learns
 RATES = (Cause.LEARNING_RATE_TOO_HIGH, Cause.LEARNING_RATE_TOO_LOW)  # low to high
+# What is changed at more cost, and what may do as well.
+RIVALS = {
+    Cause.UNSUITABLE_OPTIMIZER: RATES,
+    Cause.UNSUITABLE_LAYERS: (Cause.INSUFFICIENT_CAPACITY,),
+}
 MOST_BETWEEN = 3  # rates between the given and the chosen one
 WEIGHT_OF_EVIDENT = 5.0  # times the error that other causes are allowed
 ABOUT = 0.05  # of a rate's gain, that a steadier one may bring less
@@ -206,20 +211,22 @@ def best_single(
     return (first_to_name([(m, gain_of(results, m).value) for m in promising]),)
 
 
-def against_own_rate(
+def with_rivals(
     screen: Results, mends: Mapping[Cause, Sequence[Mend]]
 ) -> dict[Cause, Sequence[Mend]]:
-    """Have other optimisers compete with the given one at its own best rate."""
-    swept = [m for cause in RATES for m in mends.get(cause, ()) if m.key in screen]
+    """Have mends compete with cheaper ones of other causes, at the best of these.
+
+    Other optimisers with the given one at its own best rate, layers of another shape
+    with more of the given ones; where something speaks for them they need not.
+    """
     found = dict(mends)
-    if not swept:
-        return found
-    own = max(swept, key=lambda m: gain_of(screen, m).value)
-    if gain_of(screen, own).value > 0:
-        found[Cause.UNSUITABLE_OPTIMIZER] = [
-            m if m.evident else replace(m, rival=own)
-            for m in mends.get(Cause.UNSUITABLE_OPTIMIZER, ())
-        ]
+    for cause, cheaper in RIVALS.items():
+        options = [m for c in cheaper for m in mends.get(c, ()) if m.key in screen]
+        own = max(options, key=lambda m: gain_of(screen, m).value, default=None)
+        if own is not None and gain_of(screen, own).value > 0:
+            found[cause] = [
+                m if m.evident else replace(m, rival=own) for m in mends.get(cause, ())
+            ]
     return found
 
 

@@ -18,4 +18,10 @@ def is_undone(areas: Mapping[str, JsonValue]) -> bool:
     given, left = areas.get("as_given"), areas.get("in_form")
     if not isinstance(given, float) or not isinstance(left, float):
         return False
-    return given >= TOLD_APART and left - 0.5 <= LEFT_APART * (given - 0.5)
+    return have_moved(areas) and left - 0.5 <= LEFT_APART * (given - 0.5)
+
+
+def have_moved(areas: Mapping[str, JsonValue]) -> bool:
+    """Whether held-out inputs as given are told from training inputs at a glance."""
+    given = areas.get("as_given")
+    return isinstance(given, float) and given >= TOLD_APART

@@ -35,6 +35,7 @@ from worker.engine.checks.unsuitable_loss import UnsuitableLoss
 from worker.engine.checks.unsuitable_optimizer import UnsuitableOptimizer
 from worker.engine.combination import choose_compatible, compatible, first_to_name
 from worker.engine.lab.experiment import UNTOUCHED, NetworkChange, RecipeChange
+from worker.engine.mended_delivery import makes_up_for_a_move
 from worker.engine.outputs import fits
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import NetworkShape
@@ -1782,3 +1783,135 @@ def test_dropout_that_no_mode_turns_off_is_told_apart(baked):
 
     assert finding.recommendation is not None
     assert ("training=self.training" in finding.recommendation.text) is baked
+
+
+AS_IN_TRAINING = {"told_apart": {"as_given": 1.0, "in_form": 0.51}}
+FAR = {"shift": {"auc": {"value": 0.99, "low": 0.98}}}
+
+
+@pytest.mark.parametrize(
+    ("best", "told", "verdict"),
+    [
+        ("divide_255", AS_IN_TRAINING, "found"),
+        ("order(1 0 2)", AS_IN_TRAINING, "found"),
+        ("affine(0.33 0.3 0.35,-1 -1 -1)", AS_IN_TRAINING, "found"),  # other units
+        ("affine(0.9 1 1.1,-2 0 0.1)", AS_IN_TRAINING, "suspected"),  # a drift
+        ("divide_255", {"told_apart": {"as_given": 1.0, "in_form": 0.9}}, "not_found"),
+        ("divide_255", {}, "not_found"),
+    ],
+)
+def test_a_form_in_which_held_out_inputs_look_as_in_training_needs_no_more_proof(
+    best, told, verdict
+):
+    """The weights are poor: by what they do in it nothing could be told."""
+    measures = {**in_form(0.3, best), **FAR}
+    measures["preprocessing"] |= told
+    arms = {"activation=tanh": {"balanced_accuracy": 0.95}}
+    case = Case(measures=measures, retrained=gain(0.0), delivered=0.25, arms=arms)
+
+    finding = PreprocessingMismatch().judge(make_subject(counts=(300,) * 4), case)
+
+    assert finding.verdict == verdict
+    assert makes_up_for_a_move(finding) is (verdict == "suspected")
+    if verdict == "suspected":
+        assert "Where their form is to blame" in finding.summary
+    if told:
+        assert "with AUC 1.00" in finding.evidence[1].statement
+
+
+@pytest.mark.parametrize(
+    ("area", "before", "verdict"),
+    [
+        (0.98, 0.97, "not_found"),  # training rows are hit in the order as it is
+        (0.6, 0.97, "found"),  # and so they are where labels alone were renumbered
+        (0.98, 0.1, "found"),
+    ],
+)
+def test_a_drift_that_makes_classes_look_like_others_is_no_order(area, before, verdict):
+    order = {
+        "gain": {"value": 0.3, "standard_error": 0.01},
+        "permutation": [1, 0, 2],
+        "after": 0.8,
+        "train_before": before,
+        "train_after": 1.0 - before,
+    }
+    measures = {"label_order": order, "shift": {"auc": {"value": area, "low": area}}}
+    case = Case(measures=measures, retrained=gain(0.4), delivered=0.5)
+
+    finding = LabelOrderMismatch().judge(make_subject(), case)
+
+    assert finding.verdict == verdict
+    assert ("lie elsewhere" in finding.summary) is (verdict == "not_found")
+
+
+@pytest.mark.parametrize("kind", ["image", "series", "tokens"])
+@pytest.mark.parametrize(("low", "tried"), [(0.7, True), (0.55, False)])
+def test_layers_of_the_right_kind_are_doubted_where_a_cheap_learner_outdoes_them(
+    kind, low, tried
+):
+    shape = replace(network("none"), layer_kinds=("conv", "recurrent", "linear"))
+    subject = make_subject(kind=kind, network=shape)
+    measures = {
+        "delivered": {"balanced_accuracy": 0.6},
+        "signal": {"balanced_accuracy": {"value": 0.8, "low": low}},
+    }
+
+    mends = UnsuitableLayers().mends(subject, measures)
+
+    assert [m.evident for m in mends] == [False] * tried
+    if tried:
+        trial = Trial(mends[0], gain(0.2), confirmed=True, decision="found",
+                      role="primary")  # fmt: skip
+        case = Case(measures=measures, trial=trial)
+        assert (
+            "so do simple learners" in UnsuitableLayers().judge(subject, case).summary
+        )
+
+
+def codes_seen(gained: float = 0.1, low: float = 0.85, sizes=(3, 0, 4)):
+    return {
+        "codes": {
+            "columns": 2,
+            "sizes": list(sizes),
+            "numbers": 0.8,
+            "codes": 0.8 + gained,
+            "gain": {"value": gained, "standard_error": 0.01},
+            "level": {"value": 0.8 + gained, "low": low},
+        },
+        "delivered": {"balanced_accuracy": 0.82},
+    }
+
+
+@pytest.mark.parametrize(
+    ("measures", "tried"),
+    [
+        (codes_seen(), True),
+        (codes_seen(gained=0.01), False),
+        (codes_seen(low=0.8), False),  # the delivered model does as well
+        ({"codes": {"sizes": [], "gain": None, "level": None}}, False),
+        ({}, False),
+    ],
+)
+def test_codes_are_looked_up_where_that_tells_more_than_the_network_knows(
+    measures, tried
+):
+    mends = UnsuitableLayers().mends(make_subject(), measures)
+
+    assert bool(mends) is tried
+    if tried:
+        [one] = mends
+        assert one.changes[0].codes == (3, 0, 4)
+        assert one.control[0].to == "dense"
+        trial = Trial(one, gain(0.1), confirmed=True, decision="found", role="primary")
+        case = Case(measures=measures, trial=trial)
+        finding = UnsuitableLayers().judge(make_subject(), case)
+        assert finding.verdict == "found"
+        assert "codes of categories for quantities" in finding.summary
+        assert "2 columns may hold codes" in finding.evidence[0].statement
+
+
+@pytest.mark.parametrize("codes", [{}, {"codes": {"numbers": None, "codes": None}}])
+def test_a_table_without_codes_has_no_use_for_other_layers(codes):
+    finding = UnsuitableLayers().judge(make_subject(), Case(measures=codes))
+
+    assert finding.verdict == "not_applicable"

@@ -1,12 +1,14 @@
 """Which of several mends the screen speaks for."""
 
+from dataclasses import replace
+
 import pytest
 
 from service.contract.causes import Cause
 from tests.worker.engine.test_results import trained
 from worker.engine.check import Mend
-from worker.engine.choices import best_of_each, between
-from worker.engine.lab.experiment import RecipeChange
+from worker.engine.choices import best_of_each, between, with_rivals
+from worker.engine.lab.experiment import NetworkChange, RecipeChange
 
 LOWER, HIGHER = Cause.LEARNING_RATE_TOO_HIGH, Cause.LEARNING_RATE_TOO_LOW
 
@@ -112,3 +114,26 @@ def test_a_rate_that_is_kept_to_the_end_stands_beside_the_sweep(hits, taken):
     assert best[HIGHER].key == taken
     assert between([kept, *rates], rates[1]) == [rates[0]]
     assert between([kept, *rates], kept) == []
+
+
+@pytest.mark.parametrize("evident", [False, True])
+def test_layers_of_another_shape_compete_with_more_of_the_given_ones(evident):
+    wide, wider, other = (
+        Mend(cause, key, "Mend it", (NetworkChange(name="width", factor=2.0),))
+        for cause, key in (
+            (Cause.INSUFFICIENT_CAPACITY, "width×2"),
+            (Cause.INSUFFICIENT_CAPACITY, "width×4"),
+            (Cause.UNSUITABLE_LAYERS, "conv reference"),
+        )
+    )
+    other = replace(other, evident=evident)
+    levels = {"baseline": 50, "width×2": 55, "width×4": 60, "conv reference": 70}
+    mends = {wide.cause: [wide, wider], other.cause: [other]}
+
+    found = with_rivals(trained(levels, (1, 2)), mends)
+
+    [competing] = found[Cause.UNSUITABLE_LAYERS]
+    assert competing.rival == (None if evident else wider)
+    levels |= {"width×2": 40, "width×4": 45}  # more of the given ones do no good
+    alone = with_rivals(trained(levels, (1, 2)), mends)[Cause.UNSUITABLE_LAYERS]
+    assert alone[0].rival is None

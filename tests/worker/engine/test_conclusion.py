@@ -632,3 +632,51 @@ def test_of_two_faults_of_the_delivery_that_undo_each_other_one_is_named(
 
     assert [f.verdict for f in findings] == ["found" if both else "suspected", "found"]
     assert ("mend one of them" in findings[0].summary) is not both
+
+
+@pytest.mark.parametrize(
+    ("form", "verdict", "told", "taken"),
+    [
+        (0.73, "found", {}, "suspected"),  # it wins back all that the move costs
+        (0.3, "found", {}, "found"),
+        (0.3, "found", {"as_given": 1.0, "in_form": 0.5}, "suspected"),
+        (0.73, "suspected", {"as_given": 1.0, "in_form": 0.5}, "found"),  # a drift
+    ],
+)
+def test_a_move_that_is_another_form_is_explained_by_it(form, verdict, told, taken):
+    def finding(cause, value, verdict):
+        pair = PairedGain(value=value, error=0.01, degrees=100, seeds=0)
+        return found_in_delivery(
+            cause, pair, summary="It is so.", text="Mend it.", evidence=[], method="",
+            verdict=verdict,
+        )  # fmt: skip
+
+    class Says:
+        def __init__(self, cause, value, verdict="found"):
+            self.cause, self.value, self.verdict = cause, value, verdict
+
+        def judge(self, subject, case):
+            return finding(self.cause, self.value, self.verdict)
+
+    checks = [
+        Says(Cause.DISTRIBUTION_SHIFT, 0.74),
+        Says(Cause.PREPROCESSING_MISMATCH, form, verdict),
+    ]
+    measures = {
+        "delivered": {"balanced_accuracy": 0.1},
+        "preprocessing": {"told_apart": told},
+    }
+    learned = make_learned(
+        measures=measures, obstacles={}, mends={}, ledger=Ledger(), signal=True
+    )
+
+    report = conclude(make_subject(), learned, HEADER, checks)
+
+    shift = next(f for f in report.findings if f.cause == Cause.DISTRIBUTION_SHIFT)
+    is_form = taken == "suspected"
+    assert shift.verdict == taken
+    assert ("their form" in shift.summary) is is_form
+    explained = {Cause.DISTRIBUTION_SHIFT: Cause.PREPROCESSING_MISMATCH}
+    assert report.explained_by == (explained if is_form else {})
+    expected = Cause.PREPROCESSING_MISMATCH if is_form else Cause.DISTRIBUTION_SHIFT
+    assert report.primary_cause == expected

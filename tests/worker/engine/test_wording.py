@@ -17,7 +17,7 @@ from worker.engine.checks.unsuitable_loss import UnsuitableLoss
 from worker.engine.probes.transforms import TRANSFORMS
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import NetworkShape
-from worker.engine.wording import FORMS, counted, figure, form_words, listed
+from worker.engine.wording import FORMS, counted, figure, form_name, form_words, listed
 
 
 def gain(value: float, error: float = 0.01, seeds: int = 8) -> PairedGain:
@@ -311,3 +311,16 @@ def test_a_gain_of_nothing_has_no_minus():
     found = judged(gain(-0.0001), decision="not_found")
 
     assert "(+0.0 points)" in found.summary
+
+
+def test_of_many_figures_a_sentence_names_the_kind_alone():
+    many = "affine(1 2 3 4 5,0 0 0 0 0)"
+
+    assert form_name(f"invert+{many}") == "invert+affine(…)"
+    assert form_name("affine(1 2,0 0)") == "affine(1 2,0 0)"
+    assert "its mean and deviation in training data" in form_words(many)
+    assert form_words("order(1 0 2)") == (
+        "put the columns in the order of the training data (1, 0, 2)"
+    )
+    assert form_words("order(1 0 2 3 4)").endswith("(1, 0, 2, 3, …)")
+    assert form_name("order(1 0 2 3 4)") == "order(…)"

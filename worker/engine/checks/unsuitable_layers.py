@@ -158,9 +158,7 @@ class UnsuitableLayers:
         if step := self._only_step(case.measures):
             says = f"The network sees only the {step} step of each sample"
         if case.trial is not None and not case.trial.mend.evident:
-            says = (
-                "A plain network of the same size sees more, and so does a linear one"
-            )
+            says = "A plain network of the same size sees more; so do simple learners"
         return judge_gain(self, case, says=says, evidence=evidence)
 
     def _of_a_table(self, case: Case) -> Finding:

@@ -9,11 +9,14 @@ Source: assignment: Crouse 2016, On implementing 2D rectangular assignment algor
 IEEE Transactions on Aerospace and Electronic Systems 52:1679.
 """
 
+from collections.abc import Callable
+from itertools import combinations
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from worker.engine.affine import affine_name, order_name
-from worker.engine.probes.material import Array, Floats
+from worker.engine.probes.material import Array, Floats, Labels
 from worker.engine.probes.transforms import Figures
 
 LEAST_ROWS = 30
@@ -24,8 +27,8 @@ BYTES = 255.0  # times as large are pictures that nobody scaled
 NEAR_BYTES = 1.25  # times that, either way
 MOST_COLUMNS = 64  # that are put in order
 QUANTILES = np.linspace(0.02, 0.98, 25)
-LEAST_UNLIKE = 0.1  # deviations, mean of the quantiles, by which columns are told apart
-BROUGHT_NEARER = 0.5  # of how unlike columns are, what another order may leave
+LEAST_UNLIKE = 0.1  # deviations, by which columns in their places must differ
+BROUGHT_NEARER = 0.75  # of that, what another order may leave: few rows differ, too
 ROUNDS = 4  # over all pairs of columns, of exchanging two
 TABLE = 2  # dimensions
 
@@ -119,13 +122,23 @@ def _have_moved(held: Floats, train: Floats) -> bool:
     """Whether some mean or deviation is surely, and materially, another one."""
     (mean, std), (wanted, spread) = _figures(held), _figures(train)
     unit = np.where(spread > 0, spread, 1.0)
-    error = np.sqrt(1 / len(held) + 1 / len(train))
-    off = np.abs(mean - wanted) / unit
     ratio = np.where((std > 0) & (spread > 0), std / unit, 1.0)
-    # Beyond the errors of both: a deviation is known to 1/sqrt(2 n) of itself.
-    apart = np.maximum(off / np.maximum(1.0, ratio), np.abs(np.log(ratio)) * np.sqrt(2))
-    least = max(MATERIAL, FAR * float(error))
-    return bool((apart >= least).any())
+    share = np.sqrt(1 / len(held) + 1 / len(train))
+    # Of a deviation the fourth moment tells how well it is known.
+    loose = (
+        np.sqrt(np.maximum(np.maximum(_kurtosis(held), _kurtosis(train)) - 1, 2)) / 2
+    )
+    off = np.abs(mean - wanted) / np.maximum(unit, std)
+    is_off = off >= np.maximum(MATERIAL, FAR * share)
+    is_wider = np.abs(np.log(ratio)) >= np.maximum(MATERIAL, FAR * share * loose)
+    return bool((is_off | is_wider).any())
+
+
+def _kurtosis(columns: Floats) -> Floats:
+    """Fourth moment over the square of the second, 1 of a constant."""
+    mean, std = _figures(columns)
+    units = np.where(np.isfinite(columns), columns - mean, 0.0) / np.maximum(std, 1e-30)
+    return np.asarray(np.maximum((units**4).mean(0), 1.0), dtype=np.float64)
 
 
 def order_of(held: Floats, train: Floats) -> list[int] | None:
@@ -143,15 +156,19 @@ def order_of(held: Floats, train: Floats) -> list[int] | None:
     quantiles = [np.quantile(part, QUANTILES, axis=0).T for part in (train, held)]
     unlike = np.abs(quantiles[0][:, None] - quantiles[1][None]).mean(2)
     unlike /= unit[:, None]
-    before = float(np.diagonal(unlike).mean())
-    together = [_correlations(part) for part in (train, held)]
-    order = linear_sum_assignment(unlike)[1]
-    order = _exchanged(order, unlike, *together)
-    stay = np.arange(len(order))
-    is_like = float(unlike[stay, order].mean()) <= BROUGHT_NEARER * before
-    if before < LEAST_UNLIKE or not is_like or (order == stay).all():
+    wanted, given = _correlations(train), _correlations(held)
+    places = np.arange(len(unlike))
+
+    def misfit(order: Labels) -> float:
+        """How unlike columns are, and how otherwise they go together, on average."""
+        off = np.abs(wanted - given[np.ix_(order, order)]).mean()
+        return float(unlike[places, order].mean() + off)
+
+    order = _exchanged(linear_sum_assignment(unlike)[1], misfit)
+    before = misfit(places)
+    if before < LEAST_UNLIKE or misfit(order) > BROUGHT_NEARER * before:
         return None
-    return [int(k) for k in order]
+    return None if (order == places).all() else [int(k) for k in order]
 
 
 def _correlations(columns: Floats) -> Floats:
@@ -160,27 +177,16 @@ def _correlations(columns: Floats) -> Floats:
     return np.asarray(units.T @ units, dtype=np.float64)
 
 
-def _exchanged(
-    order: np.ndarray, unlike: Floats, wanted: Floats, given: Floats
-) -> np.ndarray:
-    """Exchange two columns as long as that fits how columns go together better."""
-    order = order.copy()
-    columns = len(order)
-    places = np.arange(columns)
-
-    def misfit(chosen: np.ndarray) -> float:
-        off = np.abs(wanted - given[np.ix_(chosen, chosen)]).sum() / columns
-        return float(unlike[places, chosen].sum() + off)
-
+def _exchanged(order: Labels, misfit: Callable[[Labels], float]) -> Labels:
+    """Exchange two columns as long as that fits better."""
     least = misfit(order)
     for _ in range(ROUNDS):
         before = least
-        for first in range(columns):
-            for second in range(first + 1, columns):
-                other = order.copy()
-                other[[first, second]] = order[[second, first]]
-                if (found := misfit(other)) < least - 1e-9:
-                    order, least = other, found
+        for first, second in combinations(range(len(order)), 2):
+            other = order.copy()
+            other[[first, second]] = order[[second, first]]
+            if (found := misfit(other)) < least - 1e-9:
+                order, least = other, found
         if least >= before:
             break
     return order

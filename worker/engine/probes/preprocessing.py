@@ -67,7 +67,7 @@ from worker.engine.probes.selection import (
 from worker.engine.probes.shift import area_between
 from worker.engine.probes.transforms import Figures, applicable, figures, transform
 from worker.engine.stats.intervals import paired_balanced_accuracy
-from worker.engine.told_apart import is_undone
+from worker.engine.told_apart import have_moved, is_undone
 
 MOST_ROWS = 2_000
 PASSES = 16  # at least, one a transformation
@@ -216,10 +216,13 @@ def _hits_of(forms: _Forms, values: Values) -> dict[str, Flags]:
     hits = {name: hit for name, hit in tried.items() if hit is not None}
     plain = balanced(hits["identity"], split.y)
     for name in moved:
-        helps = name in hits and balanced(hits[name], split.y) >= plain + LEAST_STEP
-        if helps and is_undone(forms.told_apart(name)):
+        if name not in hits or balanced(hits[name], split.y) < plain + LEAST_STEP:
+            continue
+        if is_undone(forms.told_apart(name)):
             # Told without a label, so that there is nothing to choose from.
             return {one: hits[one] for one in ("identity", name)}
+        if not have_moved(forms.told_apart(name)):
+            del hits[name]
     if not untried:
         hits |= _pairs(material, split, forms.prepare, known, hits)
         if forms.on_train_told("identity") < GOOD:

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from service.contract.causes import Cause
-from service.contract.report import Finding
+from service.contract.report import Evidence, Finding
 from tests.builders_engine import World, make_subject, no_effect
 from tests.worker.engine.lab import lab_material as lab
+from worker.engine.check import AS_IN_TRAINING
 from worker.engine.lab.bench import Bench
 from worker.engine.lab.experiment import (
     Arm,
@@ -155,6 +156,43 @@ def test_the_mend_is_what_was_found():
         DataChange(name="transform", transform="divide_255"),
     ]
     assert asked(Cause.LEARNING_RATE_TOO_LOW, order | form) == []
+
+
+@pytest.mark.parametrize(("kind", "mended"), [(AS_IN_TRAINING, True), ("other", False)])
+def test_a_suspected_form_is_made_up_for_where_it_undoes_a_move(kind, mended):
+    evidence = [Evidence(kind=kind, statement="")]
+    update = {"verdict": "suspected", "evidence": evidence}
+    suspected = finding(Cause.PREPROCESSING_MISMATCH).model_copy(update=update)
+    measures = {"preprocessing": {"best": "affine(0.9 1.1,2 0)"}}
+
+    ask = next(mend_the_delivery(Trainer(make_subject()), [suspected], measures), None)
+
+    assert (ask is not None) is mended
+
+
+@pytest.mark.parametrize(
+    ("form", "undone"),
+    [
+        ("affine(1 2 1 1 1,3 -3 3 -3 3)",
+         lambda x: (x - [3, -3, 3, -3, 3]) / [1, 2, 1, 1, 1]),
+        ("order(3 0 4 1 2)", lambda x: x[:, [1, 3, 4, 0, 2]]),
+    ],
+)  # fmt: skip
+def test_columns_are_brought_into_the_form_of_the_training(form, undone, tmp_path):
+    layer, _, _ = fitted((5,))
+    material = lab.make_material(nn.Sequential(layer), (5,), scratch=tmp_path)
+    given = {
+        name: replace(part, x=undone(part.x).astype(np.float32))
+        for name in ("train", "decide", "final")
+        for part in [getattr(material, name)]
+    }
+    material = replace(material, **given)
+
+    before, _ = kept(material)
+    level, _ = kept(material, DataChange(name="transform", transform=form))
+
+    assert level > 0.8
+    assert level > before + 0.1
 
 
 def test_no_form_is_given_to_what_the_recipe_normalises():

@@ -281,9 +281,47 @@ def test_a_network_made_for_tokens_takes_them_as_floats(family):
     torch.testing.assert_close(made(x.float()), made(x))
 
 
+@pytest.mark.parametrize("sizes", [(3, 0, 5), (4, 4, 4)])
+def test_a_network_for_codes_gives_each_its_own_column(sizes):
+    """What it makes of a code says nothing of its neighbours; of a quantity it does."""
+    x = torch.tensor([[0.0, 1.0, 1.0], [1.0, 2.0, 3.0], [2.0, 3.0, 2.0]])
+    module = nn.Sequential(nn.Linear(3, 40), nn.ReLU(), nn.Linear(40, 3))
+    network = lifted(module.eval(), x)
+
+    made = changed(network, x, name="reference", to="codes", codes=sizes)
+    first = next(p for name, p in made.parameters.items() if p.dim() == 2)
+
+    assert first.shape[1] == sum(sizes) + sizes.count(0)
+    runs_everywhere(made, x)
+    written = made.script(made.parameters, made.buffers)
+    between = x.clone()
+    between[:, 0] += 0.5  # between two codes there is none
+    unknown = torch.where(torch.arange(3) == 0, torch.tensor(99.0), x)
+    assert not torch.allclose(written(x), written(between))
+    torch.testing.assert_close(written(between), written(unknown))
+
+
+def test_a_recurrent_reference_does_not_forget_what_stands_before_the_padding():
+    x, y = torch.zeros(64, 40, dtype=torch.long), torch.arange(64) % 2
+    x[:, :3] = torch.randint(2, 20, (64, 3), generator=torch.Generator().manual_seed(0))
+    x[:, 1] = torch.where(y == 1, 1, x[:, 1])
+    bag = nn.Sequential(nn.Embedding(20, 8), nn.Flatten(), nn.Linear(320, 2))
+    made = changed(lifted(bag.eval(), x), x, name="reference", to="recurrent")
+    reference = made.script(made.parameters, made.buffers)
+    optimizer = torch.optim.Adam(reference.parameters(), lr=0.01)
+
+    for _ in range(40):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(reference(x), y).backward()
+        optimizer.step()
+
+    assert (reference(x).argmax(1) == y).float().mean() > 0.95
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
+        ({"name": "reference", "to": "codes", "codes": (3, 3)}, "no family `codes`"),
         ({"name": "reference", "to": "conv"}, "no pictures"),
         ({"name": "reference", "to": "recurrent"}, "no steps in time"),
         ({"name": "reference", "to": "forest"}, "no family"),
