@@ -140,9 +140,15 @@ def _outputs(raw: torch.Tensor, classes: int) -> int:
     if outputs != classes:
         two = " (or one, for two classes)" if classes == 2 else ""  # noqa: PLR2004
         word = "output" if outputs == 1 else "outputs"
+        more = ""
+        if outputs > classes:
+            more = (
+                f" If it has none of the others yet, name all {outputs} in the "
+                "dataset's `spec.class_names`."
+            )
         raise Mismatch(
             f"The model returns {outputs} {word} a sample; the dataset has {classes} "
-            f"classes, so {classes} are expected{two}."
+            f"classes, so {classes} are expected{two}.{more}"
         )
     return outputs
 

@@ -28,6 +28,7 @@ from worker.engine.checks.label_order_mismatch import LabelOrderMismatch
 from worker.engine.checks.learning_rate_too_low import LearningRateTooLow
 from worker.engine.checks.no_learnable_signal import NoLearnableSignal
 from worker.engine.checks.preprocessing_mismatch import PreprocessingMismatch
+from worker.engine.checks.split_leakage import SplitLeakage
 from worker.engine.checks.training_mode_left_on import TrainingModeLeftOn
 from worker.engine.checks.unsuitable_activation import UnsuitableActivation
 from worker.engine.checks.unsuitable_layers import UnsuitableLayers
@@ -1915,3 +1916,40 @@ def test_a_table_without_codes_has_no_use_for_other_layers(codes):
     finding = UnsuitableLayers().judge(make_subject(), Case(measures=codes))
 
     assert finding.verdict == "not_applicable"
+
+
+@pytest.mark.parametrize(
+    ("given", "eps"), [("rmsprop", 1.0), ("rmsprop", 1e-8), ("adam", 1.0)]
+)
+def test_another_optimiser_is_advised_with_all_that_the_experiment_set(given, eps):
+    recipe = Recipe(
+        optimizer=Optimizer(name=given, lr=1e-3, eps=eps),
+        loss=Loss(name="cross_entropy"),
+        epochs=10,
+    )
+
+    mends = UnsuitableOptimizer().mends(make_subject(recipe=recipe), {})
+
+    by_key = {m.key: m for m in mends if m.key.startswith("optimizer=")}
+    sgd = by_key["optimizer=sgd, lr=0.1"]
+    assert sgd.patch == {"optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}}
+    assert sgd.text.endswith("and a momentum of 0.9")
+    if given == "rmsprop":
+        adam = by_key["optimizer=adam, lr=0.001"].patch["optimizer"]
+        assert adam.get("eps") == (1e-8 if eps == 1.0 else None)
+
+
+@pytest.mark.parametrize(
+    ("count", "inflation", "verdict"),
+    [(23, 0.002, "suspected"), (23, 0.02, "found"), (50, 0.0, "found")],
+)
+def test_a_few_rows_in_both_splits_that_flatter_nothing_are_suspected(
+    count, inflation, verdict
+):
+    part = {"count": count, "share": count / 500, "low": 0.7 * count / 500}
+    none = {"count": 0, "share": 0.0, "low": 0.0}
+    values = {"exact": part, "near": none, "turned": none, "inflation": inflation}
+
+    finding = SplitLeakage().judge(make_subject(), Case(measures={"leakage": values}))
+
+    assert finding.verdict == verdict

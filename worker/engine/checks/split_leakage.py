@@ -36,6 +36,8 @@ class SplitLeakage:
     tolerated_share: float = 0.01  # of the held-out rows, by its lower bound
     repeated: float = 2.0  # times what training rows repeat among themselves
     repeated_more: float = 0.05  # of the rows; beyond that it need not be twice as much
+    many: float = 0.05  # of the held-out rows; fewer are found where they flatter
+    little: float = 0.005  # balanced accuracy, by which they do not
     most_repeated: float = 0.2  # where samples are fine: more are copies, no accident
 
     def obstacle(self, subject: Subject) -> str | None:
@@ -88,11 +90,12 @@ class SplitLeakage:
                 evidence=evidence,
             )
         worth = float(inflation) if isinstance(inflation, int | float) else 0.0
+        is_idle = share < self.many and abs(worth) < self.little
         entry = BY_CAUSE[self.cause]
         return Finding(
             cause=self.cause,
             group=entry.group,
-            verdict="found",
+            verdict="suspected" if is_idle else "found",
             severity=severity_of(max(worth, 0.05 if share > 0.1 else 0.0)),  # noqa: PLR2004
             confidence=0.99,
             summary=(

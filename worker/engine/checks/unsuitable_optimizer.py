@@ -50,14 +50,18 @@ class UnsuitableOptimizer:
         if subject.recipe.sampler == "sequential":
             found.append(self._shuffled(subject))
         for name, lr in self._others(given.name):
-            patch = {"optimizer": {"name": name, "lr": lr}}
+            settings: dict[str, str | float] = {"name": name, "lr": lr}
+            text = f"Use {name} with a learning rate of {lr:g}"
             if name == "sgd":
-                patch["optimizer"]["momentum"] = 0.9
+                settings["momentum"] = 0.9
+                text += " and a momentum of 0.9"
+            elif given.eps > ODD_EPSILON:
+                settings["eps"] = default_optimizer(name).eps
             found.append(
                 self._mend(
                     f"optimizer={name}, lr={lr:g}",
-                    f"Use {name} with a learning rate of {lr:g}",
-                    (RecipeChange(patch=patch),),
+                    text,
+                    (RecipeChange(patch={"optimizer": settings}),),
                     sane=name == "adam" and lr == default_optimizer("adam").lr,
                     urgent=name == "adam" and lr == default_optimizer("adam").lr,
                 )
