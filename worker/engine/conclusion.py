@@ -98,6 +98,11 @@ def conclude(
     if remedy is not None:
         remedy = with_the_delivery(remedy, findings)
     noted = limits_of(learned, has_remedy=remedy is not None)
+    if undoes_the_move(learned.measures):
+        noted.append(
+            "Trainings were scored on held-out inputs as given. Audit again once these "
+            "come in their form, to see whether anything else is wrong."
+        )
     limits = [*subject.notes, *noted, *withheld]
     return Report(
         audit_id=header["audit_id"],

@@ -37,6 +37,8 @@ LEAST_ERROR = 0.005  # of a gain, in balanced accuracy; seeds may agree by chanc
 
 
 # How a model that was trained anew is free of the faults of a delivery.
+# Faults of the data that no model mends: what training gains beside them is no cure.
+MENDED_BY_OTHERS = frozenset({Cause.SPLIT_LEAKAGE, Cause.DISTRIBUTION_SHIFT})
 _SETTLED: dict[Cause, str] = {
     Cause.TRAINING_MODE_LEFT_ON: "Export it in evaluation mode.",
     Cause.LABEL_ORDER_MISMATCH: (
@@ -150,6 +152,7 @@ def is_worth_giving(
 ) -> bool:
     """Whether a found fault stands behind the repaired model, and it does better."""
     proven = {f.cause for f in findings if f.verdict in ("found", "suspected")}
+    proven -= MENDED_BY_OTHERS
     is_hopeless = primary is Cause.NO_LEARNABLE_SIGNAL
     return bool(proven) and is_better(learned, remedy) and not is_hopeless
 

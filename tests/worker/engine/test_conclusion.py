@@ -27,7 +27,11 @@ from worker.engine.ledger import (
     Unconfirmed,
     Untried,
 )
-from worker.engine.prescription import is_better, with_the_delivery
+from worker.engine.prescription import (
+    is_better,
+    is_worth_giving,
+    with_the_delivery,
+)
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.transcript import limits_of
 from worker.engine.verdicts import retrained
@@ -675,8 +679,28 @@ def test_a_move_that_is_another_form_is_explained_by_it(form, verdict, told, tak
     shift = next(f for f in report.findings if f.cause == Cause.DISTRIBUTION_SHIFT)
     is_form = taken == "suspected"
     assert shift.verdict == taken
+    assert any("Audit again" in limit for limit in report.limits) is bool(told)
     assert ("their form" in shift.summary) is is_form
     explained = {Cause.DISTRIBUTION_SHIFT: Cause.PREPROCESSING_MISMATCH}
     assert report.explained_by == (explained if is_form else {})
     expected = Cause.PREPROCESSING_MISMATCH if is_form else Cause.DISTRIBUTION_SHIFT
     assert report.primary_cause == expected
+
+
+@pytest.mark.parametrize(
+    ("causes", "given"),
+    [
+        ([Cause.SPLIT_LEAKAGE], False),
+        ([Cause.DISTRIBUTION_SHIFT, Cause.SPLIT_LEAKAGE], False),
+        ([Cause.SPLIT_LEAKAGE, Cause.LABEL_NOISE], True),
+        ([], False),
+    ],
+)
+def test_faults_of_the_data_alone_are_no_ground_for_another_model(causes, given):
+    findings = [
+        Finding(cause=c, group="data", verdict="found", summary="", docs="")
+        for c in causes
+    ]
+    remedy = Remedy.model_construct(gain=Gain(value=0.4, low=0.1, high=0.7, seeds=0))
+
+    assert is_worth_giving(make_learned(), remedy, findings, None) is given
