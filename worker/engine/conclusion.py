@@ -25,7 +25,7 @@ from worker.engine.check import (
 )
 from worker.engine.judging import judge_all
 from worker.engine.ledger import Learned
-from worker.engine.mended_delivery import makes_up_for_a_move
+from worker.engine.mended_delivery import comes_otherwise, makes_up_for_a_move
 from worker.engine.prescription import (
     bears_out,
     better_of,
@@ -43,6 +43,14 @@ from worker.engine.verdicts import retrained
 from worker.engine.version import ENGINE
 from worker.engine.wording import FULL_LENGTH, listed
 
+_TRAINED_OTHERWISE = (
+    " That holds for the data as uploaded; in the form that the delivered model "
+    "expects, it does as well without."
+)
+_SCORED_OTHERWISE = (
+    " That was seen on held-out inputs in another form than the training's, and may be "
+    "due to it."
+)
 VERDICT_ORDER = ("found", "suspected", "inconclusive", "not_found", "not_applicable")
 MOSTLY = 0.5  # of a gain alone, that comes on top of what is said to explain it
 NEARLY_ALL = 0.9  # of what retraining gains, from which a fault of the delivery leads
@@ -80,7 +88,9 @@ def conclude(
         if t.explained_by and t.decision == "found" and _is_explained(t)
     }
     if misled := misled_by_the_form(judged, learned, trials, delivered):
-        judged = [_of_another_form(f) if f.cause in misled else f for f in judged]
+        is_moved = any(comes_otherwise(finding) for finding in judged)
+        more = _SCORED_OTHERWISE if is_moved else _TRAINED_OTHERWISE
+        judged = [_of_another_form(f, more) if f.cause in misled else f for f in judged]
         explained |= dict.fromkeys(misled, Cause.PREPROCESSING_MISMATCH)
     if moved := moved_by_the_form(judged, learned):
         judged = [_of_form(f) if f.cause == moved else f for f in judged]
@@ -291,11 +301,7 @@ def _of_form(finding: Finding) -> Finding:
     return taken_back.model_copy(update={"severity": severity_of(0.0)})
 
 
-def _of_another_form(finding: Finding) -> Finding:
-    more = (
-        " That holds for the data as uploaded; in the form that the delivered model "
-        "expects, it does as well without."
-    )
+def _of_another_form(finding: Finding, more: str) -> Finding:
     taken_back = _taken_back(finding, more)
     return taken_back.model_copy(update={"severity": severity_of(0.0)})
 

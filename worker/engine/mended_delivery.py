@@ -73,9 +73,13 @@ def mend_the_delivery(
 
 def makes_up_for_a_move(finding: Finding) -> bool:
     """Whether a form is suspected that makes held-out inputs look as in training."""
+    return comes_otherwise(finding) and finding.verdict == "suspected"
+
+
+def comes_otherwise(finding: Finding) -> bool:
+    """Whether held-out inputs alone came in another form than the training's."""
     is_form = finding.cause == Cause.PREPROCESSING_MISMATCH
-    is_suspected = is_form and finding.verdict == "suspected"
-    return is_suspected and any(e.kind == AS_IN_TRAINING for e in finding.evidence)
+    return is_form and any(e.kind == AS_IN_TRAINING for e in finding.evidence)
 
 
 def _changes(

@@ -18,7 +18,11 @@ from worker.engine.lab.experiment import (
     unpack_flags,
 )
 from worker.engine.ledger import Entry, Learned
-from worker.engine.mended_delivery import MENDED, makes_up_for_a_move
+from worker.engine.mended_delivery import (
+    MENDED,
+    comes_otherwise,
+    makes_up_for_a_move,
+)
 from worker.engine.recipe import merge_patch
 from worker.engine.results import BASELINE, against_delivered
 from worker.engine.stats.decisions import Floors
@@ -132,13 +136,20 @@ def _judges(rows: int, learned: Learned) -> str:
     return f"{text} and no training" if "final" in learned.counted else text
 
 
+def _settled(finding: Finding) -> str:
+    """What a model that was trained anew makes of a fault of the delivery."""
+    if comes_otherwise(finding) and finding.recommendation:
+        return f"{finding.recommendation.text} Its scores here are without that."
+    return _SETTLED[finding.cause]
+
+
 def with_the_delivery(remedy: Remedy, findings: Sequence[Finding]) -> Remedy:
     """Say what the repaired model does about the faults found in the delivery."""
     found = [f for f in findings if f.verdict == "found" and f.cause in MENDED]
     if not remedy.steps:
         found += [f for f in findings if makes_up_for_a_move(f)]
     if remedy.steps:  # trained anew
-        settled = [_SETTLED[f.cause] for f in found]
+        settled = [_settled(finding) for finding in found]
     else:
         settled = [f.recommendation.text for f in found if f.recommendation]
     return remedy.model_copy(update={"steps": [*remedy.steps, *settled]})

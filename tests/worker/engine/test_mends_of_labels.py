@@ -462,3 +462,35 @@ def test_labels_that_are_not_called_wrong_explain_no_other_gain(contradicted, pr
     if primary is not Cause.LABEL_NOISE:
         assert verdicts[Cause.LABEL_NOISE] == "suspected"
         assert Cause.LABEL_NOISE not in report.explained_by.values()
+
+
+@pytest.mark.parametrize(
+    ("low", "errs", "p_value", "order", "verdict"),
+    [
+        (0.28, 0.04, 0.6, 0.0, "found"),
+        (0.05, 0.04, 0.6, 0.0, "not_found"),  # too few to be sure
+        (0.28, 0.25, 0.6, 0.0, "not_found"),  # of a learner that knows little
+        (0.28, 0.04, 1e-6, 0.0, "not_found"),  # of inputs that moved
+        (0.28, 0.04, 0.6, 0.3, "not_found"),  # of classes that are numbered otherwise
+    ],
+)
+def test_held_out_labels_that_alone_are_wrong_are_named(
+    low, errs, p_value, order, verdict
+):
+    measures = make_noise(
+        rate={"value": 0.001, "low": 0.0, "high": 0.005},
+        counts={"contradicted": errs},
+        held_out={"value": low + 0.05, "low": low, "high": low + 0.1, "shown": 1.0},
+    )
+    measures["shift"] = {"p_value": p_value}
+    measures["label_order"] = {"gain": {"value": order, "standard_error": 0.01}}
+
+    finding = LabelNoise().judge(make_subject(), Case(measures=measures))
+
+    assert finding.verdict == verdict
+    assert ("of the held-out labels are wrong" in finding.summary) is (
+        verdict == "found"
+    )
+    if verdict == "found":
+        assert finding.severity in ("major", "critical")
+        assert "28 % at least" in finding.evidence[-1].statement

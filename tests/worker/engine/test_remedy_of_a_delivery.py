@@ -3,7 +3,9 @@
 import pytest
 
 from service.contract.causes import Cause
+from service.contract.report import Evidence, Finding, Recommendation, Remedy
 from tests.builders_engine import HEADER, World, make_subject
+from worker.engine.check import AS_IN_TRAINING
 from worker.engine.conclusion import conclude
 from worker.engine.lab.experiment import (
     Arm,
@@ -14,6 +16,7 @@ from worker.engine.lab.experiment import (
     pack_mask,
 )
 from worker.engine.mended_delivery import NAME
+from worker.engine.prescription import with_the_delivery
 
 AS_DELIVERED = NetworkChange(name="as_delivered")
 LEFT_ON = {
@@ -104,3 +107,20 @@ def test_nothing_is_mended_where_the_delivery_is_sound():
     world.audit()
 
     assert NAME not in [training.keep for training in world.trained]
+
+
+@pytest.mark.parametrize("kind", [AS_IN_TRAINING, "transformations"])
+@pytest.mark.parametrize("steps", [[], ["Raise the learning rate."]])
+def test_what_held_out_inputs_need_is_said_beside_a_model_trained_anew(kind, steps):
+    """Its scores were those of inputs that came in the other form."""
+    finding = Finding(
+        cause=Cause.PREPROCESSING_MISMATCH, group="deployment", verdict="found",
+        summary="", docs="", evidence=[Evidence(kind=kind, statement="")],
+        recommendation=Recommendation(text="Apply `divide_255`."),
+    )  # fmt: skip
+    remedy = Remedy.model_construct(steps=steps)
+
+    told = with_the_delivery(remedy, [finding]).steps[-1]
+
+    assert ("Apply `divide_255`." in told) is (not steps or kind == AS_IN_TRAINING)
+    assert ("without that" in told) is (bool(steps) and kind == AS_IN_TRAINING)

@@ -30,9 +30,11 @@ from worker.engine.check import (
     Measures,
     Mend,
     clear,
+    found_in_delivery,
     judge_gain,
     least_noise_rate,
     noise_rate,
+    pair_of,
     points,
     seen_of_gains,
     undecided,
@@ -45,10 +47,10 @@ from worker.engine.doubted_labels import (
     without_run,
 )
 from worker.engine.lab.experiment import Change, DataChange, RecipeChange
-from worker.engine.stats.decisions import Floors
+from worker.engine.stats.decisions import Floors, severity_of
 from worker.engine.subject import Subject
 from worker.engine.sweeps import SMOOTHING, smoothed_labels
-from worker.engine.symptoms import inputs_alike, mix_moved
+from worker.engine.symptoms import SURELY, inputs_alike, mix_moved
 
 _LONG = (
     "mask",
@@ -159,8 +161,10 @@ class LabelNoise:
                 values={key: value for key, value in noise.items() if key not in _LONG},
             )
         ]
+        wrong = noise.get("held_out")
+        if self._held_out_alone(case.measures):
+            return self._of_held_out(noise, evidence)
         if (shown := seen_of_gains(case.measures)) < 1:
-            wrong = noise.get("held_out")
             evidence.append(
                 Evidence(
                     kind="wrong_held_out_labels",
@@ -203,6 +207,56 @@ class LabelNoise:
                 evidence=evidence,
             )
         return self._tried(case, noise, evidence)
+
+    def _held_out_alone(self, measures: Measures) -> bool:
+        """Whether held-out labels are wrong that training labels contradict.
+
+        A learner tells it that errs little on training rows that it did not see, where
+        inputs of both parts are alike; other numbers of the classes are no mistakes.
+        """
+        noise, shift = measures.get("noise", {}), measures.get("shift", {})
+        wrong, counts = noise.get("held_out"), noise.get("counts")
+        low = wrong.get("low") if isinstance(wrong, dict) else None
+        errs = counts.get("contradicted") if isinstance(counts, dict) else None
+        p_value = shift.get("p_value")
+        if not all(isinstance(v, int | float) for v in (low, errs, p_value)):
+            return False
+        order = pair_of(measures.get("label_order", {}).get("gain"))
+        renumbered = order is not None and order.low > 0
+        return (
+            float(str(low)) >= noise_rate(measures) + self.certain_share
+            and float(str(errs)) <= self.certain_share
+            and float(str(p_value)) > SURELY
+            and not renumbered
+        )
+
+    def _of_held_out(
+        self, noise: Mapping[str, JsonValue], evidence: list[Evidence]
+    ) -> Finding:
+        """Name wrong held-out labels: no retraining mends a score that they spoil."""
+        wrong = noise.get("held_out")
+        values = wrong if isinstance(wrong, dict) else {}
+        share, least = (float(str(values.get(key))) for key in ("value", "low"))
+        evidence.append(
+            Evidence(
+                kind="wrong_held_out_labels",
+                statement=f"Of the held-out labels {100 * share:.0f} % "
+                f"({100 * least:.0f} % at least) are contradicted by models that "
+                "learned the training labels, beyond what these err on training rows "
+                "that they never saw. The inputs of both parts are alike.",
+                values=values,
+            )
+        )
+        return found_in_delivery(
+            self.cause,
+            None,
+            summary=f"About {100 * share:.0f} % of the held-out labels are wrong; "
+            "training labels are not. The score says less of the model than of these.",
+            text="Compare how the labels of both parts were given, review the held-out "
+            "ones, and audit again.",
+            evidence=evidence,
+            method="",
+        ).model_copy(update={"severity": severity_of(share)})
 
     def _tried(
         self, case: Case, noise: Mapping[str, JsonValue], evidence: list[Evidence]

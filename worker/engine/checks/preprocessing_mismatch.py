@@ -167,11 +167,11 @@ class PreprocessingMismatch:
                 method=METHOD,
             )
         if inputs_moved_far(case.measures) and values.get("told_apart"):
-            evidence.append(_looks_as_in_training(str(best), values))
+            looks = _looks_as_in_training(str(best), values)
             if self._is_drift(str(best)):
-                return _drifted(str(best), gain, evidence)
+                return _drifted(str(best), gain, [*evidence, looks])
             if undoes_the_move(case.measures):
-                return _proven(str(best), gain, evidence)
+                return _proven(str(best), gain, [*evidence, looks])
         return self._by_the_weights(subject, case, gain, evidence)
 
     def _by_the_weights(
