@@ -324,7 +324,8 @@ def _primary(
 ) -> Cause | None:
     """The cause to name first.
 
-    What no recipe is to blame for, the delivered file or other data than those that it
+    Held-out inputs in another form spoil whatever else is measured. What no recipe is
+    to blame for, the delivered file or other data than those that it
     was trained on, comes first where it costs most; then rows in both splits, where
     they flatter the score by more than any mend brings; then what retraining showed;
     then what no retraining can mend.
@@ -332,8 +333,13 @@ def _primary(
     found = {f.cause: f for f in findings if f.verdict == "found"}
     if not found:
         return None
-    if Cause.NO_LEARNABLE_SIGNAL in found:
-        return Cause.NO_LEARNABLE_SIGNAL
+    spoils_all = [
+        cause
+        for cause, finding in found.items()
+        if cause == Cause.NO_LEARNABLE_SIGNAL or comes_otherwise(finding)
+    ]
+    if spoils_all:
+        return spoils_all[0]
     trained = next((c for c, t in trials.items() if t.role == "primary"), None)
     trained_gain = _gain(found.get(trained)) if trained else -1.0
     broken = [c for c in NO_MATTER_OF_TRAINING if c in found]

@@ -28,6 +28,8 @@ FORMS: dict[str, str] = {
     "per_sample_standardize": "subtract each sample's own mean and divide by its own "
     "deviation",
     "per_sample_unit_norm": "divide each sample by its length",
+    "normal_scores": "give each feature a normal shape, by the ranks of its values in "
+    "the training data",
     "log1p": "take the logarithm of one plus each value",
     "invert": "turn light into dark and dark into light",
     "swap_channels": "reverse the order of the colour channels, RGB to BGR or back",

@@ -31,6 +31,7 @@ from worker.engine.checks.no_learnable_signal import NoLearnableSignal
 from worker.engine.checks.preprocessing_mismatch import PreprocessingMismatch
 from worker.engine.checks.split_leakage import SplitLeakage
 from worker.engine.checks.training_mode_left_on import TrainingModeLeftOn
+from worker.engine.checks.unscaled_inputs import UnscaledInputs
 from worker.engine.checks.unsuitable_activation import UnsuitableActivation
 from worker.engine.checks.unsuitable_layers import UnsuitableLayers
 from worker.engine.checks.unsuitable_loss import UnsuitableLoss
@@ -1954,3 +1955,18 @@ def test_a_few_rows_in_both_splits_that_flatter_nothing_are_suspected(
     finding = SplitLeakage().judge(make_subject(), Case(measures={"leakage": values}))
 
     assert finding.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("share", "tried"), [(0.5, True), (0.05, False), (None, False)]
+)
+@pytest.mark.parametrize("normalization", ["none", "standardize"])
+def test_features_with_long_tails_are_ranked(share, tried, normalization):
+    given = make_subject().given.model_copy(update={"normalization": normalization})
+    measures = {"inputs": {"scale": {"long_tailed": share}}}
+
+    mends = UnscaledInputs().mends(make_subject(recipe=given), measures)
+
+    keys = [mend.key for mend in mends]
+    assert ("normal scores" in keys) is tried
+    assert ("standardize" in keys) is (normalization == "none")

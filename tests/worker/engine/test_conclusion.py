@@ -9,7 +9,13 @@ from service.contract.report import Evidence, Finding, Gain, Remedy
 from tests.builders_engine import World, make_learned, make_subject, no_effect
 from tests.worker.engine.test_results import trained
 from worker.engine.catalog import CATALOG
-from worker.engine.check import Mend, Trial, found_in_delivery, seen_of_gains
+from worker.engine.check import (
+    AS_IN_TRAINING,
+    Mend,
+    Trial,
+    found_in_delivery,
+    seen_of_gains,
+)
 from worker.engine.conclusion import (
     _doubted,
     _is_explained,
@@ -704,3 +710,26 @@ def test_faults_of_the_data_alone_are_no_ground_for_another_model(causes, given)
     remedy = Remedy.model_construct(gain=Gain(value=0.4, low=0.1, high=0.7, seeds=0))
 
     assert is_worth_giving(make_learned(), remedy, findings, None) is given
+
+
+@pytest.mark.parametrize("kind", [AS_IN_TRAINING, "transformations"])
+def test_held_out_inputs_in_another_form_lead_whatever_training_shows(kind):
+    form = Finding(
+        cause=Cause.PREPROCESSING_MISMATCH, group="deployment", verdict="found",
+        summary="", docs="", gain=Gain(value=0.1, low=0.05, high=0.15, seeds=0),
+        evidence=[Evidence(kind=kind, statement="")],
+    )  # fmt: skip
+    gain = PairedGain(value=0.2, error=0.01, degrees=50, seeds=8)
+    mend = Mend(Cause.UNSUITABLE_LAYERS, "mend", "Mend it", (RecipeChange(patch={}),))
+    trial = Trial(mend, gain, confirmed=True, decision="found", role="primary")
+    layers = form.model_copy(
+        update={
+            "cause": mend.cause,
+            "gain": Gain(value=0.2, low=0.1, high=0.3, seeds=8),
+        }
+    )
+
+    primary = _primary([layers, form], {mend.cause: trial})
+
+    expected = form if kind == AS_IN_TRAINING else layers
+    assert primary == expected.cause

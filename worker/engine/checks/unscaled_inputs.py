@@ -1,7 +1,9 @@
 """Unscaled inputs: the features are not on the scale that the training needs.
 
-Idea:      retrain on standardised inputs, everything else, the rate too, as it was.
-Source:    LeCun et al. 1998, Efficient BackProp, section 4.3.
+Idea:      retrain on standardised inputs, everything else, the rate too, as it was;
+           where features have long tails, on their normal scores as well.
+Source:    LeCun et al. 1998, Efficient BackProp, section 4.3; normal scores: Conover
+           & Iman 1981, Rank transformations as a bridge, The American Statistician 35.
 Blind to:  scales that a first batch-norm layer already mends (rightly: no gain then).
 """
 
@@ -13,6 +15,7 @@ from pydantic import JsonValue
 from service.contract.causes import Cause
 from service.contract.report import Evidence, Finding
 from worker.engine.check import Case, Measures, Mend, judge_gain
+from worker.engine.lab.experiment import DataChange
 from worker.engine.subject import Subject
 from worker.engine.sweeps import STANDARDIZE, STANDARDIZED
 from worker.engine.wording import figure
@@ -27,6 +30,8 @@ class UnscaledInputs:
     large_value: float = 5.0  # largest mean or deviation of a feature
     small_value: float = 0.05  # largest mean or deviation, where all are tiny
 
+    long_tailed: float = 0.1  # share of the features, from which ranks are tried
+
     def obstacle(self, subject: Subject) -> str | None:
         """Token ids have no scale."""
         if subject.data.kind == "tokens":
@@ -35,8 +40,9 @@ class UnscaledInputs:
 
     def mends(self, subject: Subject, measures: Measures) -> list[Mend]:
         """Standardise, unless the recipe does."""
+        found = self._by_rank(measures)
         if subject.recipe.normalization == "standardize":
-            return []
+            return found
         return [
             Mend(
                 cause=self.cause,
@@ -47,6 +53,25 @@ class UnscaledInputs:
                 sane=True,
                 urgent=True,
                 evident=self._odd(measures),
+            ),
+            *found,
+        ]
+
+    def _by_rank(self, measures: Measures) -> list[Mend]:
+        """Give features a normal shape, where some have a long tail."""
+        scale = measures.get("inputs", {}).get("scale")
+        long = scale.get("long_tailed") if isinstance(scale, dict) else 0
+        if not isinstance(long, int | float) or long < self.long_tailed:
+            return []
+        ranked = DataChange(name="transform", transform="normal_scores")
+        return [
+            Mend(
+                cause=self.cause,
+                key="normal scores",
+                text="Give features with long tails a normal shape: logarithms, or "
+                "ranks as the experiment did",
+                changes=(ranked,),
+                urgent=True,
             )
         ]
 

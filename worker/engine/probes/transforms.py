@@ -12,17 +12,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
 from worker.engine.affine import affine_figures, order_figures
 from worker.engine.data import Dataset, Kind, Split, channel_axis
 from worker.engine.probes.inputs_as_trained import Affine, training_figures
-from worker.engine.probes.material import Floats
+from worker.engine.probes.material import Array, Floats
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
 UNDO = "undo_standardize"
+SCORES = np.linspace(-3, 3, 61)  # deviations of a normal variable, of the quantiles
+MOST_RANKED = 2_000_000  # values of which quantiles are taken
 MOST_VALUES = 10_000_000  # of the training inputs, to measure figures on
 
 
@@ -37,6 +40,7 @@ class Figures:
             all values.
         undo: the normalisation already applied to the inputs, None where there is none.
         raw: the figures before that; None likewise.
+        knots: quantiles of each feature of a table, (features, `SCORES`); else None.
     """
 
     kind: Kind
@@ -48,6 +52,7 @@ class Figures:
     high: Floats
     undo: Affine | None = None
     raw: "Figures | None" = None
+    knots: Floats | None = None
 
     @property
     def channel(self) -> int | None:
@@ -100,7 +105,19 @@ def figures(train: Split, dataset: Dataset, undo: Affine | None = None) -> Figur
         high=np.where(none, 1.0, high),
         undo=undo,
         raw=raw,
+        knots=_knots(train.x) if dataset.kind == "table" else None,
     )
+
+
+def _knots(x: Array) -> Floats | None:
+    """Quantiles of each column, on evenly spaced rows, NaN and infinities left out."""
+    if x.ndim != 2 or not x.size:  # noqa: PLR2004 - a table
+        return None
+    step = max(1, x.size // MOST_RANKED)
+    columns = np.where(np.isfinite(x[::step]), x[::step], np.nan).astype(np.float64)
+    columns[:, np.isnan(columns).all(0)] = 0.0
+    quantiles: Floats = np.nanquantile(columns, stats.norm.cdf(SCORES), axis=0).T
+    return np.ascontiguousarray(quantiles)
 
 
 def _like(values: Floats, x: Tensor) -> Tensor:
@@ -143,6 +160,22 @@ def _fixed(x: Tensor, f: Figures) -> Tensor:
     mean = torch.tensor(IMAGENET_MEAN, dtype=x.dtype, device=x.device).reshape(shape)
     std = torch.tensor(IMAGENET_STD, dtype=x.dtype, device=x.device).reshape(shape)
     return (unit - mean) / std
+
+
+def _normal_scores(x: Tensor, f: Figures) -> Tensor:
+    """Give each feature of a table a normal shape: what stands in its rank's place."""
+    if f.knots is None:
+        return x
+    knots, scores = _like(f.knots, x), _like(SCORES, x)
+    columns = x.T.contiguous()
+    # Equal quantiles, of a feature with few values, are met at both ends alike.
+    first = torch.searchsorted(knots, columns)
+    last = torch.searchsorted(knots, columns, right=True)
+    most = len(SCORES) - 1
+    left, right = (first - 1).clamp(0, most), last.clamp(0, most)
+    low, high = knots.gather(1, left), knots.gather(1, right)
+    share = ((columns - low) / (high - low).clamp(min=1e-30)).clamp(0, 1)
+    return (scores[left] + share * (scores[right] - scores[left])).T
 
 
 def _rows_as_nhwc(x: Tensor, _: Figures) -> Tensor:
@@ -207,6 +240,7 @@ TRANSFORMS: dict[str, Callable[[Tensor, Figures], Tensor]] = {
     "fixed_normalize": _fixed,
     "per_sample_standardize": _per_sample,
     "per_sample_unit_norm": _unit_norm,
+    "normal_scores": _normal_scores,
     "log1p": lambda x, _: torch.log1p(x.clamp(min=0)),
     "invert": _invert,
     "swap_channels": lambda x, f: x.flip(f.channel or 1),

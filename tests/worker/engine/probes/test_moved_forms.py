@@ -14,6 +14,7 @@ from worker.engine.affine import (
     order_name,
 )
 from worker.engine.probes import moved_forms, preprocessing
+from worker.engine.probes.input_scale import input_scale
 from worker.engine.probes.transforms import figures, is_known, transform
 from worker.engine.told_apart import is_undone
 
@@ -118,6 +119,47 @@ def test_an_order_is_written_and_read():
     assert order_figures("affine(1,2)") is None
     assert is_known("order(1 0)")
     assert not is_known("order(1 1)")
+
+
+def test_normal_scores_stand_in_the_place_of_ranks():
+    rng = np.random.default_rng(0)
+    hidden = rng.standard_normal((4_000, 2))
+    x = np.stack([np.exp(3 * hidden[:, 0]), np.round(hidden[:, 1])], 1)
+    x = x.astype(np.float32)
+    material = subject(mlp(2, 2), (x, np.arange(4_000) % 2), (x[:60], np.zeros(60)))
+    known = figures(material.train, material.dataset)
+
+    made = transform("normal_scores", torch.from_numpy(x), known).numpy()
+
+    inner = np.abs(hidden[:, 0]) < 2
+    assert np.abs(made[inner, 0] - hidden[inner, 0]).max() < 0.15
+    assert np.abs(made).max() <= 3
+    levels = {float(v): made[x[:, 1] == v, 1] for v in (-1, 0, 1)}
+    assert all(np.ptp(level) < 1e-4 for level in levels.values())
+    assert levels[-1.0][0] < -0.5 < levels[0.0][0] < 0.5 < levels[1.0][0]
+    far = transform("normal_scores", torch.tensor([[1e9, -50.0]]), known)
+    assert far.tolist() == [[3.0, -3.0]]
+
+
+@pytest.mark.parametrize(
+    ("column", "share"),
+    [
+        (np.exp(2 * np.random.default_rng(0).standard_normal(900)), 0.5),
+        (-np.exp(2 * np.random.default_rng(0).standard_normal(900)), 0.5),
+        (np.random.default_rng(0).exponential(size=900), 0.0),
+        (np.repeat([0, 1, 2, 50, 400], 180), 0.0),  # a few values have no tail
+        (np.full(900, np.nan), 0.0),
+    ],
+)
+def test_features_with_a_long_tail_are_counted(column, share):
+    x = np.stack([column, np.random.default_rng(1).standard_normal(900)], 1)
+    x = x.astype(np.float32)
+    material = subject(mlp(2, 2), (x, np.arange(900) % 2), (x[:60], np.zeros(60)))
+
+    found = input_scale(material)["long_tailed"]
+
+    varied = 2 if len(np.unique(column[np.isfinite(column)])) > 20 else 1
+    assert found == share * 2 / varied
 
 
 def test_figures_by_column_are_applied_by_column(table):
