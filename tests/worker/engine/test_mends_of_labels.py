@@ -105,15 +105,26 @@ def test_a_gain_left_open_is_said_to_hide_behind_wrong_held_out_labels(least, is
     assert finding.reason == finding.summary
 
 
+MIX_ALONE = {
+    "label_shift": {"p_value": 1e-6, "distance": 0.2},
+    "any_class": {"p_value": 0.4, "value": 0.51},
+}
+
+
 @pytest.mark.parametrize(
-    ("contradicted", "by_held_out", "verdict"),
-    [(0.51, False, "suspected"), (0.51, True, "found"), (0.25, False, "found")],
+    ("contradicted", "by_held_out", "shift", "verdict"),
+    [
+        (0.51, False, {}, "suspected"),
+        (0.51, True, {}, "found"),
+        (0.25, False, {}, "found"),
+        (0.51, False, MIX_ALONE, "found"),  # which only wrong labels can move
+    ],
 )
 def test_labels_of_classes_that_overlap_still_more_are_not_called_wrong(
-    contradicted, by_held_out, verdict
+    contradicted, by_held_out, shift, verdict
 ):
     counts = {"contradicted": contradicted}
-    measures = make_noise(counts=counts, by_held_out=by_held_out)
+    measures = make_noise(counts=counts, by_held_out=by_held_out) | {"shift": shift}
     mend = LabelNoise().mends(make_subject(), measures)[0]
     gain = PairedGain(value=0.065, error=0.01, degrees=100, seeds=8)
     trial = Trial(mend, gain, confirmed=True, decision="found", role="primary")

@@ -281,7 +281,10 @@ class LabelNoise:
         if is_certain and finding.verdict == "inconclusive":
             reason = f"{finding.summary} {_AS_WRONG}"
             return finding.model_copy(update={"summary": reason, "reason": reason})
-        if finding.verdict == "found" and _is_rather_overlap(noise, rate):
+        # A mix of classes that moved though inputs did not tells of wrong labels, too.
+        is_moved = mix_moved(case.measures) and inputs_alike(case.measures)
+        is_overlap = _is_rather_overlap(noise, rate) and not is_moved
+        if finding.verdict == "found" and is_overlap:
             summary = (
                 f"{case.trial.mend.text}: {points(case.trial.gain.value)} balanced "
                 "accuracy. Whether these labels are wrong cannot be told: the classes "
