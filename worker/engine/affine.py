@@ -7,6 +7,7 @@ A scale and a shift of the inputs is `affine(a,b)`, columns in another order are
 import re
 from collections.abc import Iterable
 
+LARGE = 1_000.0
 _NAME = re.compile(r"affine\(([-0-9.e ]+),([-0-9.e ]+)\)")
 _ORDER = re.compile(r"order\(([0-9 ]+)\)")
 
@@ -18,7 +19,9 @@ def affine_name(scale: Iterable[float], shift: Iterable[float]) -> str:
 
 
 def _digits(value: float) -> str:
-    return f"{value:.6g}".replace("e+", "e")  # plus joins steps
+    """Six digits, or nine of a large shift, of which most may be taken off again."""
+    short = f"{value:.6g}" if abs(value) < LARGE else f"{value:.9g}"
+    return short.replace("e+", "e")  # plus joins steps
 
 
 def affine_figures(step: str) -> tuple[list[float], list[float]] | None:

@@ -46,6 +46,11 @@ def forms(held: Array, train: Array, known: Figures) -> list[str]:
     """
     if known.kind == "tokens" or min(len(held), len(train)) < LEAST_ROWS:
         return []
+    with np.errstate(over="ignore", invalid="ignore"):  # of values near the largest
+        return _forms(held, train, known)
+
+
+def _forms(held: Array, train: Array, known: Figures) -> list[str]:
     parts = _by_figure(held, known), _by_figure(train, known)
     found = []
     if known.kind == "image" and (usual := _bytes(*parts)):
@@ -55,7 +60,10 @@ def forms(held: Array, train: Array, known: Figures) -> list[str]:
             found.append(by_range)
         (mean, std), (wanted, spread) = (_figures(part) for part in parts)
         scale = np.where((std > 0) & (spread > 0), spread / np.maximum(std, 1e-30), 1.0)
-        found.append(affine_name(scale, wanted - scale * mean))
+        scale = np.array([float(f"{value:.6g}") for value in scale])  # as it is named
+        shift = wanted - scale * mean
+        if np.isfinite(scale).all() and np.isfinite(shift).all():
+            found.append(affine_name(scale, shift))
     is_table = known.kind == "table" and held.ndim == TABLE
     if is_table and TABLE < held.shape[1] <= MOST_COLUMNS:
         order = order_of(_filled(held), _filled(train))
@@ -164,11 +172,13 @@ def order_of(held: Floats, train: Floats) -> list[int] | None:
         off = np.abs(wanted - given[np.ix_(order, order)]).mean()
         return float(unlike[places, order].mean() + off)
 
-    order = _exchanged(linear_sum_assignment(unlike)[1], misfit)
     before = misfit(places)
-    if before < LEAST_UNLIKE or misfit(order) > BROUGHT_NEARER * before:
+    if not LEAST_UNLIKE <= before < np.inf:
         return None
-    return None if (order == places).all() else [int(k) for k in order]
+    order = _exchanged(linear_sum_assignment(unlike)[1], misfit)
+    if (order == places).all() or misfit(order) > BROUGHT_NEARER * before:
+        return None
+    return [int(k) for k in order]
 
 
 def _correlations(columns: Floats) -> Floats:

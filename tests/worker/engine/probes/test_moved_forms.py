@@ -98,6 +98,35 @@ def test_what_did_not_move_is_left_alone(table):
     assert moved_forms.order_of(held, x) is None
 
 
+def test_columns_far_from_zero_keep_their_figures():
+    """Dates, say: the shift takes most digits off again."""
+    rng = np.random.default_rng(0)
+    train = rng.standard_normal((400, 2)).astype(np.float64)
+    held = 1e3 * rng.standard_normal((400, 2)) + 1.7e7
+    material = subject(mlp(2, 2), (train, np.arange(400) % 2), (held, np.zeros(400)))
+    known = figures(material.train, material.dataset)
+
+    [name] = moved_forms.forms(held, train, known)
+
+    scale, shift = (np.array(part) for part in affine_figures(name))
+    made = held * scale + shift
+    assert np.abs(made.mean(0) - train.mean(0)).max() < 1e-3
+    assert made.std(0) == pytest.approx([1, 1], rel=0.1)
+
+
+@pytest.mark.parametrize("value", [1e30, np.inf, np.nan])
+def test_values_near_the_largest_are_no_form(value):
+    x = np.random.default_rng(0).standard_normal((200, 3)).astype(np.float32)
+    held = x.copy()
+    held[:, 1] = value if np.isfinite(value) else np.where(x[:, 1] > 0, value, x[:, 1])
+    held[:9, 0] = value
+    material = subject(mlp(3, 2), (x, np.arange(200) % 2), (x[:60], np.zeros(60)))
+
+    found = moved_forms.forms(held, x, figures(material.train, material.dataset))
+
+    assert all(is_known(name) for name in found)
+
+
 def test_columns_that_are_distributed_alike_are_told_by_what_goes_together():
     rng = np.random.default_rng(0)
     hidden = rng.standard_normal((600, 3))
