@@ -67,6 +67,15 @@ def test_what_may_be_a_code(column, size):
     assert codes.code_sizes(split) == [size, 3]
 
 
+def test_of_very_many_rows_some_tell_the_codes():
+    x = np.tile(np.arange(5, dtype=np.float32), 60_000)[:, None]
+    split = split_of(np.repeat(x, 3, 1), np.zeros(len(x)), "train")
+    wide = split_of(np.zeros((3, 3_000), dtype=np.float32), np.zeros(3), "train")
+
+    assert codes.code_sizes(split) == [5, 5, 5]
+    assert codes.code_sizes(wide) == []
+
+
 def test_quantities_stand_beside_what_is_looked_up():
     columns = codes.looked_up(np.array([[1.0, 0.25], [0.0, 0.5]]), [2, 0])
 
