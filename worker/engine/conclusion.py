@@ -51,6 +51,7 @@ _SCORED_OTHERWISE = (
     " That was seen on held-out inputs in another form than the training's, and may be "
     "due to it."
 )
+_MOVED = " What moved is their form, see `preprocessing_mismatch`."
 VERDICT_ORDER = ("found", "suspected", "inconclusive", "not_found", "not_applicable")
 MOSTLY = 0.5  # of a gain alone, that comes on top of what is said to explain it
 NEARLY_ALL = 0.9  # of what retraining gains, from which a fault of the delivery leads
@@ -92,9 +93,12 @@ def conclude(
         more = _SCORED_OTHERWISE if is_moved else _TRAINED_OTHERWISE
         judged = [_of_another_form(f, more) if f.cause in misled else f for f in judged]
         explained |= dict.fromkeys(misled, Cause.PREPROCESSING_MISMATCH)
-    if moved := moved_by_the_form(judged, learned):
-        judged = [_of_form(f) if f.cause == moved else f for f in judged]
-        explained[moved] = Cause.PREPROCESSING_MISMATCH
+    if moved := is_moved_by_the_form(judged, learned):
+        shift = Cause.DISTRIBUTION_SHIFT
+        judged = [
+            _of_another_form(f, _MOVED) if f.cause == shift else f for f in judged
+        ]
+        explained[shift] = Cause.PREPROCESSING_MISMATCH
     findings = sorted(judged, key=_order)
     primary = _primary(findings, trials)
     equivalent = [c for c, t in trials.items() if t.role == "equivalent"]
@@ -282,23 +286,15 @@ def misled_by_the_form(
     return {cause for cause in found if cause in trials}
 
 
-def moved_by_the_form(findings: Sequence[Finding], learned: Learned) -> Cause | None:
-    """The shift of held-out inputs, where it is that these came in another form."""
+def is_moved_by_the_form(findings: Sequence[Finding], learned: Learned) -> bool:
+    """Whether the shift that is found is that inputs came in another form."""
     found = {f.cause: f for f in findings if f.verdict == "found"}
     form = found.get(Cause.PREPROCESSING_MISMATCH)
     shift = found.get(Cause.DISTRIBUTION_SHIFT)
     if form is None or shift is None:
-        return None
+        return False
     wins_back = _gain(form) >= NEARLY_ALL * _gain(shift) > 0
-    if not wins_back and not undoes_the_move(learned.measures):
-        return None
-    return Cause.DISTRIBUTION_SHIFT
-
-
-def _of_form(finding: Finding) -> Finding:
-    more = " What moved is their form, see `preprocessing_mismatch`."
-    taken_back = _taken_back(finding, more)
-    return taken_back.model_copy(update={"severity": severity_of(0.0)})
+    return wins_back or undoes_the_move(learned.measures)
 
 
 def _of_another_form(finding: Finding, more: str) -> Finding:
@@ -325,10 +321,10 @@ def _primary(
     """The cause to name first.
 
     Held-out inputs in another form spoil whatever else is measured. What no recipe is
-    to blame for, the delivered file or other data than those that it
-    was trained on, comes first where it costs most; then rows in both splits, where
-    they flatter the score by more than any mend brings; then what retraining showed;
-    then what no retraining can mend.
+    to blame for, the delivered file or other data than those that it was trained on,
+    comes first where it costs most; then rows in both splits, where they flatter the
+    score by more than any mend brings; then what retraining showed; then what no
+    retraining can mend.
     """
     found = {f.cause: f for f in findings if f.verdict == "found"}
     if not found:

@@ -40,9 +40,9 @@ from worker.engine.subject import Subject
 LEAST_ERROR = 0.005  # of a gain, in balanced accuracy; seeds may agree by chance
 
 
-# How a model that was trained anew is free of the faults of a delivery.
 # Faults of the data that no model mends: what training gains beside them is no cure.
-MENDED_BY_OTHERS = frozenset({Cause.SPLIT_LEAKAGE, Cause.DISTRIBUTION_SHIFT})
+OF_THE_DATA = frozenset({Cause.SPLIT_LEAKAGE, Cause.DISTRIBUTION_SHIFT})
+# How a model that was trained anew is free of the faults of a delivery.
 _SETTLED: dict[Cause, str] = {
     Cause.TRAINING_MODE_LEFT_ON: "Export it in evaluation mode.",
     Cause.LABEL_ORDER_MISMATCH: (
@@ -146,11 +146,10 @@ def _settled(finding: Finding) -> str:
 def with_the_delivery(remedy: Remedy, findings: Sequence[Finding]) -> Remedy:
     """Say what the repaired model does about the faults found in the delivery."""
     found = [f for f in findings if f.verdict == "found" and f.cause in MENDED]
-    if not remedy.steps:
-        found += [f for f in findings if makes_up_for_a_move(f)]
     if remedy.steps:  # trained anew
         settled = [_settled(finding) for finding in found]
     else:
+        found += [f for f in findings if makes_up_for_a_move(f)]
         settled = [f.recommendation.text for f in found if f.recommendation]
     return remedy.model_copy(update={"steps": [*remedy.steps, *settled]})
 
@@ -163,7 +162,7 @@ def is_worth_giving(
 ) -> bool:
     """Whether a found fault stands behind the repaired model, and it does better."""
     proven = {f.cause for f in findings if f.verdict in ("found", "suspected")}
-    proven -= MENDED_BY_OTHERS
+    proven -= OF_THE_DATA
     is_hopeless = primary is Cause.NO_LEARNABLE_SIGNAL
     return bool(proven) and is_better(learned, remedy) and not is_hopeless
 

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 
 from service.contract.causes import Cause
 from worker.engine.check import Measures, delivered_score
+from worker.engine.told_apart import TOLD_APART
 
 LEARNED_ALL = 0.995  # balanced accuracy on training data
 NO_GAP = 0.02  # training minus held-out balanced accuracy
 FAR_SHORT = 0.5  # of what a cheap learner is better than chance
 SURELY = 0.0025  # p value; a twentieth of 5 %, since about twenty causes are judged
 ALIKE = 0.56  # AUC of telling the splits' inputs apart
-TOLD_APART = 0.8  # lower limit of that, from which they differ at a glance
 MIX_APART = 0.1  # total variation between the shares of the classes
 WORTH_KNOWING = 0.2  # balanced accuracy above chance, that such a learner must reach
 

@@ -161,10 +161,10 @@ class LabelNoise:
                 values={key: value for key, value in noise.items() if key not in _LONG},
             )
         ]
-        wrong = noise.get("held_out")
         if self._held_out_alone(case.measures):
             return self._of_held_out(noise, evidence)
         if (shown := seen_of_gains(case.measures)) < 1:
+            wrong = noise.get("held_out")
             evidence.append(
                 Evidence(
                     kind="wrong_held_out_labels",
@@ -219,14 +219,15 @@ class LabelNoise:
         low = wrong.get("low") if isinstance(wrong, dict) else None
         errs = counts.get("contradicted") if isinstance(counts, dict) else None
         p_value = shift.get("p_value")
-        if not all(isinstance(v, int | float) for v in (low, errs, p_value)):
-            return False
         order = pair_of(measures.get("label_order", {}).get("gain"))
         renumbered = order is not None and order.low > 0
         return (
-            float(str(low)) >= noise_rate(measures) + self.certain_share
-            and float(str(errs)) <= self.certain_share
-            and float(str(p_value)) > SURELY
+            isinstance(low, int | float)
+            and low >= noise_rate(measures) + self.certain_share
+            and isinstance(errs, int | float)
+            and errs <= self.certain_share
+            and isinstance(p_value, int | float)
+            and p_value > SURELY
             and not renumbered
         )
 

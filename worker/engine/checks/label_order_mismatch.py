@@ -213,8 +213,11 @@ class LabelOrderMismatch:
         """Whether training rows are hit in the given order, and not in that one."""
         values = case.measures.get("label_order", {})
         before, after = values.get("train_before"), values.get("train_after")
-        known = isinstance(before, float) and isinstance(after, float)
-        return known and float(str(before)) >= float(str(after)) + self.apart
+        return (
+            isinstance(before, float)
+            and isinstance(after, float)
+            and before >= after + self.apart
+        )
 
     def _fits_in_that_order(self, subject: Subject, case: Case) -> bool:
         """Whether the weights have learned the training rows, in that order alone.

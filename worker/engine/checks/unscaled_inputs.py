@@ -29,7 +29,6 @@ class UnscaledInputs:
 
     large_value: float = 5.0  # largest mean or deviation of a feature
     small_value: float = 0.05  # largest mean or deviation, where all are tiny
-
     long_tailed: float = 0.1  # share of the features, from which ranks are tried
 
     def obstacle(self, subject: Subject) -> str | None:

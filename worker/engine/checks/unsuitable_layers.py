@@ -128,11 +128,6 @@ class UnsuitableLayers:
         """The network as it is against the reference, in order and out of order."""
         if self._mixes(case.measures):
             return self._mixing(case)
-        if subject.data.kind == "table" and not case.measures.get("codes"):
-            return not_applicable(
-                self.cause,
-                "the features of a table have no order that a layer could use",
-            )
         if subject.data.kind == "table":
             return self._of_a_table(case)
         evidence = []
@@ -163,14 +158,13 @@ class UnsuitableLayers:
 
     def _of_a_table(self, case: Case) -> Finding:
         """The network on numbers against one that looks codes up, where there are."""
-        values = case.measures["codes"]
+        values = case.measures.get("codes", {})
         numbers, codes = values.get("numbers"), values.get("codes")
         if not isinstance(numbers, float) or not isinstance(codes, float):
-            return not_applicable(
-                self.cause,
-                "the features of a table have no order that a layer could use, and "
-                "none looks like the code of a category",
-            )
+            why = "the features of a table have no order that a layer could use"
+            if values:
+                why += ", and none looks like the code of a category"
+            return not_applicable(self.cause, why)
         evidence = [
             Evidence(
                 kind="codes",

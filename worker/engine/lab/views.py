@@ -21,7 +21,7 @@ from worker.engine.lab.inputs import (
 )
 from worker.engine.lab.materials import Material
 from worker.engine.probes.inputs_as_trained import recipe_affine
-from worker.engine.probes.transforms import figures, is_known, transform
+from worker.engine.probes.transforms import RANKED, figures, is_known, transform
 from worker.engine.randomness import numpy_generator
 from worker.engine.recipe import CompleteRecipe
 from worker.engine.splits import stratified_order
@@ -179,10 +179,11 @@ def _step(change: DataChange, material: Material) -> InputStep:
         order = numpy_generator("features").permutation(int(np.prod(shape)))
         return permutation_step(order)
     name = change.transform or "identity"
-    unknown = [step for step in name.split("+") if not is_known(step)]
+    named = name.split("+")
+    unknown = [step for step in named if not is_known(step)]
     if unknown:
         raise ChangeImpossible(reason=f"no transformation is called {unknown[0]}")
-    known = figures(material.train, material.dataset)
+    known = figures(material.train, material.dataset, ranked=RANKED in named)
     is_text = material.dataset.kind == "tokens"
     few = material.train.x[:_FEW]
     some = torch.from_numpy(np.array(few) if is_text else _floats(few))

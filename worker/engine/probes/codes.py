@@ -16,14 +16,11 @@ Values:
 """
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold
 
 from worker.engine.data import Split
-from worker.engine.probes.learners import MANY_CLASSES, linear, probabilities
+from worker.engine.probes.learners import FOLDS, MANY_CLASSES, linear, out_of_fold
 from worker.engine.probes.material import (
-    Flags,
     Floats,
-    Labels,
     Material,
     Values,
     choose,
@@ -35,7 +32,6 @@ from worker.engine.stats.intervals import balanced_accuracy, paired_balanced_acc
 
 MOST_ROWS = 1_500
 MOST_SEEN = 20_000  # rows whose codes are counted
-FOLDS = 4
 TABLE = 2  # dimensions
 FEWEST = 3  # codes; of two a network makes what it would of a code each
 LARGEST = 1_000  # a code
@@ -58,7 +54,8 @@ def measure(material: Material, settings: Values) -> Values:
     values["sizes"] = list(sizes)
     x = np.nan_to_num(np.asarray(train.x, dtype=np.float64))
     by_number, by_code = (
-        _hits(columns, train.y, classes) for columns in (x, looked_up(x, sizes))
+        out_of_fold(linear, columns, train.y, classes).argmax(1) == train.y
+        for columns in (x, looked_up(x, sizes))
     )
     values["numbers"], values["codes"] = (
         balanced(hit, train.y) for hit in (by_number, by_code)
@@ -102,15 +99,3 @@ def looked_up(x: Floats, sizes: list[int]) -> Floats:
         for place, size in enumerate(sizes)
     ]
     return np.concatenate(parts, 1)
-
-
-def _hits(columns: Floats, y: Labels, classes: int) -> Flags:
-    """Which rows a linear learner hits that did not learn from them."""
-    hit = np.zeros(len(y), dtype=np.bool_)
-    splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    for known, rows in splitter.split(columns, y):
-        found = probabilities(
-            linear, (columns[known], y[known]), columns[rows], classes
-        )
-        hit[rows] = found.argmax(1) == y[rows]
-    return hit

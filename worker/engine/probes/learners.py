@@ -8,12 +8,14 @@ import numpy as np
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from worker.engine.probes.material import Floats, Labels
 
+FOLDS = 4
 MANY_CLASSES = 100  # beyond, learners that train one model a class are left out
 
 
@@ -105,4 +107,23 @@ def probabilities(
         result[:, learner.classes_] = learner.predict_proba(x)
     else:
         result[np.arange(len(x)), learner.predict(x)] = 1.0
+    return result
+
+
+def out_of_fold(make: Callable[[], Any], x: Floats, y: Labels, classes: int) -> Floats:
+    """Score rows by a learner that did not learn from them: (rows, classes)."""
+    smallest = int(np.bincount(y)[np.unique(y)].min())
+    folds = max(2, min(FOLDS, smallest))
+    result = np.zeros((len(y), classes))
+    rng = np.random.default_rng(0)
+    if smallest < 2:  # noqa: PLR2004 - a class of one row cannot be in two folds
+        place = rng.permutation(len(y)) % folds
+    else:
+        place = np.zeros(len(y), dtype=np.int64)
+        splitter = StratifiedKFold(folds, shuffle=True, random_state=0)
+        for fold, (_, rows) in enumerate(splitter.split(x, y)):
+            place[rows] = fold
+    for fold in range(folds):
+        here = place == fold
+        result[here] = probabilities(make, (x[~here], y[~here]), x[here], classes)
     return result

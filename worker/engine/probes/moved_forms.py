@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from worker.engine.affine import affine_name, order_name
 from worker.engine.probes.material import Array, Floats, Labels
-from worker.engine.probes.transforms import Figures
+from worker.engine.probes.transforms import Figures, moments
 
 LEAST_ROWS = 30
 MOST_FIGURES = 256  # of one form
@@ -58,7 +58,7 @@ def _forms(held: Array, train: Array, known: Figures) -> list[str]:
     if _have_moved(*parts):
         if known.kind == "image" and (by_range := _to_the_range(held, known)):
             found.append(by_range)
-        (mean, std), (wanted, spread) = (_figures(part) for part in parts)
+        (mean, std), (wanted, spread) = (moments(part) for part in parts)
         scale = np.where((std > 0) & (spread > 0), spread / np.maximum(std, 1e-30), 1.0)
         scale = np.array([float(f"{value:.6g}") for value in scale])  # as it is named
         shift = wanted - scale * mean
@@ -91,18 +91,10 @@ def _filled(x: Array) -> Floats:
     return np.where(np.isnan(columns), np.nanmedian(columns, axis=0), columns)
 
 
-def _figures(columns: Floats) -> tuple[Floats, Floats]:
-    known = np.isfinite(columns)
-    count = np.maximum(known.sum(0), 1)
-    mean = np.where(known, columns, 0.0).sum(0) / count
-    square = np.where(known, columns - mean, 0.0) ** 2
-    return mean, np.sqrt(square.sum(0) / count)
-
-
 def _bytes(held: Floats, train: Floats) -> str | None:
     """Whether pictures are 255 times as large on one side."""
     (_, held_std), (_, train_std) = (
-        _figures(part.reshape(-1, 1)) for part in (held, train)
+        moments(part.reshape(-1, 1)) for part in (held, train)
     )
     if held_std[0] <= 0 or train_std[0] <= 0:
         return None
@@ -128,7 +120,7 @@ def _to_the_range(held: Array, known: Figures) -> str | None:
 
 def _have_moved(held: Floats, train: Floats) -> bool:
     """Whether some mean or deviation is surely, and materially, another one."""
-    (mean, std), (wanted, spread) = _figures(held), _figures(train)
+    (mean, std), (wanted, spread) = moments(held), moments(train)
     unit = np.where(spread > 0, spread, 1.0)
     ratio = np.where((std > 0) & (spread > 0), std / unit, 1.0)
     share = np.sqrt(1 / len(held) + 1 / len(train))
@@ -144,7 +136,7 @@ def _have_moved(held: Floats, train: Floats) -> bool:
 
 def _kurtosis(columns: Floats) -> Floats:
     """Fourth moment over the square of the second, 1 of a constant."""
-    mean, std = _figures(columns)
+    mean, std = moments(columns)
     units = np.where(np.isfinite(columns), columns - mean, 0.0) / np.maximum(std, 1e-30)
     return np.asarray(np.maximum((units**4).mean(0), 1.0), dtype=np.float64)
 

@@ -148,7 +148,8 @@ class _Forms:
 
     def hits(self, name: str) -> Flags | None:
         """Which held-out rows it hits; None where it cannot take the form."""
-        return _hits(self.material, self.split, self.prepare, name, self.known)
+        raw = _outputs(self.material, self.split, self.prepare, name, self.known)
+        return None if raw is None else correct(self.material.head, raw, self.split.y)
 
     def _said_of_train(self, name: str) -> Tensor | None:
         return _outputs(self.material, self.train, self.prepare, name, self.known)
@@ -224,9 +225,9 @@ def _hits_of(forms: _Forms, values: Values) -> dict[str, Flags]:
         if not have_moved(forms.told_apart(name)):
             del hits[name]
     if not untried:
-        hits |= _pairs(material, split, forms.prepare, known, hits)
+        hits |= _pairs(forms, hits)
         if forms.on_train_told("identity") < GOOD:
-            hits |= _fitted(material, split, forms.train, forms.prepare, known, hits)
+            hits |= _fitted(forms, hits)
     return hits
 
 
@@ -272,57 +273,39 @@ def _prepared_sample(material: Material, prepare: AsTrained) -> Split:
     return Split(x=x, y=train.y, rows=train.rows, source=train.source)
 
 
-def _pairs(
-    material: Material,
-    split: Split,
-    prepare: AsTrained,
-    known: Figures,
-    found: Mapping[str, Flags],
-) -> dict[str, Flags]:
+def _pairs(forms: _Forms, found: Mapping[str, Flags]) -> dict[str, Flags]:
     """Try the best few together with every other; returns what adds to them."""
     better: dict[str, Flags] = {}
-    few = sorted(found, key=lambda n: -balanced(found[n], split.y))[:BEST_FEW]
-    plain = balanced(found["identity"], split.y)
+    y = forms.split.y
+    few = sorted(found, key=lambda n: -balanced(found[n], y))[:BEST_FEW]
+    plain = balanced(found["identity"], y)
     for first in few:
-        if balanced(found[first], split.y) < plain + LEAST_STEP:
+        if balanced(found[first], y) < plain + LEAST_STEP:
             continue
-        for second in applicable(known):
+        for second in applicable(forms.known):
             if second in ("identity", first):
                 continue
-            both = _hits(material, split, prepare, f"{first}+{second}", known)
-            needed = balanced(found[first], split.y) + LEAST_STEP
-            if both is not None and balanced(both, split.y) >= needed:
+            both = forms.hits(f"{first}+{second}")
+            needed = balanced(found[first], y) + LEAST_STEP
+            if both is not None and balanced(both, y) >= needed:
                 better[f"{first}+{second}"] = both
     return better
 
 
-def _hits(
-    material: Material, split: Split, prepare: AsTrained, name: str, known: Figures
-) -> Flags | None:
-    raw = _outputs(material, split, prepare, name, known)
-    return None if raw is None else correct(material.head, raw, split.y)
-
-
-def _fitted(
-    material: Material,
-    split: Split,
-    train: Split,
-    prepare: AsTrained,
-    known: Figures,
-    found: Mapping[str, Flags],
-) -> dict[str, Flags]:
+def _fitted(forms: _Forms, found: Mapping[str, Flags]) -> dict[str, Flags]:
     """Try the scale and shift that suit training rows best."""
-    affordable = material.look_rows // affine_form.passes(known)
+    material, train, y = forms.material, forms.train, forms.split.y
+    affordable = material.look_rows // affine_form.passes(forms.known)
     if affordable < FEWEST_FITTED:
         return {}
     most = min(FITTED_ROWS, affordable)
     rows = choose(train, sample_places(train.y, most))
-    form = affine_form.fitted_form(material, rows, prepare, known)
+    form = affine_form.fitted_form(material, rows, forms.prepare, forms.known)
     if form is None:
         return {}
-    hit = _hits(material, split, prepare, form, known)
-    needed = max(balanced(known_hit, split.y) for known_hit in found.values())
-    if hit is None or balanced(hit, split.y) < needed + LEAST_STEP:
+    hit = forms.hits(form)
+    needed = max(balanced(known_hit, y) for known_hit in found.values())
+    if hit is None or balanced(hit, y) < needed + LEAST_STEP:
         return {}
     return {form: hit}
 

@@ -23,11 +23,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold
 
 from worker.engine.probes.features import edges
 from worker.engine.probes.inputs_as_trained import held_out_answers, predictions
-from worker.engine.probes.learners import learners, probabilities
+from worker.engine.probes.learners import learners, out_of_fold, probabilities
 from worker.engine.probes.material import (
     Array,
     Flags,
@@ -47,7 +46,6 @@ from worker.engine.stats.intervals import balanced_accuracy
 
 MOST_ROWS = 4_000
 PERMUTATIONS = 999
-FOLDS = 4
 BEYOND_DOUBT = 8.0  # standard deviations of the null
 
 
@@ -85,7 +83,7 @@ def measure(material: Material, settings: Values) -> Values:
                 np.concatenate(
                     [
                         probabilities(make, (x_train, train.y), x_held, classes),
-                        _out_of_fold(make, x_train, train.y, classes),
+                        out_of_fold(make, x_train, train.y, classes),
                     ]
                 ),
                 len(held),
@@ -115,24 +113,6 @@ def _wanted(
             for name, make in list(learners(classes).items())[:1]
         ]
     return wanted
-
-
-def _out_of_fold(make: Any, x: Floats, y: Labels, classes: int) -> Floats:  # noqa: ANN401
-    smallest = int(np.bincount(y)[np.unique(y)].min())
-    folds = max(2, min(FOLDS, smallest))
-    result = np.zeros((len(y), classes))
-    rng = np.random.default_rng(0)
-    if smallest < 2:  # noqa: PLR2004 - a class of one row cannot be in two folds
-        place = rng.permutation(len(y)) % folds
-    else:
-        place = np.zeros(len(y), dtype=np.int64)
-        splitter = StratifiedKFold(folds, shuffle=True, random_state=0)
-        for fold, (_, rows) in enumerate(splitter.split(x, y)):
-            place[rows] = fold
-    for fold in range(folds):
-        here = place == fold
-        result[here] = probabilities(make, (x[~here], y[~here]), x[here], classes)
-    return result
 
 
 def _weights(y: Labels) -> Floats:

@@ -24,6 +24,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
 UNDO = "undo_standardize"
+RANKED = "normal_scores"
 SCORES = np.linspace(-3, 3, 61)  # deviations of a normal variable, of the quantiles
 MOST_RANKED = 2_000_000  # values of which quantiles are taken
 MOST_VALUES = 10_000_000  # of the training inputs, to measure figures on
@@ -40,7 +41,8 @@ class Figures:
             all values.
         undo: the normalisation already applied to the inputs, None where there is none.
         raw: the figures before that; None likewise.
-        knots: quantiles of each feature of a table, (features, `SCORES`); else None.
+        knots: quantiles of each feature of a table, (features, `SCORES`), where they
+            were asked for; else None.
     """
 
     kind: Kind
@@ -73,13 +75,20 @@ class Figures:
         return (1, 2) if self.layout == "NHWC" else (2, 3)
 
 
-def figures(train: Split, dataset: Dataset, undo: Affine | None = None) -> Figures:
+def figures(
+    train: Split,
+    dataset: Dataset,
+    undo: Affine | None = None,
+    *,
+    ranked: bool = False,
+) -> Figures:
     """Measure the training inputs, on evenly spaced rows.
 
     Args:
         train: training rows, as they reach the transformation.
         dataset: says what a sample is.
         undo: the normalisation that `train` has gone through already.
+        ranked: whether to take the quantiles that `normal_scores` needs.
     """
     raw = None
     if undo is not None:
@@ -88,13 +97,11 @@ def figures(train: Split, dataset: Dataset, undo: Affine | None = None) -> Figur
     step = max(1, train.x.size // MOST_VALUES)
     x = train.x[::step].astype(np.float64)
     good = np.isfinite(x)
+    mean, std = moments(x)
     over = tuple(range(x.ndim - 1)) if dataset.kind == "table" else None
     low = np.where(good, x, np.inf).min(axis=over)
     high = np.where(good, x, -np.inf).max(axis=over)
     none = ~np.isfinite(low)
-    count = np.maximum(good.sum(0), 1)
-    mean = np.where(good, x, 0).sum(0) / count
-    std = np.sqrt((np.where(good, x - mean, 0) ** 2).sum(0) / count)
     return Figures(
         kind=dataset.kind,
         layout=dataset.layout,
@@ -105,8 +112,16 @@ def figures(train: Split, dataset: Dataset, undo: Affine | None = None) -> Figur
         high=np.where(none, 1.0, high),
         undo=undo,
         raw=raw,
-        knots=_knots(train.x) if dataset.kind == "table" else None,
+        knots=_knots(train.x) if ranked and dataset.kind == "table" else None,
     )
+
+
+def moments(x: Floats) -> tuple[Floats, Floats]:
+    """Mean and deviation over the rows, NaN and infinities left out."""
+    good = np.isfinite(x)
+    count = np.maximum(good.sum(0), 1)
+    mean = np.where(good, x, 0).sum(0) / count
+    return mean, np.sqrt((np.where(good, x - mean, 0) ** 2).sum(0) / count)
 
 
 def _knots(x: Array) -> Floats | None:
@@ -240,7 +255,7 @@ TRANSFORMS: dict[str, Callable[[Tensor, Figures], Tensor]] = {
     "fixed_normalize": _fixed,
     "per_sample_standardize": _per_sample,
     "per_sample_unit_norm": _unit_norm,
-    "normal_scores": _normal_scores,
+    RANKED: _normal_scores,
     "log1p": lambda x, _: torch.log1p(x.clamp(min=0)),
     "invert": _invert,
     "swap_channels": lambda x, f: x.flip(f.channel or 1),

@@ -156,7 +156,7 @@ def test_normal_scores_stand_in_the_place_of_ranks():
     x = np.stack([np.exp(3 * hidden[:, 0]), np.round(hidden[:, 1])], 1)
     x = x.astype(np.float32)
     material = subject(mlp(2, 2), (x, np.arange(4_000) % 2), (x[:60], np.zeros(60)))
-    known = figures(material.train, material.dataset)
+    known = figures(material.train, material.dataset, ranked=True)
 
     made = transform("normal_scores", torch.from_numpy(x), known).numpy()
 
