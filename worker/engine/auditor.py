@@ -203,10 +203,10 @@ def _train(trainer: Trainer, checks: Sequence[Check]) -> Round[Learned]:
     yield from interaction.follow(mends)
     mends = with_rivals(screen, mends)
     best = best_of_each(screen, mends)
-    chosen = yield from interaction.combine(mends, best)
+    hoped = yield from interaction.combine(mends, best)
 
     confirmation = Confirmation(trainer, screen, mends)
-    together = confirmation.affordable(chosen)
+    together = confirmation.affordable(hoped)
     # What the combination uses of a cause stands for it, if not the best alone.
     liked, best = best, {**best, **{mend.cause: mend for mend in together}}
     confirm = yield from confirmation.confirm(together, best)
@@ -215,6 +215,7 @@ def _train(trainer: Trainer, checks: Sequence[Check]) -> Round[Learned]:
     yield from confirmation.measure_alone(confirm, together, chosen)
 
     repaired = confirmation.enriched(confirm, together, chosen, best)
+    repaired = confirmation.as_hoped(hoped, repaired)
     anew = retraining_helps(measures, confirm or screen, trainer.floors)
     again = yield from look_at_labels_again(trainer, repaired, measures)
     if again.answers:

@@ -146,9 +146,9 @@ def _steadiest(screen: Results, row: Sequence[Mend | None], best: Mend) -> Mend:
     """Of the values that do as well as the best, the one whose neighbours do, too.
 
     Few seeds cannot tell a rate at the edge of what the network bears from one in the
-    middle, nor a length that is just enough from one that is not; those beside can. The
-    longest training has none beyond it, and costs the most: the one before it is taken
-    where that does as well.
+    middle, nor a length that is just enough from one that is not; those beside can.
+    Beyond the last rate that was tried any may fail. The longest training has none
+    beyond it, and costs the most: the one before it is taken where that does as well.
     """
     if best not in row:  # it sets no value of the sweep
         return best
@@ -159,7 +159,8 @@ def _steadiest(screen: Results, row: Sequence[Mend | None], best: Mend) -> Mend:
     def worst_beside(mend: Mend) -> float:
         at = row.index(mend)
         beside = values[max(0, at - 1) : at] + values[at + 1 : at + 2]
-        return min(beside)
+        is_last = mend.cause in RATES and at in {0, len(row) - 1}
+        return min([*beside, 0.0] if is_last else beside)
 
     least = top.value - min(top.error, ABOUT * max(0.0, top.value) + 0.01)
     equal = [

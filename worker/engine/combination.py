@@ -137,6 +137,15 @@ def arm_of(mends: Sequence[Mend]) -> Arm:
     return compose(mends) if mends else Arm(name=BASELINE)
 
 
+def is_more_of(mend: Mend, other: Mend) -> bool:
+    """Whether another mend changes what the first one does, and may do it further.
+
+    Another activation is not more of a last one removed.
+    """
+    mine, theirs = _touched(mend.changes), _touched(other.changes)
+    return mine <= theirs or theirs <= mine
+
+
 def choose_compatible(mends: Iterable[Mend]) -> list[Mend]:
     """Take mends in order, leaving out what does not go with those taken."""
     taken: list[Mend] = []

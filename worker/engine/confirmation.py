@@ -41,13 +41,20 @@ SHARE_FOR_MORE = 0.5  # of the time left, that more seeds may take
 KEPT_FOR_REPAIR = 0.2  # of the budget, once something is proven to help
 MOST_OF_IT = 0.85  # of the time left; the repaired model needs the rest
 UNTRIED = 0.5  # of the way between what is known to gain less and more
+BY_CHANCE = 0.02  # p value of what the repaired model is given though unconfirmed
+MUCH = 0.08  # balanced accuracy; what loses that by a cut is confirmed from few seeds
 CLEARLY_WORSE = 0.02  # balanced accuracy under the baseline; such a control is settled
 
 Shares = Mapping[Cause, float]  # see `choices.shares_of_error`
 
 
 class Confirmation:
-    """Trains again, on fresh seeds, what the screen liked."""
+    """Trains again, on fresh seeds, what the screen liked.
+
+    Attributes:
+        is_brief: whether there is time for a combination less each of its parts, and
+            for none of these alone.
+    """
 
     def __init__(
         self,
@@ -59,12 +66,14 @@ class Confirmation:
         self.screen = screen
         self.mends = mends
         self.floors = trainer.floors
+        self.is_brief = False
 
     def affordable(self, chosen: tuple[Mend, ...]) -> tuple[Mend, ...]:
         """Leave parts out of a combination that there is no time to confirm.
 
         None of which is known that the rest is nothing without it: then as many arms
-        are confirmed as there is time for.
+        are confirmed as there is time for. Where the rest does far worse, few seeds
+        tell what is missed, too, so that the combination is taken apart from few.
         """
         seeds = self.trainer.seeds("confirm", LEAST_CONFIRMING)
         allowance = self.trainer.allowance("confirm")
@@ -80,7 +89,9 @@ class Confirmation:
                 zip(worth, options, strict=True),
                 key=lambda item: (item[0], -cost(item[1])),
             )
-            if best < UNTRIED * whole:
+            brief = self._in_brief(chosen)
+            self.is_brief = whole - best >= MUCH and self.trainer.may_confirm(brief)
+            if self.is_brief or best < UNTRIED * whole:
                 break
             alike = [option for option in options if self._may_do_as_well(option, kept)]
             kept = min(
@@ -515,6 +526,30 @@ class Confirmation:
             )
         return better or chosen
 
+    def as_hoped(
+        self, hoped: tuple[Mend, ...], repaired: tuple[Mend, ...]
+    ) -> tuple[Mend, ...]:
+        """Repair by all of a combination that there was no time to confirm in full.
+
+        What more it brings was seen by the screen alone: nothing is named by that. The
+        repaired model is judged by itself.
+
+        Args:
+            hoped: the best combination of the screen.
+            repaired: what was borne out of it.
+        """
+        whole, now = name(hoped), name(repaired)
+        causes = {mend.cause for mend in hoped}
+        if (
+            not all(mend.cause in causes for mend in repaired)
+            or len(hoped) <= len(repaired)
+            or not repaired
+            or not {whole, now} <= set(self.screen.arms)
+        ):
+            return repaired
+        gain = self.screen.gain(whole, over=now)
+        return hoped if gain.p_above(self.floors.proven) <= BY_CHANCE else repaired
+
     def _singles(
         self, chosen: tuple[Mend, ...], best: Mapping[Cause, Mend]
     ) -> list[Mend]:
@@ -564,8 +599,17 @@ class Confirmation:
         arms += [Arm(name=m.key, changes=m.changes) for m in measuring if not chosen]
         return list({arm.name: arm for arm in arms}.values())
 
+    def _in_brief(self, chosen: tuple[Mend, ...]) -> list[Arm]:
+        """The baseline, the whole, all but one, and what a part must beat there."""
+        arms = taken_apart(chosen)
+        for mend in chosen:
+            arms += on_top(chosen, mend)
+        return list({arm.name: arm for arm in arms}.values())
+
     def _arms_of(self, chosen: tuple[Mend, ...]) -> list[Arm]:
         """The baseline, the whole, all but one, and the combination's parts alone."""
+        if self.is_brief:
+            return self._in_brief(chosen)
         arms = taken_apart(chosen) if len(chosen) > 1 else [Arm(name=BASELINE)]
         for mend in sorted(chosen, key=lambda m: -value_of(self.screen, [m])):
             arms += self._open_controls(mend)

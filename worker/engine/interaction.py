@@ -25,6 +25,7 @@ from worker.engine.combination import (
     everything_wider,
     first_to_name,
     goes_with,
+    is_more_of,
     name,
     preference,
     taken_apart,
@@ -38,6 +39,7 @@ from worker.engine.trainer import LEAST_CONFIRMING, SHARES, Trainer
 
 SHARE_OF_BUDGET = 0.25  # that the whole round may take
 LEAST_SHARE = 0.1  # of the time left, that an experiment may take whatever is kept
+NEAR_THE_BEST = 0.5  # of the best gain; what gains less is followed where that is cheap
 MOST_ADDED = 2  # mends put on top of the best combination
 MOST_LIKELY = 2  # evident mends that get rates of their own
 
@@ -60,7 +62,7 @@ class Interaction:
 
     def follow(self, mends: Mapping[Cause, Sequence[Mend]]) -> Round[None]:
         """Go on where a sweep was cut off while it was still rising."""
-        screen, further = self.screen, []
+        screen, further = self.screen, list[tuple[float, list[Mend]]]()
         best = best_of_each(screen, mends)
         self.kept = self._needed_for(best_single(screen, best, self.floors))
         for options in mends.values():
@@ -70,9 +72,10 @@ class Interaction:
                 continue
             top = max(tried, key=lambda m: gain_of(screen, m).value)
             if is_promising(screen, top, self.floors) and top == tried[-1]:
-                further += untried[:2]
+                more = [m for m in untried if is_more_of(top, m)][:2]
+                further.append((gain_of(screen, top).value, more))
         yield from self._combined(
-            [(m,) for m in further], "Does more of the same help more?"
+            self._worth_following(further, best), "Does more of the same help more?"
         )
         controls = {
             m.control_arm: Arm(name=m.control_arm, changes=m.control)
@@ -85,6 +88,24 @@ class Interaction:
         yield from self._extend(
             [*controls.values()], "Does it help for the reason that is thought?"
         )
+
+    def _worth_following(
+        self,
+        further: Sequence[tuple[float, list[Mend]]],
+        best: Mapping[Cause, Mend],
+    ) -> list[tuple[Mend, ...]]:
+        """Where that is dear, follow only what comes near to the best of all.
+
+        Args:
+            further: what a sweep has gained so far, and what is next in it.
+            best: mend of each cause.
+        """
+        every: list[tuple[Mend, ...]] = [(m,) for _, more in further for m in more]
+        if self._cost(*every) <= LEAST_SHARE * self.trainer.left:
+            return every
+        top = max(gain_of(self.screen, mend).value for mend in best.values())
+        near = [more for gain, more in further if gain >= NEAR_THE_BEST * top]
+        return [(mend,) for more in near for mend in more]
 
     def combine(
         self, mends: Mapping[Cause, Sequence[Mend]], best: Mapping[Cause, Mend]

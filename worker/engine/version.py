@@ -4,4 +4,4 @@ Raise it with any change that alters what an experiment yields, or what is made 
 reports of two engines may differ.
 """
 
-ENGINE = "24"
+ENGINE = "25"

@@ -18,7 +18,7 @@ def rate(cause: Cause, value: float) -> Mend:
     return Mend(cause, f"lr={value:g}", "Change it", (change,))
 
 
-def chosen(hits: dict[float, int], given: float) -> Mend:
+def chosen(hits: dict[float, int], given: float, of: Cause = LOWER) -> Mend:
     screen = trained(
         {"baseline": hits[given]}
         | {f"lr={value:g}": many for value, many in hits.items() if value != given},
@@ -29,13 +29,20 @@ def chosen(hits: dict[float, int], given: float) -> Mend:
         HIGHER: [rate(HIGHER, value) for value in hits if value > given],
     }
     best = best_of_each(screen, mends)
-    return best[LOWER]
+    return best[of]
 
 
 def test_of_rates_that_do_as_well_the_one_amid_its_like_is_taken():
     hits = {0.03: 60, 0.1: 84, 0.15: 85, 0.3: 86, 0.5: 40}
 
     assert chosen(hits, given=0.5).key == "lr=0.15"
+
+
+def test_the_last_rate_that_was_tried_is_not_steady():
+    """Nobody knows whether the next one would fail."""
+    hits = {0.005: 51, 0.015: 59, 0.05: 81, 0.15: 80}
+
+    assert chosen(hits, given=0.005, of=HIGHER).key == "lr=0.05"
 
 
 def test_a_rate_that_is_clearly_best_is_taken_wherever_it_lies():

@@ -24,6 +24,7 @@ from worker.engine.trainer import Trainer
 from worker.engine.verdicts import case_for, weigh
 
 SEEDS = tuple(range(100, 108))
+FAR_TOO_DEAR = 3.2  # times the time left, so that no few seeds of it fit either
 SEEDS_CONFIRMING = Trainer(make_subject()).seeds("confirm", 8)
 
 
@@ -155,7 +156,7 @@ def test_where_time_is_short_what_is_known_to_be_needed_is_confirmed(tried, kept
     short, _, _ = confirmation(1e-9)
     short.screen = trained({**whole, **arms}, (0, 1))
     unit = short.trainer.cost(short._arms_of(mends), SEEDS_CONFIRMING[:6]) / 1e-9
-    short.trainer.costs = Costs(one=0.0, each=0.8 * short.trainer.left / unit)
+    short.trainer.costs = Costs(one=0.0, each=FAR_TOO_DEAR * short.trainer.left / unit)
 
     chosen = short.affordable(mends)
 
@@ -194,6 +195,47 @@ def test_what_was_not_tried_is_weighed_by_what_it_holds_and_what_holds_it():
     assert short._hoped((raw, rate), together) == pytest.approx(0.03)
     assert short._hoped((rate, long), together) == pytest.approx(0.325)
     assert short.affordable(together) == (rate, long)
+
+
+@pytest.mark.parametrize(("without_rate", "kept"), [(45, 3), (78, 2)])
+def test_what_is_missed_much_is_confirmed_with_the_rest_from_few_seeds(
+    without_rate, kept
+):
+    raw, rate, long = together = rate_and_length()
+    short, _, _ = confirmation(1e-9)
+    hits = {
+        "baseline": 40,
+        name(together): 80,
+        name([raw, long]): without_rate,
+        name([rate, long]): 50,
+        name([raw, rate]): 50,
+    }
+    short.screen = trained(hits, (0, 1))
+    unit = short.trainer.cost(short._arms_of(together), SEEDS_CONFIRMING[:6]) / 1e-9
+    short.trainer.costs = Costs(one=0.0, each=0.8 * short.trainer.left / unit)
+
+    chosen = short.affordable(together)
+    arms = [arm.name for arm in short._arms_of(chosen)]
+
+    assert len(chosen) == kept
+    assert short.is_brief is (kept == len(together))
+    assert ("raw" in arms) is not short.is_brief
+    assert short.trainer.may_confirm(short._arms_of(chosen))
+
+
+@pytest.mark.parametrize(("all_at_once", "taken"), [(80, True), (61, False)])
+def test_the_repaired_model_may_hold_what_there_was_no_time_to_confirm(
+    all_at_once, taken
+):
+    raw, rate, long = together = rate_and_length()
+    settled, _, _ = confirmation(1e-9)
+    settled.screen = trained(
+        {"baseline": 40, "lr": 60, name(together): all_at_once}, (0, 1)
+    )
+
+    assert settled.as_hoped(together, (rate,)) == (together if taken else (rate,))
+    assert settled.as_hoped(together, ()) == ()
+    assert settled.as_hoped((raw, long), (rate,)) == (rate,)
 
 
 def test_the_repaired_model_is_made_of_the_best_that_was_confirmed():
@@ -291,7 +333,7 @@ def test_what_is_left_of_a_combination_is_the_best_answer_without_the_rest(alone
     short.mends = {rates[0].cause: rates, long.cause: [long]}
     short.screen = trained({"baseline": 40, **hits}, (0, 1))
     unit = short.trainer.cost(short._arms_of(together), SEEDS_CONFIRMING[:6]) / 1e-9
-    short.trainer.costs = Costs(one=0.0, each=0.8 * short.trainer.left / unit)
+    short.trainer.costs = Costs(one=0.0, each=FAR_TOO_DEAR * short.trainer.left / unit)
 
     assert [mend.key for mend in short.affordable(together)] == [kept]
 
@@ -307,7 +349,7 @@ def test_of_two_that_do_as_well_the_likely_or_cheap_one_is_confirmed(
     raw, _, long = rate_and_length()
     long = replace(long, evident=evident)
     together = (raw, long)
-    hits = {"raw": 66, "long": 66 + ahead, name(together): 90}
+    hits = {"raw": 66, "long": 66 + ahead, name(together): 71 + ahead}
     short, _, _ = confirmation(1e-9)
     short.screen = trained({"baseline": 40, **hits}, (0, 1))
     unit = short.trainer.cost(short._arms_of(together), SEEDS_CONFIRMING[:6]) / 1e-9

@@ -83,6 +83,43 @@ def test_time_is_kept_to_confirm_the_best_single_mend(gains, missing, keeps):
     assert (interaction._allowance < 0.6 * before) is keeps
 
 
+@pytest.mark.parametrize("further", ["activation", "output"])
+def test_only_more_of_what_helped_is_tried_further(further):
+    """Another activation is not more of a last one removed."""
+    cause = Cause.UNSUITABLE_ACTIVATION
+    raw = Mend(cause, "raw", "", (NetworkChange(name="output"),))
+    more = Mend(cause, "more", "", (NetworkChange(name=further, to="last"),))
+    trainer = Trainer(make_subject())
+    trainer.costs = Costs(one=0.0, each=1e-9)
+    screen = trained({"baseline": 40, "raw": 60}, (0, 1, 2))
+
+    following = Interaction(trainer, screen).follow({cause: [raw, more]})
+
+    assert asked(following) == (["more"] if further == "output" else [])
+
+
+@pytest.mark.parametrize(
+    ("other", "share", "goes_on"),
+    [(80, 0.15, False), (60, 0.15, True), (80, 0.01, True)],
+    ids=["far behind", "near", "cheap"],
+)
+def test_a_dear_sweep_is_followed_only_near_the_best(other, share, goes_on):
+    wide = Mend(Cause.INSUFFICIENT_CAPACITY, "wide", "", (NetworkChange(name="width"),))
+    further = Mend(
+        RATE.cause, "lr=1", "", (RecipeChange(patch={"optimizer": {"lr": 1.0}}),)
+    )
+    trainer = Trainer(make_subject())
+    trainer.missing = 0.8  # so that no time is kept for the best by itself
+    screen = trained({"baseline": 40, "lr": 55, "wide": other}, (0, 1))
+    one = trainer.cost([Arm(name="lr=1")], trainer.screening_seeds) / 1e-3
+    trainer.costs = Costs(one=0.0, each=share * trainer.left / one)
+    mends = {RATE.cause: [RATE, further], wide.cause: [wide]}
+
+    following = Interaction(trainer, screen).follow(mends)
+
+    assert set(asked(following)) == ({"lr=1"} if goes_on else set())
+
+
 def asked(rounds):
     """The names of the arms that rounds ask for first, if any."""
     ask = next(rounds, None)
