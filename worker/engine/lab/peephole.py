@@ -96,6 +96,7 @@ def streamlined(module: GraphModule, rows: Tensor, members: int) -> Compiled:
         _join_picture_bias(node)
         _narrow(node)
         _divide_first(node)
+        _sum_before_spreading(node)
         _lie_alike(node)
     _sweep(module)
     _share(module)
@@ -407,6 +408,23 @@ def _divide_first(node: Node) -> None:
         made = node.graph.call_function(_aten.div.Scalar, (small, node.args[1]))
     made.meta.update({**small.meta, "dtype": node.meta.get("dtype")})  # type: ignore[union-attr]
     node.target, node.args = _aten.expand.default, (made, shape)
+
+
+def _sum_before_spreading(node: Node) -> None:
+    """Sum a pooled gradient before it is spread: each of its values goes to one place.
+
+    So that what a bias gets is read off a quarter of the numbers in the usual case.
+    """
+    if node.target != _aten.sum.dim_IntList:
+        return
+    source, dims, *_ = node.args
+    rank = len(shape_of(source) or ())
+    if (
+        isinstance(source, Node)
+        and source.target == pictures.max_pool_backward
+        and {dim % rank for dim in dims} >= {rank - 2, rank - 1}  # type: ignore[union-attr, operator]
+    ):
+        node.replace_input_with(source, source.args[0])  # type: ignore[arg-type]
 
 
 def _lie_alike(node: Node) -> None:

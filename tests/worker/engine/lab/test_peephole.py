@@ -89,3 +89,28 @@ def test_the_gradient_of_a_mean_is_divided_once_and_meets_what_lies_alike():
     targets = [n.target for n in nodes]
     assert pictures.alike in targets
     torch.testing.assert_close(list(compiled(*given)), step(*given))
+
+
+def test_what_a_bias_gets_is_summed_before_it_is_spread():
+    """Each pooled gradient goes to one place, so that the sums are the same."""
+    members, rows, channels = 2, 4, 3
+    pool = torch.ops.aten.max_pool2d_with_indices
+    settings = [2, 2], [2, 2], [0, 0], [1, 1], False
+
+    def step(x, gradient):
+        out, places = pool(x, *settings)
+        back = torch.ops.aten.max_pool2d_with_indices_backward(
+            gradient * out, x, *settings, places
+        )
+        stack = back.view(members, rows, channels, 6, 6)
+        return [stack.sum((1, 3, 4)), stack.sum(1), stack * 2]
+
+    x = torch.randn(members * rows, channels, 6, 6)
+    gradient = torch.randn(members * rows, channels, 3, 3)
+
+    compiled = streamlined(recorded(step, x, gradient), x, members)
+
+    nodes = compiled.step.__self__.graph.nodes
+    summed = [n.args[0].meta["shape"] for n in nodes if n.target is torch.sum]
+    assert summed == [(members, rows, channels, 3, 3), (members, rows, channels, 6, 6)]
+    torch.testing.assert_close(list(compiled(x, gradient)), step(x, gradient))
