@@ -39,7 +39,7 @@ from worker.engine.lab.experiment import (
     TrainingOutcome,
 )
 from worker.engine.leaked_rows import on_these_rows, rows_that_count, said_of
-from worker.engine.ledger import Ask, Learned, Round, Step
+from worker.engine.ledger import Ask, Learned, Round, Step, side_by_side
 from worker.engine.mended_delivery import mend_the_delivery
 from worker.engine.other_form import show_in_other_form
 from worker.engine.refinement import refine
@@ -176,11 +176,12 @@ def _train(trainer: Trainer, checks: Sequence[Check]) -> Round[Learned]:
         return replace(learned, skipped=trainer.not_anew(mends, subject.untrainable))
     trainer.arms = 1 + sum(len(options) for options in mends.values())
     trainer.missing = missing_by_far(measures)
-    yield from weigh_networks(trainer, mends)
     if (why := trainer.too_slow) is not None:
         return replace(learned, skipped=trainer.not_anew(mends, why))
 
-    retrained = yield from reproduce(trainer, measures)
+    _, retrained = yield from side_by_side(
+        weigh_networks(trainer, mends), reproduce(trainer, measures)
+    )
     if form := (yield from show_in_other_form(trainer, measures, retrained)):
         measures = {**measures, OTHER_FORM: form}
         learned = replace(learned, measures=measures)

@@ -26,6 +26,33 @@ class Ask:
 Yielded = TypeVar("Yielded")
 Answers = dict[str, Outcome]  # by the experiments' digests
 Round = Generator[Ask, Answers, Yielded]
+First = TypeVar("First")
+Second = TypeVar("Second")
+Both = Generator[Ask, Answers, tuple[First, Second]]
+
+
+def side_by_side(first: Round[First], second: Round[Second]) -> Both[First, Second]:
+    """Run two rounds that need nothing of each other, asking for both at once.
+
+    So that several workers have something to do. The first goes on first, always, as
+    what a ledger holds must not depend on who is faster.
+    """
+    rounds: tuple[Round[First] | Round[Second], ...] = (first, second)
+    ended: dict[int, First | Second] = {}
+    answers: Answers | None = None
+    while True:
+        asks: list[Ask] = []
+        for at, one in enumerate(rounds):
+            if at in ended:
+                continue
+            try:
+                asks.append(next(one) if answers is None else one.send(answers))
+            except StopIteration as end:
+                ended[at] = end.value
+        if not asks:
+            return ended[0], ended[1]  # type: ignore[return-value]
+        wanted = {e.digest(): e for ask in asks for e in ask.experiments}
+        answers = yield Ask(asks[0].stage, asks[0].detail, tuple(wanted.values()))
 
 
 @dataclass(frozen=True)
