@@ -229,9 +229,13 @@ def look_again(
     if (abs(ahead) if is_single else ahead) < UNLIKE_DELIVERED:
         return screen
     if not is_single:
-        return (yield from _look_for_relapses(trainer, screen, likely, delivered))
+        given = _as_given(screen, mends)
+        return (
+            yield from _look_for_relapses(trainer, screen, given, likely, delivered)
+        )
     seeds = trainer.seeds("screen", SECOND_LOOK)[1:]
-    arms = _fitting(trainer, [Arm(name=BASELINE), *likely], seeds)
+    given = _as_given(screen, mends)
+    arms = _fitting(trainer, [*given, *likely], seeds)
     if len(arms) == 1:
         return screen
     more = yield from trainer.train("screen", LUCKY, arms, seeds)
@@ -243,12 +247,29 @@ def look_again(
     return both
 
 
+def _as_given(screen: Results, mends: Mapping[Cause, Sequence[Mend]]) -> list[Arm]:
+    """The recipe as it is and, of a subsample, with as many updates as all rows make.
+
+    The latter, where it was trained, is what the delivered weights are held against.
+    """
+    longer = {
+        m.control_arm: Arm(name=m.control_arm, changes=m.control)
+        for options in mends.values()
+        for m in options
+        if m.control_name == FULL_LENGTH and FULL_LENGTH in screen
+    }
+    return [Arm(name=BASELINE), *longer.values()]
+
+
 def _look_for_relapses(
-    trainer: Trainer, screen: Results, likely: Sequence[Arm], delivered: float
+    trainer: Trainer,
+    screen: Results,
+    arms: list[Arm],
+    likely: Sequence[Arm],
+    delivered: float,
 ) -> Round[Results]:
     """Train the recipe from many seeds, and what may mend it where one ends as low."""
     seeds = trainer.seeds("screen", LONG_LOOK)[len(trainer.screening_seeds) :]
-    arms = [Arm(name=BASELINE)]
     if trainer.cost(arms, seeds) > LOOK_SHARE * trainer.allowance("interact"):
         return screen
     question = "Does the recipe always end so well?"

@@ -25,6 +25,7 @@ from worker.engine.screening import (
 )
 from worker.engine.splits import spared_rows
 from worker.engine.trainer import Trainer
+from worker.engine.wording import FULL_LENGTH
 
 
 def test_a_subsample_does_not_look_like_too_little_training():
@@ -322,7 +323,16 @@ def lucky(usual: float, delivered: float, seeds: int = 1) -> tuple[Trainer, Resu
         "Lower it",
         (RecipeChange(patch={"optimizer": {"lr": 1e-4}}),),
     )
-    mends = {mend.cause: [mend] for mend in (raw, slow)}
+    longer = RecipeChange(patch={"epochs": 80})
+    long = Mend(
+        Cause.INSUFFICIENT_TRAINING,
+        "epochs=160",
+        "Train longer",
+        (RecipeChange(patch={"epochs": 160}),),
+        control=(longer,),
+        control_name=FULL_LENGTH,
+    )
+    mends = {mend.cause: [mend] for mend in (raw, slow, long)}
     screen, _ = world.through(screen_mends(trainer, mends, 0.0))
     again = world.through(look_again(trainer, screen, mends, delivered))
     return trainer, again
@@ -335,6 +345,16 @@ def test_a_single_training_far_from_the_delivered_weights_is_looked_at_again():
     assert screen.gain("raw output").value > 0.15
     assert abs(screen.gain("lr=0.0001").value) < 0.05
     assert len(trainer.screening_seeds) == 3
+
+
+@pytest.mark.parametrize(("seeds", "looked_from"), [(1, 3), (3, 10)])
+def test_what_delivered_weights_are_held_against_is_looked_at_again_too(
+    seeds, looked_from
+):
+    """Of a subsample that is the recipe for as long as all rows would make it."""
+    _, screen = lucky(usual=0.93, delivered=0.6, seeds=seeds)
+
+    assert len(screen.levels(FULL_LENGTH)) == looked_from
 
 
 def test_weights_far_below_some_trainings_may_be_what_others_yield():
