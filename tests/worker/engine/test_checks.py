@@ -1416,6 +1416,34 @@ def test_a_shift_costs_what_unseen_training_rows_are_judged_better_by(lost, show
     assert ("costs 12.0 points" in finding.summary) is (lost == 0.12)
 
 
+@pytest.mark.parametrize(
+    ("auc", "p_value", "lost", "verdict"),
+    [
+        (0.61, 0.5, 0.003, "suspected"),
+        (0.8, 0.5, 0.003, "found"),  # plainly
+        (0.61, 1e-4, 0.003, "found"),  # by a feature
+        (0.61, 0.5, 0.06, "found"),  # it may cost
+    ],
+)
+def test_a_slight_move_that_no_feature_and_no_score_shows_is_only_suspected(
+    auc, p_value, lost, verdict
+):
+    """Pictures put together of common halves: no independent draws."""
+    values = {
+        "auc": {"value": auc},
+        "p_value": 1e-9,
+        "features": [{"name": "mean", "p_value": p_value}],
+        "impact": {"value": 0.0, "low": -0.003, "high": lost},
+    }
+
+    finding = DistributionShift().judge(
+        make_subject(), Case(measures={"shift": values})
+    )
+
+    assert finding.verdict == verdict
+    assert ("most of all mean" in finding.summary) is (p_value < 0.05)
+
+
 def test_labels_are_doubted_where_classes_moved_and_inputs_did_not():
     values = {
         "auc": {"value": 0.7},

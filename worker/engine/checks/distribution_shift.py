@@ -11,8 +11,11 @@ Only other training data could mend it. What it costs is measured where training
 are left out in turn: how much better the recipe does on them than on held-out rows.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
+
+from pydantic import JsonValue
 
 from service.contract.causes import BY_CAUSE, Cause
 from service.contract.report import Evidence, Finding, Recommendation
@@ -36,6 +39,7 @@ from worker.engine.symptoms import (
     mix_moved,
 )
 
+ALIKE = 0.05  # p value above which a feature is not seen to differ
 METHOD = "training rows that the recipe did not see against held-out rows"
 
 
@@ -47,6 +51,7 @@ class DistributionShift:
 
     bar: Bar = Bar()
     material_auc: float = 0.6  # 0.5: alike, 1: never alike
+    plain_auc: float = 0.7  # from here on they differ, whatever else shows it
 
     def obstacle(self, subject: Subject) -> str | None:
         """A split that the audit drew itself cannot be shifted."""
@@ -67,7 +72,7 @@ class DistributionShift:
         auc = told_apart.get("value") if isinstance(told_apart, dict) else None
         p_value = values.get("p_value")
         moved = values.get("features")
-        names = ", ".join(self._names(moved))
+        names = "" if _are_alike(moved) else ", ".join(self._names(moved))
         evidence = [
             Evidence(
                 kind="two_sample_test",
@@ -114,6 +119,7 @@ class DistributionShift:
                     values={"value": lost.value, "low": lost.low, "high": lost.high},
                 )
             )
+        is_slight = inputs_moved and not costs and self._is_slight(values)
         entry = BY_CAUSE[self.cause]
         what = (
             f"The inputs moved (AUC {auc:.2f}"
@@ -123,7 +129,12 @@ class DistributionShift:
             else "The mix of classes moved"
         )
         remark = ", which balanced accuracy does not feel"
-        if inputs_moved:
+        if is_slight:
+            remark = (
+                ", yet no feature by itself, and the model does as well: so do "
+                "samples that are no independent draws"
+            )
+        elif inputs_moved:
             remark = (
                 f", which costs {points(lost.value).lstrip('+')}"
                 if costs and lost is not None
@@ -134,16 +145,34 @@ class DistributionShift:
         return Finding(
             cause=self.cause,
             group=entry.group,
-            verdict="found" if inputs_moved else "suspected",
+            verdict="found" if inputs_moved and not is_slight else "suspected",
             severity=severity_of(worth if inputs_moved else 0.0),
             confidence=0.97,
             summary=f"{what} between training and held-out data{remark}.",
             gain=gain_of(lost, METHOD) if lost is not None and inputs_moved else None,
             evidence=evidence,
             recommendation=Recommendation(
-                text=_advice(inputs_moved=inputs_moved, mix_alone=mix_alone)
+                text="Check whether both parts were drawn from the same sources."
+                if is_slight
+                else _advice(inputs_moved=inputs_moved, mix_alone=mix_alone)
             ),
             docs=entry.docs,
+        )
+
+    def _is_slight(self, values: Mapping[str, JsonValue]) -> bool:
+        """Whether a classifier alone tells the splits apart, hardly, and at no cost.
+
+        Where samples are made of common parts, or are several of one person, those of
+        another split differ without having moved.
+        """
+        area, impact = values.get("auc"), values.get("impact")
+        auc = area.get("value") if isinstance(area, dict) else None
+        lost = impact.get("high") if isinstance(impact, dict) else None
+        return (
+            self._number(auc, 1.0) < self.plain_auc
+            and _are_alike(values.get("features"))
+            and isinstance(lost, int | float)
+            and lost < self.bar.material
         )
 
     def _statement(self, auc: object, any_class: object) -> str:
@@ -162,6 +191,13 @@ class DistributionShift:
 
     def _number(self, value: object, otherwise: float) -> float:
         return float(value) if isinstance(value, int | float) else otherwise
+
+
+def _are_alike(moved: object) -> bool:
+    """Whether no feature by itself differs, as far as that is known."""
+    found = moved if isinstance(moved, list) else []
+    known = [f.get("p_value") for f in found if isinstance(f, dict)]
+    return bool(known) and all(isinstance(p, int | float) and p > ALIKE for p in known)
 
 
 def _advice(*, inputs_moved: bool, mix_alone: bool) -> str:
