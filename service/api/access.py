@@ -9,7 +9,13 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from service.api.strict_json import StrictRequest
-from service.contract.errors import BadRequest, Forbidden, Unauthorized
+from service.contract.errors import (
+    BadRequest,
+    FieldError,
+    Forbidden,
+    InvalidFields,
+    Unauthorized,
+)
 from service.contract.jobs import Role
 from service.desk import Desk
 from service.keys import Caller
@@ -59,15 +65,39 @@ class CallerRoute(APIRoute):
     ) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the framework's handler."""
         inner = super().get_route_handler()
+        known = {field.alias for field in self.dependant.query_params}
 
         async def handle(request: Request) -> Response:
             if b"%00" in request.scope["query_string"] or "\0" in request.url.path:
                 raise BadRequest(detail="The address holds a zero character.")
             request.state.caller = await identify(request)
+            if known:
+                _refuse_unknown(known, request)
             limit = desk_of(request).settings.json_limit_bytes
             return await inner(StrictRequest(request, limit_bytes=limit))
 
         return handle
+
+
+def _refuse_unknown(known: set[str], request: Request) -> None:
+    """A filter that is ignored for its name would let everything pass.
+
+    Raises:
+        InvalidFields: the query holds a name that the route does not know.
+    """
+    unknown = sorted(request.query_params.keys() - known)
+    if unknown:
+        names = ", ".join(f"`{name}`" for name in sorted(known))
+        raise InvalidFields(
+            detail=f"Not known: {', '.join(unknown)[:200]}.",
+            errors=[
+                FieldError(
+                    pointer=f"query:{name[:100]}",
+                    detail=f"Not known here; {names} are.",
+                )
+                for name in unknown[:10]
+            ],
+        )
 
 
 def _needs(role: Role) -> Callable[..., Coroutine[Any, Any, Caller]]:

@@ -190,6 +190,17 @@ def test_a_broken_body_is_a_bad_request(admin: AppClient, body: bytes):
     problem(admin.post("/v1/audits", content=body, headers=headers), "bad-request", 400)
 
 
+@pytest.mark.parametrize("name", ["tags", "seed", "Status"])
+def test_a_filter_that_is_not_known_lets_nothing_pass(admin: AppClient, name: str):
+    found = problem(admin.get(f"/v1/audits?{name}=a"), "invalid-fields", 422)
+
+    [error] = found["errors"]
+    assert error["pointer"] == f"query:{name}"
+    assert "`tag`" in error["detail"]
+    assert admin.get("/v1/audits?tag=a&limit=5").status_code == 200
+    assert admin.get("/v1/causes?v=2").status_code == 200  # it has no filters
+
+
 def test_a_body_of_another_kind_or_size_is_refused(admin: AppClient):
     json_type = {"content-type": "application/json; charset=utf-8"}
     large = admin.post("/v1/audits", content=b" " * 10_001, headers=json_type)

@@ -1941,6 +1941,37 @@ def test_codes_are_looked_up_where_that_tells_more_than_the_network_knows(
         assert "2 columns may hold codes" in finding.evidence[0].statement
 
 
+@pytest.mark.parametrize(
+    ("kinds", "low", "tried"),
+    [
+        (("norm", "linear"), 0.7, True),
+        (("norm", "linear"), 0.55, False),
+        (("linear", "activation", "dropout"), 0.7, False),  # it is plain already
+    ],
+)
+def test_what_is_more_than_dense_must_not_be_outdone_on_a_table(kinds, low, tried):
+    """A norm over two features leaves nothing of them but which is greater."""
+    subject = make_subject(network=replace(network("none"), layer_kinds=kinds))
+    measures = {
+        "delivered": {"balanced_accuracy": 0.6},
+        "signal": {"balanced_accuracy": {"value": 0.8, "low": low}},
+    }
+    check = UnsuitableLayers()
+
+    mends = check.mends(subject, measures)
+
+    assert [m.key for m in mends] == ["dense reference"] * tried
+    untried = Case(measures=measures, gaps={"dense reference": "no time"})
+    verdict = check.judge(subject, untried).verdict
+    assert verdict == ("inconclusive" if tried else "not_applicable")
+    if tried:
+        trial = Trial(mends[0], gain(0.2), confirmed=True, decision="found",
+                      role="primary")  # fmt: skip
+        finding = check.judge(subject, Case(measures=measures, trial=trial))
+        assert finding.verdict == "found"
+        assert "lose what plain dense ones see" in finding.summary
+
+
 @pytest.mark.parametrize("codes", [{}, {"codes": {"numbers": None, "codes": None}}])
 def test_a_table_without_codes_has_no_use_for_other_layers(codes):
     finding = UnsuitableLayers().judge(make_subject(), Case(measures=codes))

@@ -198,6 +198,22 @@ def test_half_precision_of_torch_is_read():
     np.testing.assert_array_equal(from_pt.splits["all"].x, values.float().numpy())
 
 
+def test_a_view_with_the_other_sign_is_read():
+    negative = torch._neg_view(torch.tensor(X))
+
+    from_pt = read(files.pt({"x": negative, "y": torch.tensor(Y)}), "pt")
+
+    np.testing.assert_array_equal(from_pt.splits["all"].x, -X)
+
+
+def test_names_that_are_no_text_stay_apart():
+    names = np.array([b"\xff", b"\xfe", b"ok"])[Y]
+
+    dataset = read(files.npz(x=X, y=names), "npz")
+
+    assert dataset.class_names == ("\\xfe", "\\xff", "ok")
+
+
 @pytest.mark.parametrize("prefix", ["", "pets/", "train/"])
 def test_pictures_lie_in_folders_of_their_class(prefix):
     dataset = read(files.pictures(prefix, colour=7), "zip")

@@ -12,6 +12,8 @@ Idea:      train a convolutional reference of about equal size, for token ids a
            Columns of a table that hold codes of categories: a network that gives each
            code a column must beat one as large on the numbers. Tried where a linear
            learner does better with such columns, and than the delivered model.
+           Of other tables plain dense layers must beat a network of more than these
+           (norms over the features, say) that a cheap learner outdoes.
            Layers that mix the samples of a batch in evaluation mode are unsuitable
            whatever is trained; recurrent ones are turned to the right axis.
 Source:    LeCun et al. 1989, Generalization and network design strategies.
@@ -49,6 +51,8 @@ _OF_THE_SIGHT = {
     "tokens": "Let what follows a recurrent layer see all its outputs (their largest "
     "values, say), not only the one behind the padding",
 }
+_PLAIN = "dense reference"
+_BESIDE_DENSE = ("norm", "conv", "recurrent", "attention", "pool")
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,9 @@ class UnsuitableLayers:
         if self._mixes(measures) and subject.network.has("recurrent"):
             return [self._turned()]
         if subject.data.kind == "table":
-            sizes = self._sizes_of_codes(measures)
-            return [self._looked_up(sizes)] if sizes else []
+            if sizes := self._sizes_of_codes(measures):
+                return [self._looked_up(sizes)]
+            return [self._plain()] if self._may_lose(subject, measures) else []
         has_them = subject.network.has("conv", "recurrent", "attention")
         proof = self._seen_of_them(subject, measures)
         is_outdone = has_them and proof is None and outdone_by_a_learner(measures)
@@ -129,7 +134,7 @@ class UnsuitableLayers:
         if self._mixes(case.measures):
             return self._mixing(case)
         if subject.data.kind == "table":
-            return self._of_a_table(case)
+            return self._of_a_table(subject, case)
         evidence = []
         ordered = [f for k, f in case.arms.items() if k.endswith("reference")]
         shuffled = [f for k, f in case.arms.items() if k.endswith("reference|control")]
@@ -156,8 +161,13 @@ class UnsuitableLayers:
             says = "A plain network of the same size sees more; so do simple learners"
         return judge_gain(self, case, says=says, evidence=evidence)
 
-    def _of_a_table(self, case: Case) -> Finding:
-        """The network on numbers against one that looks codes up, where there are."""
+    def _of_a_table(self, subject: Subject, case: Case) -> Finding:
+        """The network against one that looks codes up, where there are, or is plain."""
+        if not self._sizes_of_codes(case.measures) and self._may_lose(
+            subject, case.measures
+        ):
+            says = "The layers lose what plain dense ones see, and simple learners, too"
+            return judge_gain(self, case, says=says)
         values = case.measures.get("codes", {})
         numbers, codes = values.get("numbers"), values.get("codes")
         if not isinstance(numbers, float) or not isinstance(codes, float):
@@ -177,6 +187,11 @@ class UnsuitableLayers:
         ]
         says = "The layers take codes of categories for quantities"
         return judge_gain(self, case, says=says, evidence=evidence)
+
+    def _may_lose(self, subject: Subject, measures: Measures) -> bool:
+        """Whether a cheap learner outdoes a network of more than dense layers."""
+        has_more = subject.network.has(*_BESIDE_DENSE)
+        return has_more and outdone_by_a_learner(measures)
 
     def _sizes_of_codes(self, measures: Measures) -> list[int]:
         """How many codes each column has, where these seem to be names."""
@@ -202,9 +217,20 @@ class UnsuitableLayers:
             "embedding), as the experiment did",
             changes=(one_hot, as_given),
             control=(NetworkChange(name="reference", to="dense"),),
-            control_name="dense reference",
+            control_name=_PLAIN,
             urgent=True,
             evident=True,
+        )
+
+    def _plain(self) -> Mend:
+        """Dense layers and nothing else."""
+        return Mend(
+            cause=self.cause,
+            key=_PLAIN,
+            text="Let plain dense layers see the features as they are (nothing that "
+            "normalises, orders or pools them), as the experiment did",
+            changes=(NetworkChange(name="reference", to="dense"),),
+            urgent=True,
         )
 
     def _turned(self) -> Mend:

@@ -111,7 +111,7 @@ def _as_text(
     decoded: list[str] = []
     for row, value in enumerate(values.tolist()):
         if isinstance(value, bytes):
-            text = value.decode("utf-8", errors="replace")
+            text = value.decode("utf-8", errors="backslashreplace")
         elif isinstance(value, float) and value.is_integer():
             text = str(int(value))
         else:

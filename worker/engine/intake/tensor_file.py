@@ -114,7 +114,8 @@ def _announce(name: str, tensor: torch.Tensor) -> Found:
 def _read(name: str, tensor: torch.Tensor) -> AnyArray:
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.float()
-    values: AnyArray = tensor.contiguous().numpy()
+    # A view may stand for what its memory holds with the other sign.
+    values: AnyArray = tensor.resolve_neg().contiguous().numpy()
     if name.lower().startswith("x"):
         return convert(values, sample_dtype(name, values.dtype))
     return values

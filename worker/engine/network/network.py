@@ -42,6 +42,7 @@ from worker.engine.network.surgery import SURGEONS
 Tensors = dict[str, torch.Tensor]
 # Rows, and noise in deviations of the sample, with which a reading is checked.
 _COMPARED = ((5, 0.0), (3, 2.0))
+_MOST_SPREAD = 1 << 28  # numbers that may stand in less memory than they take
 _TOLERANCE = 1e-3  # of the largest output; fused kernels round otherwise
 _NOT_STACKED = "The network cannot be stacked: its members are trained one by one."
 
@@ -626,9 +627,30 @@ def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def loaded(file: BinaryIO) -> torch.jit.ScriptModule:
-    """Load an archive onto the CPU."""
+    """Load an archive onto the CPU.
+
+    Raises:
+        RuntimeError, OSError: it is none.
+        ValueError: a tensor of it is far larger than its own memory.
+    """
     load: Callable[..., torch.jit.ScriptModule] = torch.jit.load
-    return load(file, map_location="cpu")
+    module = load(file, map_location="cpu")
+    held = [*module.named_parameters(), *module.named_buffers()]
+    # One number that stands for many cannot be written to, as weights are.
+    spread = {name: tensor for name, tensor in held if _is_spread(tensor)}
+    if sum(tensor.numel() for tensor in spread.values()) > _MOST_SPREAD:
+        largest = max(spread, key=lambda name: spread[name].numel())
+        raise ValueError(f"`{largest}` is far larger than its own memory")
+    for tensor in spread.values():
+        tensor.data = tensor.data.contiguous()
+    return module
+
+
+def _is_spread(tensor: torch.Tensor) -> bool:
+    if tensor.layout != torch.strided:
+        return False
+    sides = zip(tensor.stride(), tensor.shape, strict=True)
+    return any(step == 0 and size > 1 for step, size in sides)
 
 
 def copied(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:

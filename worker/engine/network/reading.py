@@ -131,7 +131,11 @@ class Reading:
 
     def _constant(self, node: Any) -> None:  # noqa: ANN401
         output = node.output()
-        value = None if output.type().kind() == "FunctionType" else output.toIValue()
+        try:
+            is_function = output.type().kind() == "FunctionType"
+            value = None if is_function else output.toIValue()
+        except UnicodeDecodeError as error:
+            raise CannotLift("it holds a text that is no UTF-8") from error
         if (
             isinstance(value, torch.Tensor)
             and value.dim() == 0

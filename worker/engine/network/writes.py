@@ -26,6 +26,7 @@ from worker.engine.network.program import (
 )
 from worker.engine.network.torch_nodes import scope_of
 
+_RENORMS = "aten::embedding_renorm_"
 _COLLECTIONS = frozenset(
     {"prim::ListConstruct", "prim::TupleConstruct", "prim::DictConstruct"}
 )
@@ -145,10 +146,14 @@ class Writes:
             self.same(_numbers([result]), [target.number])
 
     def _write_outside(self, node: Any, op: str, target: Operand) -> None:  # noqa: ANN401
-        if not isinstance(target, Buffer):
-            raise CannotLift(f"{op} writes to a parameter or constant")
-        if not target.name.endswith("num_batches_tracked"):
-            word = f"it writes to its buffer `{target.name}`"
+        if not isinstance(target, Parameter | Buffer):
+            raise CannotLift(f"{op} writes to a constant")
+        if op.partition(".")[0] == _RENORMS:  # to what it stays at
+            raise CannotLift(f"{op} writes to its parameter `{target.name}`")
+        is_buffer = isinstance(target, Buffer)
+        if not is_buffer or not target.name.endswith("num_batches_tracked"):
+            kind = "buffer" if is_buffer else "parameter"
+            word = f"it writes to its {kind} `{target.name}`"
             raise StateKept(word) if not self.layers.training else CannotLift(word)
         self.draft.bind(node, [target])
 

@@ -80,6 +80,46 @@ class Named(Listing):
         return {"scores": self.out(x)}
 
 
+class Drifting(Listing):
+    def forward(self, x):
+        self.out.weight.data.add_(0.01)
+        return self.out(x)
+
+
+class Saying(Listing):
+    """It holds a text whose bytes are no UTF-8."""
+
+    def forward(self, x):
+        if x.shape[0] == 0:
+            raise ValueError(chr(200) + chr(201))
+        return self.out(x)
+
+
+class Limited(nn.Module):
+    """Rows of the embedding that are looked up are kept short, in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(9, 4, max_norm=1.0)
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.out(self.words(x).mean(1))
+
+
+class Spread(nn.Module):
+    """Tensors of which one number stands for many."""
+
+    def __init__(self, times: int = 4):
+        super().__init__()
+        self.out = nn.Linear(4, 3)
+        self.out.weight.data = torch.ones(1, 1).expand(3, 4)
+        self.register_buffer("shift", torch.ones(1).expand(times))
+
+    def forward(self, x):
+        return self.out(x + self.shift[:4])
+
+
 class Ruled(nn.Module):
     def forward(self, x):
         return torch.stack([x[:, 0], -x[:, 0]], 1)
@@ -89,6 +129,7 @@ class Ruled(nn.Module):
     ("module", "found"),
     [
         (Counting(), "keeps state between calls: it writes to its buffer `calls`"),
+        (Drifting(), "keeps state between calls: it writes to its parameter `out.w"),
         (
             Remembering(),
             "keeps state between calls: it writes to its attribute `state`",
@@ -125,3 +166,38 @@ def test_a_truncated_archive_is_refused():
 
     with pytest.raises(BadRequest, match="does not open"):
         load_torchscript(io.BytesIO(whole[: len(whole) // 2]))
+
+
+def test_a_network_that_holds_bytes_for_a_text_is_run_as_it_is():
+    module = Saying().eval()
+    network = load_torchscript(archive(torch.jit.script(module)))
+    x = torch.randn(2, 4)
+
+    assert torch.equal(network.as_delivered(x), module.out(x))
+
+
+def test_words_that_are_kept_short_keep_no_state():
+    module, x = Limited().eval(), torch.tensor([[1, 2, 3, 1]])
+    traced = torch.jit.trace(module, x)
+
+    assert "embedding_renorm_" in str(traced.inlined_graph)
+    network = load_torchscript(archive(traced))
+    assert torch.equal(network.as_delivered(x), module(x))
+
+
+def test_tensors_of_which_one_number_stands_for_many_can_be_written_to():
+    network = load_torchscript(archive(torch.jit.script(Spread().eval())))
+    weights = {name: value + 1 for name, value in network.parameters.items()}
+
+    made = network.script(weights, network.buffers)
+
+    x = torch.randn(5, 4)
+    expected = network.forward(weights, network.buffers, x, training=False)[0]
+    torch.testing.assert_close(made(x), expected)
+
+
+def test_a_tensor_that_would_fill_the_memory_is_refused():
+    file = archive(torch.jit.script(Spread(1 << 40).eval()))
+
+    with pytest.raises(BadRequest, match="`shift` is far larger than its own memory"):
+        load_torchscript(file)
