@@ -45,6 +45,14 @@ class Place:
     code: tuple[Path, ...] = ()
 
 
+def budget_seconds(case: Case) -> float:
+    """What an audit was asked to take."""
+    budget = case.request.get("budget")
+    if isinstance(budget, dict):
+        return float(budget["seconds"])
+    return BUDGET_SECONDS[budget or "standard"]
+
+
 class Companion:
     """At most one child, with an audit's model and data."""
 
@@ -179,12 +187,7 @@ class Companion:
 
     def _seconds_to_open(self, case: Case) -> float:
         """The most that opening takes: what hangs is worth no more than the budget."""
-        budget = case.request.get("budget")
-        if isinstance(budget, dict):
-            seconds = float(budget["seconds"])
-        else:
-            seconds = BUDGET_SECONDS[budget or "standard"]
-        longest = LEAST_FOR_OPENING + BUDGETS_FOR_OPENING * seconds
+        longest = LEAST_FOR_OPENING + BUDGETS_FOR_OPENING * budget_seconds(case)
         return min(self._settings.open_seconds, longest)
 
     def used(self) -> None:

@@ -61,7 +61,8 @@ class WorkerSettings(BaseSettings):
     measurement_seconds: float = Field(
         default=600.0,
         gt=0,
-        description="Most that one measurement without retraining takes.",
+        description="Most that one measurement without retraining takes; by the "
+        "audit's budget less.",
     )
     turn_seconds: float = Field(
         default=3600.0,

@@ -18,7 +18,7 @@ from service.store.blobs import (
 )
 from service.store.database import DatabaseDown
 from service.store.work import Claim, LeaseLostError, is_audit
-from worker.companion import Companion, OnProgress
+from worker.companion import Companion, OnProgress, budget_seconds
 from worker.engine.lab.experiment import TrainingOutcome
 from worker.failures import (
     ChildCrashed,
@@ -42,6 +42,8 @@ from worker.settings import WorkerSettings
 
 LOG = logging.getLogger(__name__)
 PROGRESS_SECONDS = 1.0
+LEAST_FOR_MEASURING = 60.0  # seconds
+BUDGETS_FOR_MEASURING = 2.0  # beside these
 LINGER_POLL_SECONDS = 0.02
 AHEAD_SECONDS = 10.0  # for opening what another works on; what hangs is not worth more
 CHUNK_BYTES = 1 << 20
@@ -220,7 +222,7 @@ class Turn:
         child = self._companion.child_for(case)
         try:
             if held.kind == "experiment":
-                self._experiment(held, child)
+                self._experiment(held, case, child)
             elif held.kind == "conclude":
                 self._conclude(held, case, child)
             else:
@@ -228,13 +230,13 @@ class Turn:
         finally:
             self._companion.used()
 
-    def _experiment(self, held: Claim, child: Child) -> None:
+    def _experiment(self, held: Claim, case: Case, child: Child) -> None:
         begin = time.monotonic()
         value = self._companion.call(
             child,
             "run",
             {"experiment": held.body},
-            seconds=self._seconds(held),
+            seconds=self._seconds(held, case),
             on_progress=self._shown(held),
         )
         outcome = read_outcome(value, held.body)
@@ -303,12 +305,16 @@ class Turn:
             remedy = None
         self._recorder.report(held, case, report, remedy_sha256=remedy)
 
-    def _seconds(self, held: Claim) -> float:
-        """The clock limit: twice what the experiment was to keep to, and some more."""
+    def _seconds(self, held: Claim, case: Case) -> float:
+        """The clock limit: twice what the experiment was to keep to, and some more.
+
+        A measurement keeps to nothing; what hangs is worth no more than the budget.
+        """
         asked = held.body.get("max_seconds")
         if isinstance(asked, int | float):
             return min(self._settings.experiment_seconds, 2.0 * asked + 300.0)
-        return self._settings.measurement_seconds
+        longest = LEAST_FOR_MEASURING + BUDGETS_FOR_MEASURING * budget_seconds(case)
+        return min(self._settings.measurement_seconds, longest)
 
     def _shown(self, held: Claim) -> Callable[[float, str], None]:
         last = time.monotonic()

@@ -37,6 +37,7 @@ from worker.engine.stats.intervals import (
 from worker.engine.stats.pairs import PairedGain
 from worker.engine.subject import Subject
 
+TRAIN_ANEW = "Train anew"
 LEAST_ERROR = 0.005  # of a gain, in balanced accuracy; seeds may agree by chance
 
 
@@ -64,7 +65,7 @@ def remedy_of(subject: Subject, learned: Learned) -> Remedy | None:
     steps = [f"{mend.text}." for mend in learned.repaired]
     if not learned.chosen:
         which = "the recipe so changed" if steps else "the same recipe"
-        steps.append(f"Train anew by {which} and export those weights.")
+        steps.append(f"{TRAIN_ANEW} by {which} and export those weights.")
     return _compared(subject, learned, learned.remedy, steps, changes, patch)
 
 
@@ -146,12 +147,22 @@ def _settled(finding: Finding) -> str:
 def with_the_delivery(remedy: Remedy, findings: Sequence[Finding]) -> Remedy:
     """Say what the repaired model does about the faults found in the delivery."""
     found = [f for f in findings if f.verdict == "found" and f.cause in MENDED]
-    if remedy.steps:  # trained anew
+    steps = list(remedy.steps)
+    if steps:  # trained anew
         settled = [_settled(finding) for finding in found]
+        anew = any(step.startswith(TRAIN_ANEW) for step in steps)
+        if not anew and any(
+            f.cause == Cause.DEGENERATE_WEIGHTS and f.verdict == "found"
+            for f in findings
+        ):
+            # What the other steps change is not what the delivered weights lack.
+            steps.insert(
+                0, f"{TRAIN_ANEW} by the recipe so changed; export the result."
+            )
     else:
         found += [f for f in findings if makes_up_for_a_move(f)]
         settled = [f.recommendation.text for f in found if f.recommendation]
-    return remedy.model_copy(update={"steps": [*remedy.steps, *settled]})
+    return remedy.model_copy(update={"steps": [*steps, *settled]})
 
 
 def is_worth_giving(

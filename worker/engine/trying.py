@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import torch
 
+from service.contract.errors import UnusableModel
 from worker.engine.data import Split
 from worker.engine.fitting import as_tensor
 from worker.engine.lab.experiment import NetworkChange
@@ -59,7 +60,15 @@ def try_out(
         check_answer(raw, x)
         return raw
 
-    return with_enough_rows(answer, clock)
+    raw = with_enough_rows(answer, clock)
+    x = as_tensor(split.x[:1], torch.device("cpu"))
+    with own_code(on_samples(x)):
+        written = network.writes_to(x)
+    if written is not None:
+        raise UnusableModel(
+            f"The model keeps state between calls: it writes to `{written}`."
+        )
+    return raw
 
 
 def as_trained(

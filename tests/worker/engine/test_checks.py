@@ -1417,6 +1417,30 @@ def test_a_shift_costs_what_unseen_training_rows_are_judged_better_by(lost, show
 
 
 @pytest.mark.parametrize(
+    ("lost", "verdict"), [(0.1, "suspected"), (0.05, "not_found"), (0.16, "suspected")]
+)
+def test_what_training_anew_may_bring_is_not_called_sound(lost, verdict):
+    """Weights of a sampler that overdid it: ten points, which ten seeds leave open."""
+    wide = PairedGain(value=lost, error=0.035, degrees=20.0, seeds=10)
+    case = Case(measures={"weights": {"parameters": 9}}, retrained=wide)
+
+    finding = DegenerateWeights().judge(make_subject(), case)
+
+    assert finding.verdict == verdict
+    assert ("too close to call" in finding.summary) is (lost == 0.1)
+
+
+def test_a_shift_that_favours_held_out_rows_has_no_gain():
+    measures = {"shift": {"auc": {"value": 0.9}, "p_value": 1e-6, "features": []}}
+    case = Case(measures=measures, better_on_spared=gain(-0.37))
+
+    finding = DistributionShift().judge(make_subject(), case)
+
+    assert finding.verdict == "found"
+    assert finding.gain is None
+
+
+@pytest.mark.parametrize(
     ("auc", "p_value", "lost", "verdict"),
     [
         (0.61, 0.5, 0.003, "suspected"),

@@ -257,6 +257,33 @@ def test_the_steps_of_the_repaired_model_hold_what_mends_the_delivery():
     assert seen.steps == ["Train anew.", "Export it in evaluation mode."]
 
 
+@pytest.mark.parametrize(
+    ("given", "verdict", "first"),
+    [
+        ("Weight the loss.", "found", "Train anew by the recipe so changed"),
+        ("Weight the loss.", "suspected", "Weight the loss."),
+        ("Train anew by the same recipe.", "found", "Train anew by the same recipe."),
+    ],
+)
+def test_weights_that_are_no_good_are_trained_anew_whatever_else_is_changed(
+    given, verdict, first
+):
+    score = {"value": 0.9, "low": 0.8, "high": 1.0}
+    remedy = Remedy(
+        recipe=make_subject().given,
+        steps=[given],
+        changes=[],
+        after={"accuracy": score, "balanced_accuracy": score},
+        judged_on="rows",
+    )
+    weights = finding(Cause.DEGENERATE_WEIGHTS, 0.3)
+
+    seen = with_the_delivery(remedy, [weights.model_copy(update={"verdict": verdict})])
+
+    assert seen.steps[0].startswith(first)
+    assert seen.steps.count(given) == 1
+
+
 def test_what_is_delivered_is_judged_in_the_mode_in_which_it_runs():
     """A caller gets what training mode yields, whatever it would in evaluation mode."""
     subject = make_subject()

@@ -34,9 +34,21 @@ def _with(rows, row, column, value):
     return rows
 
 
+def _no_characters() -> np.ndarray:
+    """Labels of numbers beyond those of all characters."""
+    return np.where(Y, Y, 0x110005).astype(np.uint32).view("<U1")
+
+
 @pytest.mark.parametrize(
     ("content", "format_", "spec", "words"),
     [
+        (files.npz(x=X, y=_no_characters()), "npz", {}, ["characters", "not exist"]),
+        (
+            files.table(a=X[:, 0], label=[[int(v)] for v in Y]),
+            "parquet",
+            {},
+            ['"label"', "list", "one name or number a row"],
+        ),
         (files.npz(x=X, y=np.array([{}] * ROWS)), "npz", {}, ["y", "pickled"]),
         (files.npz(x=np.array([[None]] * ROWS), y=Y), "npz", {}, ["x", "pickled"]),
         (files.npz(x=X.astype(str), y=Y), "npz", {}, ["x", "text", "numbers"]),

@@ -505,3 +505,22 @@ def test_held_out_labels_that_alone_are_wrong_are_named(
     if verdict == "found":
         assert finding.severity in ("major", "critical")
         assert "28 % at least" in finding.evidence[-1].statement
+
+
+@pytest.mark.parametrize(("alike", "verdict"), [(0.5, "found"), (0.67, "not_found")])
+def test_samples_of_a_class_that_was_rare_are_no_wrong_labels(alike, verdict):
+    """Trained on 97 to 3, deployed on halves: most of the rare class is missed."""
+    measures = make_noise(
+        rate={"value": 0.001, "low": 0.0, "high": 0.005},
+        counts={"contradicted": 0.02},
+        held_out={"value": 0.31, "low": 0.27, "high": 0.35, "shown": 1.0},
+    )
+    measures["shift"] = {
+        "p_value": 0.6,
+        "any_class": {"value": alike, "p_value": 0.5 if alike == 0.5 else 1e-9},
+        "label_shift": {"p_value": 1e-12, "distance": 0.47},
+    }
+
+    finding = LabelNoise().judge(make_subject(), Case(measures=measures))
+
+    assert finding.verdict == verdict

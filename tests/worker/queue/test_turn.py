@@ -348,6 +348,26 @@ def test_a_model_that_hangs_as_it_is_opened_holds_a_worker_as_its_budget_is(
     assert ("open", longest) in seen
 
 
+@pytest.mark.parametrize(
+    ("request_", "longest"), [({"budget": {"seconds": 5}}, 70.0), ({}, 260.0)]
+)
+def test_a_measurement_that_hangs_holds_a_worker_as_its_budget_is(
+    here: Stage, monkeypatch: pytest.MonkeyPatch, request_: dict[str, Any], longest
+) -> None:
+    seen = []
+    call = here.companion.call
+
+    def watched(child: Any, operation: str, *args: Any, **settings: Any) -> Any:
+        seen.append((operation, settings.get("seconds")))
+        return call(child, operation, *args, **settings)
+
+    monkeypatch.setattr(here.companion, "call", watched)
+
+    here.turn.take(here.audit({"a": {}}, **request_))
+
+    assert ("run", longest) in seen
+
+
 def test_a_cancelled_audit_stops_within_a_second(here: Stage) -> None:
     audit_id = here.audit({"a": "hang"})
     thread = in_background(here, audit_id)

@@ -149,7 +149,9 @@ class DistributionShift:
             severity=severity_of(worth if inputs_moved else 0.0),
             confidence=0.97,
             summary=f"{what} between training and held-out data{remark}.",
-            gain=gain_of(lost, METHOD) if lost is not None and inputs_moved else None,
+            gain=gain_of(lost, METHOD)
+            if lost is not None and inputs_moved and lost.value >= 0
+            else None,
             evidence=evidence,
             recommendation=Recommendation(
                 text="Check whether both parts were drawn from the same sources."

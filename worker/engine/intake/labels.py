@@ -109,7 +109,11 @@ def _as_text(
     """
     missing = set(MISSING).difference(class_names or ())
     decoded: list[str] = []
-    for row, value in enumerate(values.tolist()):
+    try:
+        listed = values.tolist()
+    except (SystemError, ValueError):  # of numbers that are no characters
+        refuse(f"labels of {shown(split)} hold characters that do not exist")
+    for row, value in enumerate(listed):
         if isinstance(value, bytes):
             text = value.decode("utf-8", errors="backslashreplace")
         elif isinstance(value, float) and value.is_integer():

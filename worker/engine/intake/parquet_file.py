@@ -69,6 +69,13 @@ def read_parquet(file: BinaryIO, spec: DatasetSpec, limits: IntakeLimits) -> Raw
 
 
 def _check_types(schema: pa.Schema, columns: Columns) -> None:
+    for name in filter(None, (columns.label, columns.split)):
+        kind = schema.field(name).type
+        if pa.types.is_nested(kind):
+            refuse(
+                f"column {quoted(name)} is of type {quoted(kind)}; one name or number "
+                "a row is expected"
+            )
     for name in columns.features:
         kind = schema.field(name).type
         if pa.types.is_dictionary(kind):

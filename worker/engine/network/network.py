@@ -525,6 +525,10 @@ class Network:
         wrapped = Shifted(module, shift.to(dtype).cpu(), scale.to(dtype).cpu())
         return torch.jit.script(wrapped.eval())
 
+    def writes_to(self, x: torch.Tensor) -> str | None:
+        """Name what of itself the module writes to in a call: nothing, once read."""
+        return None
+
     def as_delivered(self, x: torch.Tensor) -> torch.Tensor:
         """Run the module itself, unchanged, in the state it was saved in."""
         if self.module is None:

@@ -27,6 +27,9 @@ _KINDS: dict[str, LayerKind] = {
 }
 
 
+_OF_A_NORM = frozenset({"running_mean", "running_var", "num_batches_tracked"})
+
+
 class OpaqueNetwork(Network):
     """Runs a ScriptModule with parameters and buffers passed in.
 
@@ -60,6 +63,22 @@ class OpaqueNetwork(Network):
         """Run a copy of the module: nobody knows what it writes to."""
         with torch.no_grad():
             return copied(self._delivered)(self.apart(x))  # type: ignore[no-any-return]
+
+    def writes_to(self, x: torch.Tensor) -> str | None:
+        """Name what of itself the module writes to in a call, in evaluation mode.
+
+        Not the statistics of a norm that was left in training mode.
+        """
+        made = copied(self._delivered)
+        made.eval()
+        with torch.no_grad():
+            made(self.apart(x))
+        for name, value in (*made.named_parameters(), *made.named_buffers()):
+            kept = {**self.parameters, **self.buffers}[name].to(value.device)
+            alike = torch.allclose(value, kept, rtol=0, atol=0, equal_nan=True)
+            if not alike and name.rpartition(".")[2] not in _OF_A_NORM:
+                return name
+        return None
 
     def forward(
         self,

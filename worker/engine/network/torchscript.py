@@ -29,7 +29,9 @@ def load_torchscript(file: BinaryIO) -> Network:
     check_records(file)
     try:
         module = loaded(file)
-    except (RuntimeError, ValueError, OSError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # it raises whatever bytes lead to
         first = str(error).strip().partition("\n")[0]
         raise BadRequest(
             f"The file does not open as a TorchScript archive: {first[:300]}"

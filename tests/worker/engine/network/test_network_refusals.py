@@ -1,14 +1,18 @@
 """What is no classifier is refused with what was found and what is expected."""
 
 import io
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 from network_models import archive
 from torch import nn
 
 from service.contract.errors import BadRequest, UnusableModel
+from worker.engine.data import Split
 from worker.engine.network.torchscript import load_torchscript
+from worker.engine.trying import try_out
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
@@ -166,6 +170,42 @@ def test_a_truncated_archive_is_refused():
 
     with pytest.raises(BadRequest, match="does not open"):
         load_torchscript(io.BytesIO(whole[: len(whole) // 2]))
+
+
+class Unwatched(Listing):
+    """It writes to its weights where no gradient sees it, which cannot be read."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.out.weight.add_(0.1)
+        return self.out(x)
+
+
+@pytest.mark.parametrize("kind", [Unwatched, Saying])
+def test_a_model_that_cannot_be_read_is_watched_for_what_it_keeps(kind):
+    network = load_torchscript(archive(torch.jit.script(kind().eval())))
+    x = np.zeros((20, 4), np.float32)
+    rows = np.arange(20)
+    split = Split(x=x, y=np.zeros(20, np.int64), rows=rows, source="x")
+
+    if kind is Saying:
+        assert try_out(network, split, torch.device("cpu")).shape[1] == 3
+        return
+    with pytest.raises(UnusableModel, match=r"keeps state .* `out.weight`"):
+        try_out(network, split, torch.device("cpu"))
+
+
+def test_an_archive_of_an_impossible_version_is_refused():
+    whole = archive(torch.jit.script(Listing()))
+    file = io.BytesIO()
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(file, "w") as new:
+        for entry in old.infolist():
+            is_it = entry.filename.endswith("/version")
+            new.writestr(entry.filename, b"9" * 20 if is_it else old.read(entry))
+    file.seek(0)
+
+    with pytest.raises(BadRequest, match="does not open as a TorchScript archive"):
+        load_torchscript(file)
 
 
 def test_a_network_that_holds_bytes_for_a_text_is_run_as_it_is():
