@@ -1403,6 +1403,24 @@ def test_a_form_that_wins_little_of_a_move_back_is_not_the_form(cost, verdict):
     assert ("they moved otherwise" in finding.summary) is (verdict == "not_found")
 
 
+@pytest.mark.parametrize(
+    ("on_train", "verdict"), [(0.97, "not_found"), (0.7, "found"), (None, "found")]
+)
+def test_what_a_move_costs_may_be_seen_in_the_gap_between_the_splits(on_train, verdict):
+    """Of a subsample nothing else tells: blurred pictures, seven points of 35."""
+    moved = in_delivery(Cause.DISTRIBUTION_SHIFT, 0.3).model_copy(update={"gain": None})
+    measures = in_form(0.1, "divide_255")
+    measures["delivered"] = {"train_balanced_accuracy": on_train}
+    case = Case(
+        measures=measures,
+        retrained=gain(0.1),
+        delivered=0.6,
+        judged={Cause.DISTRIBUTION_SHIFT: moved},
+    )
+
+    assert PreprocessingMismatch().judge(make_subject(), case).verdict == verdict
+
+
 @pytest.mark.parametrize(("lost", "shown"), [(None, None), (0.12, 0.12), (0.0, 0.0)])
 def test_a_shift_costs_what_unseen_training_rows_are_judged_better_by(lost, shown):
     measures = {"shift": {"auc": {"value": 0.9}, "p_value": 1e-6, "features": []}}
@@ -1428,6 +1446,24 @@ def test_what_training_anew_may_bring_is_not_called_sound(lost, verdict):
 
     assert finding.verdict == verdict
     assert ("too close to call" in finding.summary) is (lost == 0.1)
+
+
+@pytest.mark.parametrize(
+    ("auc", "severity"), [(0.95, "critical"), (0.65, "minor")], ids=["plain", "slight"]
+)
+def test_a_plain_move_is_as_grave_as_the_gap_between_the_splits(auc, severity):
+    """Pictures off their centre, .16 of .97, of a subsample that measures no cost."""
+    case = Case(
+        measures={
+            "shift": {"auc": {"value": auc}, "p_value": 1e-6, "features": []},
+            "delivered": {"train_balanced_accuracy": 0.97},
+        },
+        delivered=0.16,
+    )
+
+    finding = DistributionShift().judge(make_subject(), case)
+
+    assert (finding.verdict, finding.severity) == ("found", severity)
 
 
 def test_a_shift_that_favours_held_out_rows_has_no_gain():
