@@ -5,7 +5,6 @@ What nobody can bring back is removed: files that were on their way in.
 
 import logging
 import threading
-from datetime import timedelta
 from pathlib import Path
 
 from service.contract.errors import Unavailable
@@ -14,7 +13,6 @@ from service.store.blobs import remove_abandoned
 from service.store.database import Database, database_time
 
 LOG = logging.getLogger(__name__)
-QUIET = timedelta(seconds=8)  # after an invitation, before it is taken for lost
 SUBJECTS_A_WORKER = 2  # invited again at once, for each worker that has nothing to do
 
 
@@ -50,11 +48,11 @@ def resend(database: Database) -> int:
     with database.reading() as session:
         now = database_time(session)
         limit = SUBJECTS_A_WORKER * len(workers.idle(session, now))
-        if not limit or not outbox.stranded(session, now, quiet=QUIET, limit=1):
+        if not limit or not outbox.stranded(session, now, quiet=outbox.QUIET, limit=1):
             return 0
     with database.transaction() as session:
         now = database_time(session)
-        found = outbox.stranded(session, now, quiet=QUIET, limit=limit)
+        found = outbox.stranded(session, now, quiet=outbox.QUIET, limit=limit)
         for subject_id, queue in found:
             outbox.invite(session, subject_id, queue=queue, now=now)
     LOG.info("invited again to %d subjects", len(found))

@@ -35,7 +35,7 @@ from service.store.database import (
     database_time,
     lock_bytes,
 )
-from service.store.outbox import invite
+from service.store.outbox import QUIET, interrupted, invite
 from service.store.tables import AuditRow, DatasetRow, ModelRow, ReportRow
 from service.store.work import Claim
 from worker.engine.lab.experiment import Experiment, Outcome, TrainingOutcome
@@ -118,6 +118,12 @@ class Recorder:
         """Say what a worker of an audit has to expect."""
         with self._database.reading() as session:
             return work.outlook(session, audit_id)
+
+    def interrupted(self) -> list[str]:
+        """List audits that a worker left in the middle, the oldest first."""
+        with self._database.reading() as session:
+            now = database_time(session)
+            return interrupted(session, now, quiet=QUIET)
 
     def invite_again(self, subject_id: str) -> None:
         """Let a subject wait for its next turn."""

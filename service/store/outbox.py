@@ -13,10 +13,11 @@ from typing import Literal
 from sqlalchemy import ColumnElement, delete, event, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
-from service.store.tables import OutboxRow, PieceRow
+from service.store.tables import AuditRow, OutboxRow, PieceRow
 
 WORK_TASK = "model_audit.work"
 Queue = Literal["cpu", "gpu"]
+QUIET = timedelta(seconds=8)  # after an invitation, before it is taken for lost
 KEEP_SENT = timedelta(hours=1)
 FIRST_RETRY = timedelta(seconds=10)  # longer than publishing may take
 LONGEST_RETRY = timedelta(minutes=1)
@@ -142,6 +143,51 @@ def stranded(
         (subject, "gpu" if subject.startswith("aud_") else "cpu")
         for subject, _ in session.execute(query)
     ]
+
+
+def interrupted(session: Session, now: datetime, *, quiet: timedelta) -> list[str]:
+    """Find audits that a worker left in the middle, without inviting anybody to them.
+
+    It was stopped or lost. What waits for its next turn was invited to since its last
+    piece of work, and stands in the queue as the others do.
+
+    Args:
+        session: of the database.
+        now: of the database.
+        quiet: since that piece, in which whoever did it may go on.
+
+    Returns:
+        Their ids, the oldest first.
+    """
+    ready, tried, running = aliased(PieceRow), aliased(PieceRow), aliased(PieceRow)
+    done = (
+        select(func.max(PieceRow.finished_at))
+        .where(PieceRow.subject_id == AuditRow.id)
+        .scalar_subquery()
+    )
+    invited = (
+        select(func.max(OutboxRow.created_at))
+        .where(OutboxRow.subject_id == AuditRow.id)
+        .scalar_subquery()
+    )
+    query = (
+        select(AuditRow.id)
+        .where(
+            AuditRow.status == "running",
+            exists().where(ready.subject_id == AuditRow.id, ready.status == "ready"),
+            ~exists().where(
+                running.subject_id == AuditRow.id, running.status == "running"
+            ),
+            exists().where(
+                tried.subject_id == AuditRow.id,
+                tried.status == "ready",
+                tried.attempts > 0,
+            )
+            | ((done < now - quiet) & (invited.is_(None) | (done > invited))),
+        )
+        .order_by(AuditRow.created_at)
+    )
+    return list(session.scalars(query))
 
 
 def _is_due(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -1,8 +1,11 @@
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Barrier, Thread
+
+from sqlalchemy import select
 
 from service.store import outbox, workers
 from service.store.database import Database
+from service.store.tables import AuditRow, PieceRow
 from service.store.work import claim
 from tests.service.store.rows import NOW, add_audit, worker_row
 
@@ -80,6 +83,44 @@ def test_work_that_nobody_was_invited_to_lately_is_stranded(
     with database.transaction() as session:
         claim(session, audit_id, worker="a", lease=QUIET, now=NOW)
     assert stranded(SOON) == []
+
+
+def test_an_audit_left_in_the_middle_is_no_audit_that_waits_its_turn(
+    database: Database,
+) -> None:
+    """The first was invited to before its last piece, the second since."""
+    later = NOW + timedelta(minutes=5)
+
+    def interrupted(at: datetime = later) -> list[str]:
+        with database.reading() as session:
+            return outbox.interrupted(session, at, quiet=QUIET)
+
+    with database.transaction() as session:
+        left, waits, fresh = (add_audit(session) for _ in range(3))
+        for audit_id in (left, waits):
+            audit = session.get_one(AuditRow, audit_id)
+            audit.status = "running"
+            piece = session.scalars(
+                select(PieceRow).filter_by(subject_id=audit_id)
+            ).one()
+            piece.status, piece.finished_at = "done", NOW + timedelta(minutes=1)
+            more = PieceRow(id=audit_id, subject_id=audit_id, kind="experiment",
+                            digest="d", body={}, created_at=NOW)  # fmt: skip
+            session.add(more)
+        outbox.invite(session, waits, queue="gpu", now=NOW + timedelta(minutes=2))
+
+    assert interrupted() == [left]
+    assert interrupted(NOW + timedelta(seconds=65)) == []  # someone may go on
+
+    with database.transaction() as session:
+        session.get_one(PieceRow, waits).attempts = 1  # it was lost, and taken back
+    assert interrupted() == [left, waits]
+
+    with database.transaction() as session:
+        for audit_id in (left, waits):
+            assert claim(session, audit_id, worker="a", lease=QUIET, now=later)
+    assert interrupted() == []
+    assert fresh not in interrupted()
 
 
 def test_old_invitations_are_forgotten(database: Database) -> None:

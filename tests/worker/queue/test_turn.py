@@ -306,6 +306,30 @@ def test_an_answer_that_is_nonsense_fails_the_audit(here: Stage) -> None:
         assert error["type"] == "/problems/internal"
 
 
+def test_what_a_stopped_worker_left_is_done_before_what_was_asked_for_since(
+    here: Stage,
+) -> None:
+    """Its invitation is used up, and the queue may be long."""
+    left = here.audit({"a": {"value": 1}, "b": {"value": 2}})
+    begun = here.turn.take(left) and here.row(left).status
+    assert begun == "succeeded"
+    left, asked = here.audit({"a": {"value": 1}}, seed=7), here.audit({}, seed=8)
+    with here.database.transaction() as session:
+        now = database_time(session)
+        early = now - timedelta(minutes=1)
+        session.execute(update(AuditRow).filter_by(id=left).values(status="running"))
+        session.execute(
+            update(OutboxRow).filter_by(subject_id=left).values(created_at=early)
+        )
+        piece = session.scalars(select(PieceRow).filter_by(subject_id=left)).one()
+        piece.attempts = 1  # it was given back
+
+    here.turn.take(asked)
+
+    assert here.row(left).status == "succeeded"
+    assert here.row(left).finished_at < here.row(asked).finished_at  # type: ignore[operator]
+
+
 def test_a_hanging_child_is_ended(here: Stage) -> None:
     here.set(measurement_seconds=0.5)
     audit_id = here.audit({"a": "hang"})
