@@ -23,6 +23,7 @@ from worker.engine.check import (
     flattered_by,
     undoes_the_move,
 )
+from worker.engine.combination import name
 from worker.engine.judging import judge_all
 from worker.engine.ledger import Learned
 from worker.engine.mended_delivery import comes_otherwise, makes_up_for_a_move
@@ -56,6 +57,7 @@ VERDICT_ORDER = ("found", "suspected", "inconclusive", "not_found", "not_applica
 MOSTLY = 0.5  # of a gain alone, that comes on top of what is said to explain it
 NEARLY_ALL = 0.9  # of what retraining gains, from which a fault of the delivery leads
 # What another guess at it makes another model of.
+FAR_WORSE = 0.1  # balanced accuracy that a recipe yields less than was delivered
 GUESSED = ("optimizer.name", "optimizer.lr", "epochs", "batch_size")
 NO_MATTER_OF_TRAINING = (
     Cause.DEGENERATE_WEIGHTS,
@@ -83,6 +85,8 @@ def conclude(
     anew = retrained(learned)
     if anew is not None and (assumed := assumed_wrongly(subject, anew)):
         judged = [_of_what_is_assumed(f, assumed, trials, anew) for f in judged]
+    elif anew is not None and _is_another_recipe(learned, anew):
+        judged = [_of_another_recipe(f, trials) for f in judged]
     explained = {
         c: t.explained_by
         for c, t in trials.items()
@@ -202,6 +206,32 @@ def _of_what_is_assumed(
         "the delivered model does better than that makes: tell them, to have it judged."
     )
     update = {"verdict": "inconclusive", "severity": "info"}
+    return finding.model_copy(update={**update, "summary": finding.summary + more})
+
+
+def _is_another_recipe(learned: Learned, anew: PairedGain) -> bool:
+    """Whether the recipe yields far worse than was delivered, and mended no better.
+
+    Then it is not what the model was trained by, or that went well by luck: what is
+    wrong with the recipe is not why the model errs.
+    """
+    confirm, whole = learned.confirm, name(learned.chosen)
+    if learned.subsample is not None or confirm is None or whole not in confirm:
+        return False
+    made = anew.value + confirm.gain(whole).value
+    return anew.high < -FAR_WORSE and made < Floors().material
+
+
+def _of_another_recipe(finding: Finding, trials: Mapping[Cause, Trial]) -> Finding:
+    """Only suspect what makes good no more than the recipe lacks of the delivered."""
+    trial = trials.get(finding.cause)
+    if finding.verdict != "found" or trial is None or trial.role == "none":
+        return finding
+    more = (
+        " Yet the delivered model does as well as that, and far better than the recipe "
+        "yields: it was trained by another one, or that went well by luck."
+    )
+    update = {"verdict": "suspected", "severity": "minor"}
     return finding.model_copy(update={**update, "summary": finding.summary + more})
 
 

@@ -21,7 +21,6 @@ INSPECTIONS = (
     "cost", "noise", "signal", "delivered", "preprocessing", "leakage", "shift",
     "segments", "inputs", "codes", "order", "label_order", "weights", "determinism",
 )  # fmt: skip
-WITH_ORDER = ("image", "series", "tokens")  # kinds of data whose samples have one
 
 
 def inspect(trainer: Trainer) -> Round[Measures]:
@@ -53,10 +52,7 @@ def _is_of_use(probe: str, trainer: Trainer) -> bool:
                 and trainer.subject.data.kind == "table"
             )
         case "order":
-            return (
-                Cause.UNSUITABLE_LAYERS in trainer.subject.wanted
-                and trainer.subject.data.kind in WITH_ORDER
-            )
+            return Cause.UNSUITABLE_LAYERS in trainer.subject.wanted
     return True
 
 

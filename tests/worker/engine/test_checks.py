@@ -2002,19 +2002,23 @@ def test_codes_are_looked_up_where_that_tells_more_than_the_network_knows(
 
 
 @pytest.mark.parametrize(
-    ("kinds", "low", "tried"),
+    ("kinds", "low", "blind", "tried"),
     [
-        (("norm", "linear"), 0.7, True),
-        (("norm", "linear"), 0.55, False),
-        (("linear", "activation", "dropout"), 0.7, False),  # it is plain already
+        (("norm", "linear"), 0.7, False, True),
+        (("norm", "linear"), 0.55, False, False),
+        (("linear", "activation"), 0.7, False, False),  # it is plain already
+        (("linear", "activation"), 0.7, True, True),  # of a set of columns
     ],
 )
-def test_what_is_more_than_dense_must_not_be_outdone_on_a_table(kinds, low, tried):
+def test_what_is_more_than_dense_must_not_be_outdone_on_a_table(
+    kinds, low, blind, tried
+):
     """A norm over two features leaves nothing of them but which is greater."""
     subject = make_subject(network=replace(network("none"), layer_kinds=kinds))
     measures = {
         "delivered": {"balanced_accuracy": 0.6},
         "signal": {"balanced_accuracy": {"value": 0.8, "low": low}},
+        "order": {"blind": blind},
     }
     check = UnsuitableLayers()
 
@@ -2029,7 +2033,8 @@ def test_what_is_more_than_dense_must_not_be_outdone_on_a_table(kinds, low, trie
                       role="primary")  # fmt: skip
         finding = check.judge(subject, Case(measures=measures, trial=trial))
         assert finding.verdict == "found"
-        assert "lose what plain dense ones see" in finding.summary
+        said = "columns in any order" if blind else "lose what plain dense ones see"
+        assert said in finding.summary
 
 
 @pytest.mark.parametrize("codes", [{}, {"codes": {"numbers": None, "codes": None}}])

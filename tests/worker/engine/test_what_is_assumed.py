@@ -50,3 +50,24 @@ def test_gains_that_make_a_wrong_guess_good_are_left_open(recipe, delivered, ver
     assert finding.verdict in expected
     assert ("of which we assumed" in finding.summary) == (verdict == "inconclusive")
     assert np.isfinite(finding.gain.value)
+
+
+@pytest.mark.parametrize(
+    ("delivered", "verdict"), [(0.92, "suspected"), (0.8, "found")]
+)
+def test_what_is_wrong_with_another_recipe_is_no_fault_of_the_model(delivered, verdict):
+    """Told in full, it yields far worse, and once mended no better."""
+    world = World(make_subject(recipe=TOLD), base=0.75, effect=longer)
+    rows = world.difficulty
+    world.measures["delivered"] = {
+        "balanced_accuracy": delivered,
+        "correct": {split: pack_mask(rows[split] < delivered) for split in rows},
+    }
+
+    report = conclude(world.subject, world.audit(), HEADER)
+
+    [finding] = [f for f in report.findings if f.cause is Cause.INSUFFICIENT_TRAINING]
+    assert finding.verdict == verdict
+    assert ("trained by another one" in finding.summary) is (verdict == "suspected")
+    primary = Cause.INSUFFICIENT_TRAINING if verdict == "found" else None
+    assert report.primary_cause is primary

@@ -167,6 +167,8 @@ class UnsuitableLayers:
             subject, case.measures
         ):
             says = "The layers lose what plain dense ones see, and simple learners, too"
+            if self._is_blind(case.measures):
+                says = "The network returns the same for the columns in any order"
             return judge_gain(self, case, says=says)
         values = case.measures.get("codes", {})
         numbers, codes = values.get("numbers"), values.get("codes")
@@ -190,7 +192,7 @@ class UnsuitableLayers:
 
     def _may_lose(self, subject: Subject, measures: Measures) -> bool:
         """Whether a cheap learner outdoes a network of more than dense layers."""
-        has_more = subject.network.has(*_BESIDE_DENSE)
+        has_more = subject.network.has(*_BESIDE_DENSE) or self._is_blind(measures)
         return has_more and outdone_by_a_learner(measures)
 
     def _sizes_of_codes(self, measures: Measures) -> list[int]:

@@ -1,9 +1,9 @@
 """Whether the network tells the order of the steps, or pixels, of a sample at all.
 
-Attention without positions, averages and convolutions of kernel 1 return the same for
-the steps, or pixels, in any order, so that nothing they learn can depend on it. A
-recurrent layer of which the first output is read, in place of the last one, has seen a
-single step.
+Nor that of a table's columns, which one that pools them takes for a set. Attention
+without positions, averages and convolutions of kernel 1 return the same for the steps,
+or pixels, in any order, so that nothing they learn can depend on it. A recurrent layer
+of which the first output is read, in place of the last one, has seen a single step.
 
 Values:
     rows: held-out rows looked at.
@@ -67,7 +67,8 @@ def measure(material: Material, settings: Values) -> Values:
         other[tuple(here)] = x[tuple(here)]
         return not exceeds(compare(material, first, outputs(material, other, prepare)))
 
-    ends = {"first": 0, "last": -1} if tells_samples and exceeds(change) else {}
+    has_ends = tells_samples and exceeds(change) and material.dataset.kind != "table"
+    ends = {"first": 0, "last": -1} if has_ends else {}
     return {
         "rows": len(x),
         "changed": change["changed"],
@@ -99,9 +100,9 @@ def _pixels(material: Material, x: Array) -> tuple[Array, int] | None:
 
 
 def _steps(material: Material, rank: int) -> int | None:
-    """The axis of a batch along which the steps of its samples stand."""
+    """The axis of a batch along which the steps, or columns, of its samples stand."""
     kind, layout = material.dataset.kind, material.dataset.layout
-    if kind == "tokens":
+    if kind in {"tokens", "table"}:
         return 1
     if kind != "series":
         return None

@@ -640,6 +640,29 @@ def test_convolutions_of_single_pixels_are_blind_for_their_order(kernel, layout)
     assert values["sees_only"] is None
 
 
+class Pooling(torch.nn.Module):
+    """Takes the columns of a table for a set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.last = torch.nn.Linear(1, 6), torch.nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.inner(x[:, :, None])).mean(1))
+
+
+@pytest.mark.parametrize("is_set", [True, False])
+def test_a_table_whose_columns_are_pooled_is_taken_for_a_set(is_set):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 5)).astype(np.float32), np.arange(40) % 3
+    module = Pooling() if is_set else torch.nn.Linear(5, 3)
+
+    values = order.measure(subject(module, (x, y), (x, y)), {})
+
+    assert values["blind"] is is_set
+    assert values["sees_only"] is None
+
+
 class Moved(torch.nn.Module):
     """Puts the channels first."""
 
