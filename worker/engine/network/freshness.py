@@ -23,8 +23,15 @@ MOST_SIDE = 512  # rows and columns of a matrix drawn for its singular value
 
 
 def as_array(value: Tensor) -> Floats:
-    """Look at a tensor's own numbers; types that numpy lacks are converted."""
+    """Look at a tensor's own numbers; types that numpy lacks are converted.
+
+    Of a sparse one these are the numbers that it stores.
+    """
     value = value.detach().cpu()
+    if value.layout != torch.strided:
+        is_listed = value.layout == torch.sparse_coo
+        value = (value.coalesce() if is_listed else value).values()
+    value = value.resolve_neg()
     if value.dtype not in {torch.float32, torch.float64}:
         value = value.double()
     numbers: Floats = value.numpy()

@@ -19,6 +19,7 @@ from probe_subjects import (
 
 from worker.engine.affine import affine_figures, affine_name
 from worker.engine.lab.materials import Material
+from worker.engine.network.freshness import as_array
 from worker.engine.probes import (
     delivered,
     determinism,
@@ -757,3 +758,18 @@ def test_what_changes_with_the_company_in_training_mode_alone_mixes_nothing(
     assert [dropping["mixes"], normed["mixes"]] == [False, False]
     assert dropping["varies"]
     assert normed["varies"]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda eye: eye.to_sparse(),
+        lambda eye: eye.to_sparse_csr(),
+        lambda eye: torch._neg_view(-eye.diagonal()),
+        lambda eye: eye.diagonal().bfloat16(),
+    ],
+    ids=["listed", "rows", "other sign", "half"],
+)
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support:UserWarning")
+def test_the_numbers_of_any_tensor_are_looked_at(form):
+    np.testing.assert_array_equal(as_array(form(torch.eye(3))), np.ones(3))
