@@ -1466,6 +1466,16 @@ def test_a_plain_move_is_as_grave_as_the_gap_between_the_splits(auc, severity):
     assert (finding.verdict, finding.severity) == ("found", severity)
 
 
+def test_fresh_weights_are_not_called_sound_where_nothing_was_trained():
+    case = Case(measures={"weights": {"untouched": {"0.weight": 1.0}}}, retrained=None)
+
+    finding = DegenerateWeights().judge(make_subject(), case)
+
+    assert finding.verdict == "inconclusive"
+    assert "look as freshly initialised" in finding.summary
+    assert "is not known" in finding.summary
+
+
 def test_a_shift_that_favours_held_out_rows_has_no_gain():
     measures = {"shift": {"auc": {"value": 0.9}, "p_value": 1e-6, "features": []}}
     case = Case(measures=measures, better_on_spared=gain(-0.37))

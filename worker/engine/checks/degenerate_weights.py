@@ -227,6 +227,9 @@ class DegenerateWeights:
                 method=METHOD,
                 verdict="suspected",
             ).model_copy(update={"confidence": 0.5})
+        if signs and gain is None:
+            why = f"{signs[0].rstrip('.')}, and what training anew brings is not known."
+            return undecided(self.cause, why, evidence=evidence)
         is_far = gain is not None and gain.low >= self.far_off
         is_likely = gain is not None and gain.low > 0 and gain.value >= self.likely
         if other is None and gain is not None and (is_far or is_likely):
