@@ -1466,6 +1466,15 @@ def test_a_plain_move_is_as_grave_as_the_gap_between_the_splits(auc, severity):
     assert (finding.verdict, finding.severity) == ("found", severity)
 
 
+def test_a_network_without_hidden_layers_is_given_some_that_can_learn():
+    shape = replace(network("none"), smallest_width=None)
+
+    [mend] = InsufficientCapacity().mends(make_subject(network=shape), {})
+
+    assert mend.changes[0].least == 32
+    assert mend.evident
+
+
 def test_fresh_weights_are_not_called_sound_where_nothing_was_trained():
     case = Case(measures={"weights": {"untouched": {"0.weight": 1.0}}}, retrained=None)
 

@@ -26,6 +26,7 @@ class InsufficientCapacity:
     cause: ClassVar[Cause] = Cause.INSUFFICIENT_CAPACITY
 
     narrow: int = 8  # channels; from here down also try eight times the width
+    hidden: int = 32  # units a layer, where there is none
     bottleneck: float = 0.25  # of the usual width, from here down
     wide: int = 64  # channels; from here up only double, more costs too much
 
@@ -37,11 +38,11 @@ class InsufficientCapacity:
         """Widen, or replace a network without hidden layers by one that has some."""
         smallest = subject.network.smallest_width
         if smallest is None:
-            reference = NetworkChange(name="reference", to="dense")
+            reference = NetworkChange(name="reference", to="dense", least=self.hidden)
             return [
                 Mend(
                     cause=self.cause,
-                    key="dense reference",
+                    key="hidden layers",
                     text="Add hidden layers",
                     changes=(reference,),
                     urgent=True,

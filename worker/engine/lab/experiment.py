@@ -124,8 +124,9 @@ class NetworkChange(_Value):
       `delivered` (start from the delivered weights).
     - `batch_first`: recurrent layers that take the first axis for time take the second.
     - `reference`: a fresh network of family `to` (`linear`, `dense`, `conv`,
-      `recurrent`, `codes`) with about the same number of parameters; of `codes`, those
-      of each column are counted in `codes`, 0 being a quantity.
+      `recurrent`, `codes`) with about the same number of parameters, and no fewer than
+      `least` units a layer; of `codes`, those of each column are counted in `codes`, 0
+      being a quantity.
     - `as_delivered`: the delivered weights are scored as they are; nothing is trained.
     - `reorder`: output i becomes the one that stands in `order` at i.
     - `head`: a fresh last layer that returns one raw score a class, where the delivered

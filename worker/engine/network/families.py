@@ -14,7 +14,7 @@ from worker.engine.network.editing import SurgeryImpossible
 
 _LEAST_SIDE = 8  # pixels; below it a row of features is not taken for a picture
 _MOST_CHANNELS = 4
-_MOST_WIDTH = 4096
+LEAST_WIDTH, _MOST_WIDTH = 2, 4096
 # Channels of convolutions: more cost a multiple of a dense network as large, and what
 # is better with fewer parameters is better with as many.
 _MOST_CHANNELS_OUT = 32
@@ -249,7 +249,7 @@ def _on_tokens(
     return nn.Sequential(embedding, FAMILIES[family]((steps, width), classes, width))
 
 
-def reference_module(
+def reference_module(  # noqa: PLR0913 - what a network is made of
     family: str,
     *,
     sample_shape: tuple[int, ...],
@@ -257,6 +257,7 @@ def reference_module(
     parameters: int,
     vocabulary: int | None = None,
     codes: Sequence[int] | None = None,
+    least: int = LEAST_WIDTH,
 ) -> torch.jit.ScriptModule:
     """Make a network of a family, its width chosen to come near a number of parameters.
 
@@ -270,6 +271,7 @@ def reference_module(
         parameters: number of trainable values to come near.
         vocabulary: number of tokens where the input is one.
         codes: how many codes each column has, of the family `codes`.
+        least: units or channels of a layer, whatever that makes of the number.
 
     Raises:
         SurgeryImpossible: the family does not fit the samples.
@@ -289,7 +291,7 @@ def reference_module(
         return FAMILIES[family](sample_shape, classes, width)
 
     most = _MOST_CHANNELS_OUT if family.startswith("conv") else _MOST_WIDTH
-    return _scripted(build, _width(build, parameters, most))
+    return _scripted(build, max(least, _width(build, parameters, most)))
 
 
 def _scripted(build: Callable[[int], nn.Module], width: int) -> torch.jit.ScriptModule:
@@ -312,4 +314,4 @@ def _width(
         low, high = (middle, high) if count(middle) <= parameters else (low, middle - 1)
     if low < most and count(low + 1) - parameters < parameters - count(low):
         low += 1
-    return max(low, 2)
+    return max(low, LEAST_WIDTH)

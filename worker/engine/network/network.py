@@ -13,7 +13,7 @@ from worker.engine.network.batch_size import baked_sizes, freed, takes
 from worker.engine.network.dropouts import Run, is_batched
 from worker.engine.network.editing import Change, Edited, SurgeryImpossible
 from worker.engine.network.facts import NetworkFacts, facts_of
-from worker.engine.network.families import reference_module
+from worker.engine.network.families import LEAST_WIDTH, reference_module
 from worker.engine.network.flatten import flattened
 from worker.engine.network.initialization import (
     Scheme,
@@ -256,7 +256,7 @@ class Network:
             SurgeryImpossible: with the reason.
         """
         if change.name == "reference":
-            return self._reference(change.to or "", classes, sample, change.codes)
+            return self._reference(change, classes, sample)
         surgeon = SURGEONS.get(change.name)
         if surgeon is None:
             raise SurgeryImpossible(f"no change of a network is called `{change.name}`")
@@ -461,23 +461,20 @@ class Network:
         )
 
     def _reference(
-        self,
-        family: str,
-        classes: int,
-        sample: torch.Tensor,
-        codes: Sequence[int] | None,
+        self, change: Change, classes: int, sample: torch.Tensor
     ) -> "Network":
         vocabulary = None
         if self.facts.takes_tokens:
             sizes = [one.detail.get("in") for one in self.facts.layers[:1]]
             vocabulary = int(str(sizes[0])) if sizes and sizes[0] else None
         module = reference_module(
-            family,
+            change.to or "",
             sample_shape=tuple(sample.shape[1:]),
             classes=classes,
             parameters=self.facts.parameters,
             vocabulary=vocabulary,
-            codes=codes,
+            codes=change.codes,
+            least=change.least or LEAST_WIDTH,
         )
         lifted = lift(module)
         lifted.origin = "made"

@@ -269,6 +269,18 @@ def test_a_reference_network_has_about_as_many_parameters(family, shape):
     runs_everywhere(reference, x)
 
 
+def test_a_reference_is_as_wide_as_is_asked_whatever_the_given_network_has():
+    """Of a linear one as many parameters make two units, which are too few."""
+    x = torch.randn(4, 20)
+    network = lifted(nn.Linear(20, 2).eval(), x)
+
+    small = changed(network, x, name="reference", to="dense")
+    wide = changed(network, x, name="reference", to="dense", least=32)
+
+    assert small.facts.layers[0].detail["out"] == 2
+    assert wide.facts.layers[0].detail["out"] == 32
+
+
 @pytest.mark.parametrize("family", ["linear", "dense", "conv", "recurrent"])
 def test_a_network_made_for_tokens_takes_them_as_floats(family):
     """The contract sends floats; a delivered network casts them by itself."""
