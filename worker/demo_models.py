@@ -75,7 +75,7 @@ def digits() -> Example:
         y=bunch.target.astype(np.int64),
         network=DigitsNetwork,
         optimizer="sgd",
-        lr=0.1,
+        lr=0.3,
         momentum=0.9,
         epochs=10,
     )
