@@ -5,6 +5,7 @@ import pytest
 
 from service.contract.causes import Cause
 from service.contract.recipe import Loss, Optimizer, Recipe
+from service.contract.report import Report
 from tests.builders_engine import HEADER, World, make_subject
 from worker.engine.conclusion import conclude
 from worker.engine.lab.experiment import Arm, RecipeChange, pack_mask
@@ -26,6 +27,18 @@ def longer(arm: Arm) -> float:
     return 0.15 if max(epochs, default=0) > 30 else 0.0
 
 
+def reported(recipe: Recipe, delivered: float) -> Report:
+    """Audit a model of some balanced accuracy, whose recipe yields .75."""
+    world = World(make_subject(recipe=recipe), base=0.75, effect=longer)
+    rows = world.difficulty
+    world.measures["delivered"] = {
+        "balanced_accuracy": delivered,
+        "correct": {split: pack_mask(rows[split] < delivered) for split in rows},
+    }
+
+    return conclude(world.subject, world.audit(), HEADER)
+
+
 @pytest.mark.parametrize(
     ("recipe", "delivered", "verdict"),
     [
@@ -36,14 +49,7 @@ def longer(arm: Arm) -> float:
     ids=["worse than delivered", "as delivered", "all told"],
 )
 def test_gains_that_make_a_wrong_guess_good_are_left_open(recipe, delivered, verdict):
-    world = World(make_subject(recipe=recipe), base=0.75, effect=longer)
-    rows = world.difficulty
-    world.measures["delivered"] = {
-        "balanced_accuracy": delivered,
-        "correct": {split: pack_mask(rows[split] < delivered) for split in rows},
-    }
-
-    report = conclude(world.subject, world.audit(), HEADER)
+    report = reported(recipe, delivered)
 
     [finding] = [f for f in report.findings if f.cause is Cause.INSUFFICIENT_TRAINING]
     expected = {verdict, "suspected"} if verdict == "found" else {verdict}
@@ -57,14 +63,7 @@ def test_gains_that_make_a_wrong_guess_good_are_left_open(recipe, delivered, ver
 )
 def test_what_is_wrong_with_another_recipe_is_no_fault_of_the_model(delivered, verdict):
     """Told in full, it yields far worse, and once mended no better."""
-    world = World(make_subject(recipe=TOLD), base=0.75, effect=longer)
-    rows = world.difficulty
-    world.measures["delivered"] = {
-        "balanced_accuracy": delivered,
-        "correct": {split: pack_mask(rows[split] < delivered) for split in rows},
-    }
-
-    report = conclude(world.subject, world.audit(), HEADER)
+    report = reported(TOLD, delivered)
 
     [finding] = [f for f in report.findings if f.cause is Cause.INSUFFICIENT_TRAINING]
     assert finding.verdict == verdict
