@@ -19,8 +19,8 @@ from worker.sandbox import SESSION, Child, close_templates, warm_up
 from worker.settings import WorkerSettings
 
 LOG = logging.getLogger(__name__)
-LEAST_FOR_OPENING = 60.0  # seconds
-BUDGETS_FOR_OPENING = 2.0  # beside these
+LEAST_FOR_WHAT_HANGS = 60.0  # seconds
+BUDGETS_FOR_WHAT_HANGS = 2.0  # beside these
 LEAST_ROOM_BYTES = 4 << 20  # below which a child that failed may have failed of that
 OnProgress = Callable[[float, str], None]
 
@@ -45,12 +45,19 @@ class Place:
     code: tuple[Path, ...] = ()
 
 
-def budget_seconds(case: Case) -> float:
-    """What an audit was asked to take."""
+def by_budget(case: Case, most: float) -> float:
+    """Seconds for what keeps to none: if it hangs, it is worth no more than the budget.
+
+    Args:
+        case: of the audit.
+        most: whatever its budget is.
+    """
     budget = case.request.get("budget")
     if isinstance(budget, dict):
-        return float(budget["seconds"])
-    return BUDGET_SECONDS[budget or "standard"]
+        seconds = float(budget["seconds"])
+    else:
+        seconds = BUDGET_SECONDS[budget or "standard"]
+    return min(most, LEAST_FOR_WHAT_HANGS + BUDGETS_FOR_WHAT_HANGS * seconds)
 
 
 class Companion:
@@ -180,15 +187,10 @@ class Companion:
                 "request": case.request,
             },
             files={"model": case.model.sha256, "dataset": case.dataset.sha256},
-            seconds=seconds or self._seconds_to_open(case),
+            seconds=seconds or by_budget(case, self._settings.open_seconds),
         )
         self._audit_id = case.audit_id
         return child
-
-    def _seconds_to_open(self, case: Case) -> float:
-        """The most that opening takes: what hangs is worth no more than the budget."""
-        longest = LEAST_FOR_OPENING + BUDGETS_FOR_OPENING * budget_seconds(case)
-        return min(self._settings.open_seconds, longest)
 
     def used(self) -> None:
         """Note that the child has just been used."""

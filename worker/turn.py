@@ -18,7 +18,7 @@ from service.store.blobs import (
 )
 from service.store.database import DatabaseDown
 from service.store.work import Claim, LeaseLostError, is_audit
-from worker.companion import Companion, OnProgress, budget_seconds
+from worker.companion import Companion, OnProgress, by_budget
 from worker.engine.lab.experiment import TrainingOutcome
 from worker.failures import (
     ChildCrashed,
@@ -42,8 +42,6 @@ from worker.settings import WorkerSettings
 
 LOG = logging.getLogger(__name__)
 PROGRESS_SECONDS = 1.0
-LEAST_FOR_MEASURING = 60.0  # seconds
-BUDGETS_FOR_MEASURING = 2.0  # beside these
 LINGER_POLL_SECONDS = 0.02
 AHEAD_SECONDS = 10.0  # for opening what another works on; what hangs is not worth more
 CHUNK_BYTES = 1 << 20
@@ -325,15 +323,11 @@ class Turn:
         self._recorder.report(held, case, report, remedy_sha256=remedy)
 
     def _seconds(self, held: Claim, case: Case) -> float:
-        """The clock limit: twice what the experiment was to keep to, and some more.
-
-        A measurement keeps to nothing; what hangs is worth no more than the budget.
-        """
+        """The clock limit: twice what the experiment was to keep to, and some more."""
         asked = held.body.get("max_seconds")
         if isinstance(asked, int | float):
             return min(self._settings.experiment_seconds, 2.0 * asked + 300.0)
-        longest = LEAST_FOR_MEASURING + BUDGETS_FOR_MEASURING * budget_seconds(case)
-        return min(self._settings.measurement_seconds, longest)
+        return by_budget(case, self._settings.measurement_seconds)
 
     def _shown(self, held: Claim) -> Callable[[float, str], None]:
         last = time.monotonic()

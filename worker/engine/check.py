@@ -300,6 +300,16 @@ def delivered_score(measures: Measures, name: str) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
+def supposed_loss(case: Case) -> float:
+    """What a move of held-out inputs may cost, where nothing measures it.
+
+    Half of the balanced accuracy by which the delivered model does better on training
+    rows; the rest is learned by heart.
+    """
+    on_train = delivered_score(case.measures, "train_balanced_accuracy")
+    return 0.5 * ((on_train or 0.0) - case.delivered)
+
+
 def delivered_hits(
     measures: Measures,
     split: Literal["decide", "final"] = "decide",

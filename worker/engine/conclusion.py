@@ -56,8 +56,8 @@ _MOVED = " What moved is their form, see `preprocessing_mismatch`."
 VERDICT_ORDER = ("found", "suspected", "inconclusive", "not_found", "not_applicable")
 MOSTLY = 0.5  # of a gain alone, that comes on top of what is said to explain it
 NEARLY_ALL = 0.9  # of what retraining gains, from which a fault of the delivery leads
-# What another guess at it makes another model of.
 FAR_WORSE = 0.1  # balanced accuracy that a recipe yields less than was delivered
+# What another guess at it makes another model of.
 GUESSED = ("optimizer.name", "optimizer.lr", "epochs", "batch_size")
 NO_MATTER_OF_TRAINING = (
     Cause.DEGENERATE_WEIGHTS,

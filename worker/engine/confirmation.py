@@ -26,6 +26,7 @@ from worker.engine.combination import (
 )
 from worker.engine.lab.experiment import Arm, RecipeChange
 from worker.engine.ledger import Round, Unconfirmed
+from worker.engine.refinement import BY_CHANCE
 from worker.engine.results import BASELINE, Results
 from worker.engine.stats.decisions import LOOKS
 from worker.engine.stats.pairs import PairedGain
@@ -41,7 +42,6 @@ SHARE_FOR_MORE = 0.5  # of the time left, that more seeds may take
 KEPT_FOR_REPAIR = 0.2  # of the budget, once something is proven to help
 MOST_OF_IT = 0.85  # of the time left; the repaired model needs the rest
 UNTRIED = 0.5  # of the way between what is known to gain less and more
-BY_CHANCE = 0.02  # p value of what the repaired model is given though unconfirmed
 MUCH = 0.08  # balanced accuracy; what loses that by a cut is confirmed from few seeds
 CLEARLY_WORSE = 0.02  # balanced accuracy under the baseline; such a control is settled
 
@@ -89,7 +89,7 @@ class Confirmation:
                 zip(worth, options, strict=True),
                 key=lambda item: (item[0], -cost(item[1])),
             )
-            brief = self._in_brief(chosen)
+            brief = _with_rivals(chosen)
             self.is_brief = whole - best >= MUCH and self.trainer.may_confirm(brief)
             if self.is_brief or best < UNTRIED * whole:
                 break
@@ -599,23 +599,13 @@ class Confirmation:
         arms += [Arm(name=m.key, changes=m.changes) for m in measuring if not chosen]
         return list({arm.name: arm for arm in arms}.values())
 
-    def _in_brief(self, chosen: tuple[Mend, ...]) -> list[Arm]:
-        """The baseline, the whole, all but one, and what a part must beat there."""
-        arms = taken_apart(chosen)
-        for mend in chosen:
-            arms += on_top(chosen, mend)
-        return list({arm.name: arm for arm in arms}.values())
-
     def _arms_of(self, chosen: tuple[Mend, ...]) -> list[Arm]:
         """The baseline, the whole, all but one, and the combination's parts alone."""
-        if self.is_brief:
-            return self._in_brief(chosen)
-        arms = taken_apart(chosen) if len(chosen) > 1 else [Arm(name=BASELINE)]
-        for mend in sorted(chosen, key=lambda m: -value_of(self.screen, [m])):
-            arms += self._open_controls(mend)
-        for mend in chosen:
-            arms += on_top(chosen, mend)
-        return list({arm.name: arm for arm in arms}.values())
+        alone: list[Arm] = []
+        if not self.is_brief:
+            for mend in sorted(chosen, key=lambda m: -value_of(self.screen, [m])):
+                alone += self._open_controls(mend)
+        return _with_rivals(chosen, alone)
 
     def _open_controls(self, mend: Mend) -> list[Arm]:
         """A mend with those controls that might do as well as the baseline."""
@@ -729,6 +719,13 @@ class Confirmation:
         """Whether a gain will be found: among so many, looked at alone and on top."""
         allowed = self.floors.error_rate * max(shares[mend.cause] for mend in made)
         return LOOKS * gain.p_above(self.floors.proven) <= allowed
+
+
+def _with_rivals(chosen: tuple[Mend, ...], alone: Sequence[Arm] = ()) -> list[Arm]:
+    """A combination taken apart, arms alone, and what a part must beat in company."""
+    arms = taken_apart(chosen) if len(chosen) > 1 else [Arm(name=BASELINE)]
+    arms += [*alone, *(arm for mend in chosen for arm in on_top(chosen, mend))]
+    return list({arm.name: arm for arm in arms}.values())
 
 
 def _best_over(

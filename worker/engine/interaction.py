@@ -62,7 +62,8 @@ class Interaction:
 
     def follow(self, mends: Mapping[Cause, Sequence[Mend]]) -> Round[None]:
         """Go on where a sweep was cut off while it was still rising."""
-        screen, further = self.screen, list[tuple[float, list[Mend]]]()
+        screen = self.screen
+        further: list[tuple[float, list[Mend]]] = []
         best = best_of_each(screen, mends)
         self.kept = self._needed_for(best_single(screen, best, self.floors))
         for options in mends.values():

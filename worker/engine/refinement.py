@@ -33,7 +33,7 @@ from worker.engine.trainer import Trainer
 SHARE_OF_BUDGET = 0.2  # that all steps together may take
 SHARE_OF_LEFT = 0.5  # of the time left; the repaired model needs the rest
 MOST_STEPS = 4
-BY_CHANCE = 0.02  # p value that a step must pass, being the best of several
+BY_CHANCE = 0.02  # p value of what a repaired model is given, the best of several
 RATE_STEP, LONGER, WIDER = 3.0, 2, 2.0
 WIDEST = 64.0  # times the delivered width
 MUCH = 0.03  # balanced accuracy; what seems to bring that is asked of more seeds

@@ -228,13 +228,12 @@ def look_again(
     is_single = len(trainer.screening_seeds) == 1
     if (abs(ahead) if is_single else ahead) < UNLIKE_DELIVERED:
         return screen
+    given = _as_given(screen, mends)
     if not is_single:
-        given = _as_given(screen, mends)
         return (
             yield from _look_for_relapses(trainer, screen, given, likely, delivered)
         )
     seeds = trainer.seeds("screen", SECOND_LOOK)[1:]
-    given = _as_given(screen, mends)
     arms = _fitting(trainer, [*given, *likely], seeds)
     if len(arms) == 1:
         return screen

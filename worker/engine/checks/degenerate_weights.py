@@ -54,8 +54,8 @@ class DegenerateWeights:
     dead_share: float = 0.7  # units of an activation that never fire
     unstable_share: float = 0.05  # of trainings that end as the delivered one did
     unlucky_share: float = 0.02  # likewise, where nothing else speaks of damage
-    likely: float = 0.075  # likewise, where it is not proven and may be worth a word
     far_off: float = 0.15  # balanced accuracy that training anew brings at least
+    likely: float = 0.075  # likewise, where it is not proven and may be worth a word
     explaining_share: float = 0.5  # of what training anew brings
     needed: tuple[str, ...] = ("optimizer.name", "optimizer.lr", "epochs")
 
@@ -227,12 +227,18 @@ class DegenerateWeights:
                 method=METHOD,
                 verdict="suspected",
             ).model_copy(update={"confidence": 0.5})
-        if signs and gain is None:
-            why = f"{signs[0].rstrip('.')}, and what training anew brings is not known."
-            return undecided(self.cause, why, evidence=evidence)
-        is_far = gain is not None and gain.low >= self.far_off
-        is_likely = gain is not None and gain.low > 0 and gain.value >= self.likely
-        if other is None and gain is not None and (is_far or is_likely):
+        if gain is None:
+            unknown = "and what training anew brings is not known."
+            return (
+                undecided(
+                    self.cause, f"{signs[0].rstrip('.')}, {unknown}", evidence=evidence
+                )
+                if signs
+                else None
+            )
+        is_far = gain.low >= self.far_off
+        is_likely = gain.low > 0 and gain.value >= self.likely
+        if other is None and (is_far or is_likely):
             why = "from too few trainings to be sure" if is_far else "too close to call"
             return found_in_delivery(
                 self.cause,

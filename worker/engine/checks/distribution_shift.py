@@ -25,10 +25,10 @@ from worker.engine.check import (
     Measures,
     Mend,
     clear,
-    delivered_score,
     gain_of,
     measured,
     points,
+    supposed_loss,
     undecided,
 )
 from worker.engine.stats.decisions import severity_of
@@ -107,9 +107,7 @@ class DistributionShift:
             self._number(impact.get("value"), 0.0) if isinstance(impact, dict) else 0.0
         )
         if inputs_moved and self._number(auc, 0.0) >= self.plain_auc:
-            # Where nothing measures it: half of what the model does worse there.
-            on_train = delivered_score(case.measures, "train_balanced_accuracy")
-            worth = max(worth, 0.5 * ((on_train or 0.0) - case.delivered))
+            worth = max(worth, supposed_loss(case))
         lost = case.better_on_spared
         costs = lost is not None and self.bar.passes(lost)
         if lost is not None:

@@ -42,6 +42,7 @@ from worker.engine.check import (
     found_in_delivery,
     pair_of,
     points,
+    supposed_loss,
     undecided,
     undoes_the_move,
 )
@@ -111,7 +112,6 @@ class PreprocessingMismatch:
     learns: float = 0.1  # balanced accuracy above chance, on training rows
     fits: float = 0.05  # balanced accuracy below the recipe's own, on training rows
     fits_loss: float = 1.5  # times the recipe's own loss, likewise
-    of_the_move: float = 0.5  # of the gap between the splits, if nothing says how much
     least_of_the_move: float = 0.65  # of what that costs, that the form must win back
     unit: float = math.log(2.5)  # of a factor, from which it is another unit, no drift
     by_chance: float = 0.3  # nats an answer that one of many forms may bring
@@ -320,12 +320,8 @@ class PreprocessingMismatch:
         shift = case.judged.get(Cause.DISTRIBUTION_SHIFT)
         if shift is None or shift.verdict != "found":
             return False
-        if shift.gain is not None:
-            return gained < self.least_of_the_move * shift.gain.value
-        # Not measured: then a part of what the model does worse than on training rows.
-        on_train = delivered_score(case.measures, "train_balanced_accuracy")
-        lost = (on_train or 0.0) - case.delivered
-        return gained < self.least_of_the_move * self.of_the_move * lost
+        cost = supposed_loss(case) if shift.gain is None else shift.gain.value
+        return gained < self.least_of_the_move * cost
 
     def _fits_as_given(self, subject: Subject, case: Case) -> bool:
         """Whether the weights do on training rows what the recipe yields there.

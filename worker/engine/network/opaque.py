@@ -73,8 +73,9 @@ class OpaqueNetwork(Network):
         made.eval()
         with torch.no_grad():
             made(self.apart(x))
+        before = {**self.parameters, **self.buffers}
         for name, value in (*made.named_parameters(), *made.named_buffers()):
-            kept = {**self.parameters, **self.buffers}[name].to(value.device)
+            kept = before[name].to(value.device)
             alike = torch.allclose(value, kept, rtol=0, atol=0, equal_nan=True)
             if not alike and name.rpartition(".")[2] not in _OF_A_NORM:
                 return name
